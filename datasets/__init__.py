@@ -1,0 +1,1 @@
+"""Images and what poisons them: sources, triggers, poisoning, views."""

@@ -1,0 +1,230 @@
+"""Images that stay encoded until they are asked for, and their way into memory."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import os
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms.v2 import functional as transforms
+
+from ..errors import BadInput
+from .images import ImageSource, MemoryImages, check_labels
+
+READABLE = "PNG, JPEG, GIF, WebP, BMP or PPM"
+_CHUNK = 32
+_MAX_THREADS = 8
+# Threads that decode smaller files spend more time on handing over Python's lock than they save.
+_THREADED_BYTES = 4096
+_BLOCK = 1024
+# What decode_image cannot read: BMP, and the PGM and PPM files of GTSRB.
+_PILLOW_SIGNATURES = (b"BM", b"P5", b"P6")
+_MODES = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB}
+_PILLOW_MODES = {1: "L", 3: "RGB"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedImages:
+    """An `ImageSource` that decodes images when they are asked for. It can be pickled if ``read`` can.
+
+    Args:
+        read: the encoded bytes at a position; it is called from several threads.
+        name: what an error message calls the image at a position.
+        labels: int64 [N], in [0, len(classes)).
+        classes: class names.
+        size: (height, width) that every image is resized (both sides at least this long, ratio kept,
+            antialiased) and centre-cropped to; None: all images have one size already.
+        channels: 3 for RGB, 1 for grey; images are converted.
+
+    Raises:
+        BadInput: a label out of range; from ``images`` and ``shape``: an unreadable image (named), or images
+            of mixed size without ``size`` (two of them named).
+    """
+
+    read: Callable[[int], bytes]
+    name: Callable[[int], str]
+    labels: Tensor
+    classes: tuple[str, ...]
+    size: tuple[int, int] | None = None
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        if self.channels not in _MODES:
+            raise BadInput(f"channels is {self.channels}; choose 3 (RGB) or 1 (grey)")
+        check_labels(self.labels, len(self.classes))
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width); without a size, of the first image."""
+        if self.size is not None:
+            return self.channels, *self.size
+        if not len(self):
+            raise BadInput("a set without images has no image size; give images or image_size")
+        height, width = self._decode(0).shape[1:]
+        return self.channels, height, width
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def images(self, positions: Tensor) -> Tensor:
+        # Ascending and without repeats: neighbours often sit together on the disk.
+        wanted, inverse = torch.unique(self._checked(positions), return_inverse=True)
+        chunks = [chunk.tolist() for chunk in wanted.split(_CHUNK)]
+        shape = self.shape
+        run = _pool(os.getpid(), _threads()).map if len(chunks) > 1 and self._worth_threads else map
+        decoded = [image for chunk in run(self._decode_all, chunks) for image in chunk]
+        return torch.stack(decoded)[inverse] if decoded else torch.empty(0, *shape, dtype=torch.uint8)
+
+    @functools.cached_property
+    def _worth_threads(self) -> bool:
+        return _threads() > 1 and len(self._read(0)) >= _THREADED_BYTES
+
+    def _checked(self, positions: Tensor) -> Tensor:
+        positions = positions.cpu()
+        wrong = positions[(positions < 0) | (positions >= len(self))]
+        if len(wrong):
+            raise IndexError(f"position {int(wrong[0])} is not in [0, {len(self)})")
+        return positions
+
+    def _decode_all(self, positions: list[int]) -> list[Tensor]:
+        return [self._of_one_size(position, self._decode(position)) for position in positions]
+
+    def _decode(self, position: int) -> Tensor:
+        data = self._read(position)
+        try:
+            image = decode(data, self.channels)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise self._unreadable(position, error) from error
+        return image if self.size is None else fit_to_size(image, self.size)
+
+    def _read(self, position: int) -> bytes:
+        try:
+            return self.read(position)
+        except OSError as error:
+            raise self._unreadable(position, error) from error
+
+    def _unreadable(self, position: int, error: Exception) -> BadInput:
+        return BadInput(
+            f"{self.name(position)} cannot be read as an image ({_reason(error)}); "
+            f"replace it by a {READABLE} image or remove it"
+        )
+
+    def _of_one_size(self, position: int, image: Tensor) -> Tensor:
+        if tuple(image.shape) != self.shape:
+            first, other = self.shape[1:], tuple(image.shape[1:])
+            raise BadInput(
+                f"images of mixed size: {self.name(0)} is {first[0]} x {first[1]} (height x width), "
+                f"{self.name(position)} is {other[0]} x {other[1]}; "
+                f"give image_size to bring all of them to one size"
+            )
+        return image
+
+
+def decode(data: bytes, channels: int) -> Tensor:
+    """Pixels of one encoded image: uint8 [channels, H, W].
+
+    16-bit images are scaled down to 8 bits, an alpha channel is dropped, an animation gives its first frame,
+    and EXIF orientation is ignored, as is usual in the training of classifiers.
+
+    Raises:
+        OSError, RuntimeError, ValueError: the bytes are no readable image.
+    """
+    if not data:
+        raise ValueError("it is empty")
+    if data.startswith(_PILLOW_SIGNATURES):
+        return _decode_with_pillow(data, channels)
+    image = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), _MODES[channels])
+    if image.ndim == 4:
+        image = image[0]
+    if image.dtype != torch.uint8:
+        image = transforms.to_dtype(image, torch.uint8, scale=True)
+    pixels: Tensor = image if len(image) == channels else transforms.rgb_to_grayscale(image, channels)
+    return pixels
+
+
+def fit_to_size(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize until both sides are at least ``size`` (ratio kept, antialiased), then crop the centre.
+
+    Args:
+        images: uint8 [..., C, H, W].
+        size: (height, width); for a square this is the usual "shorter side, then centre crop".
+    """
+    (height, width), (old_height, old_width) = size, images.shape[-2:]
+    if (height, width) == (old_height, old_width):
+        return images
+    if old_height * width >= old_width * height:
+        resized = [old_height * width // old_width, width]
+    else:
+        resized = [height, old_width * height // old_height]
+    covering = transforms.resize(images, resized, antialias=True)
+    cropped: Tensor = transforms.center_crop(covering, [height, width])
+    return cropped
+
+
+def square(image_size: int | None) -> tuple[int, int] | None:
+    """(image_size, image_size), or None where no size is asked for.
+
+    Raises:
+        BadInput: the size is not a whole number of at least 2.
+    """
+    if image_size is None:
+        return None
+    # Not 1: PyTorch 2.15 hits an internal assertion when it resizes RGB bytes to a single pixel.
+    if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 2:
+        raise BadInput(f"image_size is {image_size!r}; give a whole number of pixels from 2 on, such as 32")
+    return image_size, image_size
+
+
+def in_memory(
+    source: ImageSource,
+    budget_bytes: int = 2 << 30,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImageSource:
+    """The same images, decoded at once into `MemoryImages` if they fit into ``budget_bytes``.
+
+    Args:
+        source: any source; one that does not fit is returned as it is.
+        budget_bytes: bound on N * C * H * W.
+        progress: called with (images decoded, images in all) after every block.
+    """
+    if isinstance(source, MemoryImages) or len(source) * math.prod(source.shape) > budget_bytes:
+        return source
+    pixels = torch.empty(len(source), *source.shape, dtype=torch.uint8)
+    for block in torch.arange(len(source)).split(_BLOCK):
+        pixels[block] = source.images(block)
+        if progress is not None:
+            progress(int(block[-1]) + 1, len(source))
+    return MemoryImages(pixels=pixels, labels=source.labels, classes=source.classes)
+
+
+def _decode_with_pillow(data: bytes, channels: int) -> Tensor:
+    with Image.open(io.BytesIO(data)) as image:
+        pixels = torch.from_numpy(np.array(image.convert(_PILLOW_MODES[channels])))
+    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """One pool a process: threads do not survive a fork, so the process is part of the key."""
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"theriac-decode-{process}")
+
+
+def _threads() -> int:
+    """As many as PyTorch may use here, which is what Ray and the user limit."""
+    return min(_MAX_THREADS, torch.get_num_threads())
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a message without the place in the decoder's own source."""
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\w+, \S+:\d+, ", "", first_line)

@@ -1,0 +1,133 @@
+"""Images in class folders: ``path/<class>/*.png``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import BadInput
+from .decoding import READABLE, EncodedImages, square
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".pgm", ".ppm"})
+_UNREADABLE_SUFFIXES = frozenset({".avif", ".heic", ".jp2", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFiles:
+    """Encoded bytes of image files; ``files`` are relative to ``folder``."""
+
+    folder: str
+    files: tuple[str, ...]
+
+    def read(self, position: int) -> bytes:
+        """The bytes of the file at ``position``."""
+        return Path(self.name(position)).read_bytes()
+
+    def name(self, position: int) -> str:
+        """The path of the file at ``position``."""
+        return os.path.join(self.folder, self.files[position])
+
+
+def load_folder(
+    path: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    image_size: int | None = None,
+    channels: int = 3,
+) -> EncodedImages:
+    """Images of ``path/<class>/``, in the order of class and then of file name.
+
+    A class folder may have folders inside; hidden files, and files that are no images, are left out.
+
+    Args:
+        path: a folder that holds one folder a class.
+        classes: the class list that labels follow, if ``path`` may hold only some of the classes (found
+            poison, say); None: the names of the class folders, sorted as text ("10" before "2").
+        image_size: side to resize and centre-crop to; None: all images have one size.
+        channels: 3 or 1.
+
+    Raises:
+        BadInput: no such folder; no class folders; images outside them; no images; without ``classes``, a
+            class folder without images; a class folder not in ``classes``; an image format not readable here.
+    """
+    folder = Path(path)
+    found = _class_folders(folder)
+    names = tuple(classes) if classes is not None else tuple(found)
+    _refuse_unknown(folder, found, names)
+    files_of = {name: _files(folder, name) for name in found}
+    if classes is None:
+        _refuse_empty_class(folder, files_of)
+    files = tuple(file for name in found for file in files_of[name])
+    if not files:
+        raise BadInput(f"{folder} holds no images; {_expected(folder)}")
+    label_of = {name: label for label, name in enumerate(names)}
+    labels = [label_of[name] for name in found for _ in files_of[name]]
+    store = ImageFiles(folder=str(folder), files=files)
+    return EncodedImages(
+        read=store.read,
+        name=store.name,
+        labels=torch.tensor(labels),
+        classes=names,
+        size=square(image_size),
+        channels=channels,
+    )
+
+
+def _class_folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        reason = "is not a folder" if folder.exists() else "does not exist"
+        raise BadInput(f"image folder {folder} {reason}; {_expected(folder)}")
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    loose = [entry for entry in entries if entry.is_file() and _is_image(str(entry))]
+    if loose:
+        raise BadInput(f"image {loose[0]} lies outside the class folders; {_expected(folder)}")
+    found = [entry.name for entry in entries if entry.is_dir()]
+    if not found:
+        raise BadInput(f"{folder} holds no class folders; {_expected(folder)}")
+    return found
+
+
+def _files(folder: Path, name: str) -> list[str]:
+    """Paths of the images of one class, relative to ``folder``, sorted."""
+    files: list[str] = []
+    for parent, inner, entries in os.walk(folder / name, followlinks=True):
+        inner[:] = [entry for entry in inner if not entry.startswith(".")]
+        shown = (os.path.join(parent, entry) for entry in entries if not entry.startswith("."))
+        files += [os.path.relpath(path, folder) for path in shown if _is_image(path)]
+    return sorted(files)
+
+
+def _is_image(path: str) -> bool:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in _UNREADABLE_SUFFIXES:
+        raise BadInput(f"image {path} is of a format that cannot be read; convert it to {READABLE}")
+    return suffix in SUFFIXES
+
+
+def _refuse_unknown(folder: Path, found: list[str], classes: tuple[str, ...]) -> None:
+    unknown = [name for name in found if name not in classes]
+    if unknown:
+        raise BadInput(
+            f"class folder {folder / unknown[0]} is none of the {len(classes)} classes "
+            f"({_listing(classes)}); rename or remove it"
+        )
+
+
+def _refuse_empty_class(folder: Path, files_of: dict[str, list[str]]) -> None:
+    empty = [name for name, files in files_of.items() if not files]
+    if empty:
+        raise BadInput(
+            f"class folder {folder / empty[0]} holds no images; add {READABLE} images or remove it"
+        )
+
+
+def _expected(folder: Path) -> str:
+    return f"expected one folder a class with {READABLE} images, such as {folder / 'cat' / '1.png'}"
+
+
+def _listing(names: Sequence[str], limit: int = 10) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

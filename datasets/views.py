@@ -1,0 +1,102 @@
+"""A view: a fixed-order selection of a source, with triggers where they belong, ready for a model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .augmentation import Augmentation, augment
+from .images import ImageSource
+from .triggers import AnyTrigger
+
+BATCH_SIZE = 512
+
+
+def seeded_generator(seed: int, purpose: str) -> torch.Generator:
+    """A CPU generator whose stream depends on ``seed`` and ``purpose`` and on nothing else."""
+    digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """Samples of a source as a model sees them; iterating yields (x, y) batches in fixed order.
+
+    x is float32 [n, C, H, W]: pixels in [0, 1], augmented if asked, then triggered, then normalised.
+    y is int64 [n], the label as given (the poison label where a sample is poisoned).
+
+    Args:
+        source: where the pixels come from.
+        positions: int64 [N], positions in the source; also what a trigger sees as the sample's index.
+        labels: int64 [N], labels as given.
+        triggered: bool [N], which samples carry the trigger.
+        trigger: applied to [0, 1] images; required if any sample is triggered.
+        mean: per-channel mean of the normalisation.
+        std: per-channel standard deviation of the normalisation.
+        device: where the batches are made.
+        batch_size: samples per batch; the last batch may be shorter.
+    """
+
+    source: ImageSource
+    positions: Tensor
+    labels: Tensor
+    triggered: Tensor
+    trigger: AnyTrigger | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
+    batch_size: int = BATCH_SIZE
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in torch.arange(len(self)).split(self.batch_size):
+            if len(rows):
+                yield self.batch(rows)
+
+    @property
+    def true_labels(self) -> Tensor:
+        """The labels of the source (int64 [N]): held-out truth, never shown to an unlearner."""
+        return self.source.labels[self.positions]
+
+    def select(self, rows: Tensor) -> View:
+        """The samples at ``rows`` of this view (int64 or bool)."""
+        return replace(
+            self, positions=self.positions[rows], labels=self.labels[rows], triggered=self.triggered[rows]
+        )
+
+    def batched(self, batch_size: int) -> View:
+        """The same samples in batches of another size."""
+        return replace(self, batch_size=batch_size)
+
+    def pixels(
+        self, rows: Tensor, augmentation: Augmentation = "none", generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Images at ``rows`` before normalisation: float32 [n, C, H, W] in [0, 1]."""
+        images = self.source.images(self.positions[rows]).to(self.device).float().div_(255)
+        if augmentation != "none":
+            images = augment(images, augmentation, generator or torch.default_generator)
+        return self._with_trigger(images, rows)
+
+    def batch(
+        self, rows: Tensor, augmentation: Augmentation = "none", generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(x, y) at ``rows``, see the class."""
+        shape = (1, -1, 1, 1)
+        mean = torch.tensor(self.mean, device=self.device).view(shape)
+        std = torch.tensor(self.std, device=self.device).view(shape)
+        x = (self.pixels(rows, augmentation, generator) - mean) / std
+        return x, self.labels[rows].to(self.device)
+
+    def _with_trigger(self, images: Tensor, rows: Tensor) -> Tensor:
+        where = self.triggered[rows].nonzero().flatten()
+        if self.trigger is None or not len(where):
+            return images
+        index = self.positions[rows][where].to(self.device)
+        where = where.to(self.device)
+        return images.index_copy(0, where, self.trigger(images[where], index))

@@ -1,0 +1,73 @@
+"""What dampening did to the retain set, as far as contaminated data can tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..unlearning.metrics import accuracy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Harm:
+    """Victim against candidate on retain; shares in [0, 1]. Needs no held-out truth.
+
+    Attributes:
+        retain_accuracy_before, retain_accuracy: on all of retain, labels as given. Healing the undiscovered
+            poison lowers it, for good reasons.
+        other_accuracy_before, other_accuracy: on retain samples whose label does not occur in S_f (on all of
+            retain if every label occurs there). Poison with the targets of S_f cannot lower it.
+        agreement: share of those other samples predicted as the victim predicts them.
+        target_rate_before, target_rate: share of retain predicted as a label of S_f.
+        largest_gain: the most that one class's share of all predictions grew.
+    """
+
+    retain_accuracy_before: float
+    retain_accuracy: float
+    other_accuracy_before: float
+    other_accuracy: float
+    agreement: float
+    target_rate_before: float
+    target_rate: float
+    largest_gain: float
+
+    def collapsed(self, *, drop: float, share: float) -> bool:
+        """Whether other accuracy fell by more than ``drop``, or one class gained more than ``share``."""
+        return self.other_accuracy_before - self.other_accuracy > drop or self.largest_gain > share
+
+
+def target_rate(predictions: Tensor, targets: Tensor) -> float:
+    """Share of ``predictions`` (int64 [N]) that are one of ``targets`` (int64 [K])."""
+    return torch.isin(predictions, targets).double().mean().item()
+
+
+def compare_on_retain(before: Tensor, after: Tensor, labels: Tensor, targets: Tensor) -> Harm:
+    """`Harm` from predictions of the victim and of the candidate on retain.
+
+    Args:
+        before: the victim's predictions, int64 [N].
+        after: the candidate's, int64 [N].
+        labels: labels as given, int64 [N].
+        targets: the labels that occur in S_f.
+    """
+    others = ~torch.isin(labels, targets)
+    if not others.any():
+        others = torch.ones_like(others)
+    return Harm(
+        retain_accuracy_before=accuracy(before, labels),
+        retain_accuracy=accuracy(after, labels),
+        other_accuracy_before=accuracy(before[others], labels[others]),
+        other_accuracy=accuracy(after[others], labels[others]),
+        agreement=accuracy(after[others], before[others]),
+        target_rate_before=target_rate(before, targets),
+        target_rate=target_rate(after, targets),
+        largest_gain=_largest_gain(before, after),
+    )
+
+
+def _largest_gain(before: Tensor, after: Tensor) -> float:
+    classes = int(torch.maximum(before.max(), after.max())) + 1
+    gains = torch.bincount(after, minlength=classes) - torch.bincount(before, minlength=classes)
+    return int(gains.max()) / len(before)

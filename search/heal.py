@@ -1,0 +1,161 @@
+"""Heal one model: importances, PTN search, a report that does not flatter. The product in one call."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_model
+from torch import Tensor, nn
+
+from ..errors import BadInput
+from .inputs import as_batches
+from .operation import Outcome, Progress, metrics_of, operate, silent
+from .settings import HealSettings, heal_settings
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Healing:
+    """What `heal` returns.
+
+    Attributes:
+        model: a new model: dampened where the status is "stopped", else with the victim's weights.
+        status: "stopped" (healed as far as S_f can show), "no_stop" (no setting brought the forget accuracy
+            down to the threshold) or "collapsed" (the setting that did wrecks the model).
+        alpha: selection threshold of the stop; None for "no_stop".
+        trace: one dict per evaluated step: s, percentile, alpha, dampened, forget_accuracy, crossed.
+        metrics: counts, accuracies before and after (of the stop, also where it was not applied), seconds by
+            phase, peak memory in bytes. Measured without held-out truth; see `Harm` for their meaning.
+        settings: all settings in force; rho as the number that was used.
+    """
+
+    model: nn.Module
+    status: str
+    alpha: float | None
+    trace: tuple[dict[str, Any], ...]
+    metrics: dict[str, Any]
+    settings: dict[str, Any]
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the model, ready for JSON."""
+        return {
+            "status": self.status,
+            "alpha": self.alpha,
+            "metrics": self.metrics,
+            "settings": self.settings,
+            "trace": list(self.trace),
+        }
+
+    def save(self, directory: str | Path) -> Path:
+        """Write ``model.safetensors`` and ``healing.json`` into ``directory`` (made if missing).
+
+        Raises:
+            BadInput: the directory cannot be written.
+        """
+        directory = Path(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            save_model(self.model, str(directory / "model.safetensors"))
+            (directory / "healing.json").write_text(json.dumps(self.summary(), indent=2) + "\n")
+        except OSError as error:
+            raise BadInput(f"cannot write {directory} ({error}); choose a folder you may write to") from error
+        return directory
+
+
+def heal(
+    model: nn.Module,
+    forget: Any,
+    retain: Any,
+    method: str = "xlf",
+    *,
+    progress: Progress = silent,
+    **settings: Any,
+) -> Healing:
+    """Heal a poisoned classifier of the trigger that ``forget`` shows.
+
+    Args:
+        model: any nn.Module that returns logits [N, classes]. It is never changed; device, dtype and
+            train/eval mode of the healed copy are those of the original.
+        forget: S_f, the samples known to be poisoned, with the labels the poison was trained with.
+        retain: the rest of the training set, undiscovered poison included. Both sets are preprocessed as in
+            training but not augmented; see `as_batches` for what they may be.
+        method: "xlf", "lf" or "ssd".
+        progress: called with (phase, done, total or None).
+        **settings: fields of `HealSettings`.
+
+    Returns:
+        See `Healing`. A model is never wrecked by surprise: unless the status is "stopped", the weights are
+        the victim's.
+
+    Raises:
+        BadInput: data, model or settings that cannot be used, before any long work.
+    """
+    chosen = heal_settings(method=method, **settings)
+    victim, device = _working_copy(model), _device_of(model)
+    found = as_batches(forget, name="forget set", device=device, batch_size=chosen.batch_size)
+    rest = as_batches(retain, name="retain set", device=device, batch_size=chosen.batch_size)
+    _check_sizes(len(found), len(rest))
+    outcome = operate(victim, found, rest, chosen, progress=progress)
+    return _conclude(model, victim, outcome, chosen, metrics_of(outcome, len(found), len(rest)))
+
+
+def _conclude(
+    model: nn.Module, victim: nn.Module, outcome: Outcome, settings: HealSettings, metrics: dict[str, Any]
+) -> Healing:
+    healed = victim
+    if outcome.status == "stopped" and outcome.chosen is not None:
+        healed = outcome.problem.dampened(outcome.chosen.alpha)
+    return Healing(
+        model=_with_weights(model, healed),
+        status=outcome.status,
+        alpha=None if outcome.chosen is None else outcome.chosen.alpha,
+        trace=tuple(outcome.search.rows()),
+        metrics=metrics,
+        settings={**settings.model_dump(), "rho": outcome.examination.search.rho},
+    )
+
+
+def _working_copy(model: nn.Module) -> nn.Module:
+    """A copy in float32 or better, whose weights are checked."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise BadInput(
+                f"the model's {name!r} holds NaN or infinite values; give weights from before they diverged"
+            )
+    try:
+        victim = copy.deepcopy(model)
+    except Exception as error:
+        raise BadInput(f"the model cannot be copied ({error}); give one that can be") from error
+    half = any(p.dtype in (torch.float16, torch.bfloat16) for p in victim.parameters())
+    return victim.float() if half else victim
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    devices = {p.device for p in model.parameters()}
+    if len(devices) != 1:
+        raise BadInput(
+            f"the model's parameters lie on {sorted(map(str, devices)) or 'no device'}; put all on one"
+        )
+    return devices.pop()
+
+
+def _check_sizes(forget: int, retain: int) -> None:
+    if forget >= retain:
+        raise BadInput(
+            f"the forget set holds {forget} samples and the retain set {retain}; forget must be the "
+            f"smaller one (the poison that was found): check whether the two are exchanged"
+        )
+
+
+@torch.no_grad()
+def _with_weights(model: nn.Module, source: nn.Module) -> nn.Module:
+    """A copy of ``model`` (dtype, mode, hooks) with the weights of ``source``."""
+    healed = copy.deepcopy(model)
+    weights: dict[str, Tensor] = dict(source.named_parameters())
+    for name, parameter in healed.named_parameters():
+        parameter.copy_(weights[name])
+    return healed

@@ -1,0 +1,215 @@
+"""One healing from beginning to end: examine, compute importances, search, judge.
+
+`heal` runs it on a user's model and data, a scenario's cells on theirs; both get the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..unlearning.importance import Importance, estimate_importance
+from ..unlearning.inference import predict
+from ..unlearning.metrics import accuracy
+from .engine import DampeningProblem, Evaluation, SearchOutcome, run_ptn
+from .harm import Harm, compare_on_retain, target_rate
+from .inputs import Batches, Pair
+from .measuring import Stopwatch, peak_memory
+from .ptn import PTNSearch, automatic_rho, check_unlearnable
+from .settings import HealSettings
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def silent(phase: str, done: int, total: int | None) -> None:
+    """The progress callback that shows nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """The victim on both sets, before anything is computed.
+
+    Attributes:
+        forget_accuracy: Acc_forget(victim).
+        targets: the labels that occur in S_f, int64, sorted.
+        retain_predictions: int64 [N].
+        retain_labels: as given, int64 [N].
+        search: the search with rho as a number.
+    """
+
+    forget_accuracy: float
+    targets: Tensor
+    retain_predictions: Tensor
+    retain_labels: Tensor
+    search: PTNSearch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A finished operation; `DampeningProblem.dampened` gives the weights of any alpha.
+
+    Attributes:
+        status: "stopped", "no_stop" or "collapsed".
+        chosen: the evaluation at the stop (also where it collapsed), None without a stop.
+        search: state and evaluations of every step.
+        harm: the stop against the victim on retain.
+        examination: the victim on both sets.
+        problem: the dampening problem that was searched.
+        seconds: wall-clock by phase: check, importance, search, report.
+        peak_memory: bytes.
+    """
+
+    status: str
+    chosen: Evaluation | None
+    search: SearchOutcome
+    harm: Harm
+    examination: Examination
+    problem: DampeningProblem
+    seconds: dict[str, float]
+    peak_memory: int
+
+
+def operate(
+    victim: nn.Module,
+    forget: Batches,
+    retain: Batches,
+    settings: HealSettings,
+    *,
+    progress: Progress = silent,
+) -> Outcome:
+    """Search how hard to dampen ``victim`` (float32 or better, never changed).
+
+    Raises:
+        BadInput: found by the first passes over the data, before the importances are computed.
+    """
+    device = next(victim.parameters()).device
+    watch = Stopwatch(device)
+    with watch.phase("check"):
+        examination = _examine(victim, forget, retain, settings, progress)
+    with watch.phase("importance"):
+        problem = _problem(victim, forget, retain, settings, progress)
+    with watch.phase("search"):
+        search = _search(examination, problem, len(forget), len(retain), progress)
+    with watch.phase("report"):
+        harm = _harm(victim, retain, examination, search, problem, progress)
+    return Outcome(
+        status=_status(search, harm, settings),
+        chosen=search.chosen,
+        search=search,
+        harm=harm,
+        examination=examination,
+        problem=problem,
+        seconds=watch.seconds,
+        peak_memory=peak_memory(device),
+    )
+
+
+def metrics_of(outcome: Outcome, forget_count: int, retain_count: int) -> dict[str, Any]:
+    """The report of an operation as one flat dict (accuracies are shares; seconds by phase)."""
+    chosen, before = outcome.chosen, outcome.examination.forget_accuracy
+    return {
+        "forget_count": forget_count,
+        "retain_count": retain_count,
+        "parameters": outcome.problem.parameter_count,
+        "dampened": 0 if chosen is None else chosen.dampened,
+        "steps": len(outcome.search.evaluations),
+        "walked_back": outcome.search.state.walked_back,
+        "forget_accuracy_before": before,
+        "forget_accuracy": before if chosen is None else chosen.forget_accuracy,
+        **asdict(outcome.harm),
+        "seconds": outcome.seconds,
+        "peak_memory": outcome.peak_memory,
+    }
+
+
+def _examine(
+    victim: nn.Module, forget: Batches, retain: Batches, settings: HealSettings, progress: Progress
+) -> Examination:
+    predictions, forget_labels = predict(victim, forget, "forget set")
+    forget_accuracy = accuracy(predictions, forget_labels)
+    check_unlearnable(forget_accuracy)
+    before, labels = predict(victim, _counted(retain, "check", progress), "retain set")
+    rho = _automatic_rho(before, forget_labels) if settings.rho == "auto" else settings.rho
+    return Examination(
+        forget_accuracy=forget_accuracy,
+        targets=forget_labels.unique(),
+        retain_predictions=before,
+        retain_labels=labels,
+        search=settings.search(rho),
+    )
+
+
+def _automatic_rho(retain_predictions: Tensor, forget_labels: Tensor) -> float:
+    targets, counts = forget_labels.unique(return_counts=True)
+    rates = torch.tensor([target_rate(retain_predictions, target) for target in targets])
+    return automatic_rho(float((rates * counts).sum() / counts.sum()), len(forget_labels))
+
+
+def _problem(
+    victim: nn.Module, forget: Batches, retain: Batches, settings: HealSettings, progress: Progress
+) -> DampeningProblem:
+    def importance(data: Batches, phase: str) -> Importance:
+        return estimate_importance(
+            victim,
+            data,
+            kind=settings.kind,
+            granularity=settings.granularity,
+            progress=lambda done: progress(phase, done, len(data)),
+        )
+
+    return DampeningProblem(
+        victim,
+        forget,
+        importance(forget, "importance of forget"),
+        importance(retain, "importance of retain"),
+        dampening_constant=settings.dampening_constant,
+    )
+
+
+def _search(
+    examination: Examination,
+    problem: DampeningProblem,
+    forget_count: int,
+    retain_count: int,
+    progress: Progress,
+) -> SearchOutcome:
+    start = examination.search.start(
+        forget_count=forget_count,
+        train_count=forget_count + retain_count,
+        victim_forget_accuracy=examination.forget_accuracy,
+    )
+    return run_ptn(examination.search, start, problem, lambda steps: progress("search", steps, None))
+
+
+def _harm(
+    victim: nn.Module,
+    retain: Batches,
+    examination: Examination,
+    search: SearchOutcome,
+    problem: DampeningProblem,
+    progress: Progress,
+) -> Harm:
+    before = examination.retain_predictions
+    after = before
+    if search.chosen is not None:
+        after, _ = predict(
+            problem.dampened(search.chosen.alpha), _counted(retain, "report", progress), "retain set"
+        )
+    return compare_on_retain(before, after, examination.retain_labels, examination.targets)
+
+
+def _status(search: SearchOutcome, harm: Harm, settings: HealSettings) -> str:
+    wrecked = harm.collapsed(drop=settings.collapse_drop, share=settings.collapse_share)
+    return "collapsed" if search.chosen is not None and wrecked else search.state.status
+
+
+def _counted(batches: Batches, phase: str, progress: Progress) -> Iterator[Pair]:
+    done = 0
+    for x, y in batches:
+        yield x, y
+        done += len(y)
+        progress(phase, done, len(batches))

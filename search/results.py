@@ -1,0 +1,299 @@
+"""Results as a directory of Parquet: crash-safe appends, and reads that a broken file cannot stop.
+
+A table is a folder of part files. A part is written whole under a temporary name, flushed to disk and
+renamed, so a file named ``part-*.parquet`` is always complete, whatever was killed; nothing is ever changed
+afterwards. Rows carry a key, and reading takes the newest row of each key: a rerun replaces what it repeats
+and adds what is new.
+DuckDB, pandas and polars read the folders as they stand.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import operator
+import os
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..errors import BadInput
+from .schemas import SCHEMA_VERSION, SCHEMAS, STAMPS, TABLE_ENTRY, VERSION_ENTRY
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedPart:
+    """A file among the parts that could not be used, and why."""
+
+    path: Path
+    reason: str
+
+
+class ResultsStore:
+    """The tables ``runs``, ``searches`` and ``steps`` (see `schemas`) in one directory.
+
+    Any number of processes, on any machines that share the directory, may append and read at the same time.
+
+    Args:
+        directory: where the tables are.
+        create: make the directory if it is missing and check that it can be written; else only look.
+
+    Raises:
+        BadInput: the directory is a file, cannot be written (``create``), does not exist (not ``create``), or
+            holds results of another schema version.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, create: bool = True) -> None:
+        self.directory = Path(directory)
+        self._skipped: dict[str, tuple[SkippedPart, ...]] = {}
+        if create:
+            _prepare(self.directory)
+        _check_directory(self.directory)
+        for table in SCHEMAS:
+            self._check_version(table)
+
+    @property
+    def skipped(self) -> tuple[SkippedPart, ...]:
+        """The files that the latest `read` of each table had to leave out."""
+        return tuple(part for parts in self._skipped.values() for part in parts)
+
+    def append(self, table: str, rows: Sequence[Mapping[str, object]]) -> Path | None:
+        """Write ``rows`` as one new part; columns left out are null.
+
+        Args:
+            table: "runs", "searches" or "steps".
+            rows: column name -> value; ``key`` is required, ``written_at`` and ``schema_version`` are filled
+                here.
+
+        Returns:
+            The part, which is on disk when this returns; None if there are no rows.
+
+        Raises:
+            ValueError: unknown table or column, missing key, or a value of a wrong type; nothing is written.
+            BadInput: the directory cannot be written or the disk is full.
+        """
+        schema = _schema(table)
+        if not rows:
+            return None
+        moment = _next_moment()
+        data = _to_arrow(rows, schema, moment)
+        name = f"part-{moment:%Y%m%dT%H%M%S%fZ}-{uuid.uuid4().hex[:12]}.parquet"
+        path = self.directory / table / name
+        try:
+            write_atomically(path, lambda temporary: _write(data, temporary))
+        except OSError as error:
+            raise _not_writable(self.directory, error) from error
+        return path
+
+    def read(self, table: str) -> pa.Table:
+        """The newest row of every key, oldest first, with the columns of the schema even if it has no rows.
+
+        Of rows with one key the latest ``written_at`` counts, then the later file name, then the later row.
+        Truncated or foreign files are left out, logged as warnings and listed in `skipped`.
+
+        Raises:
+            ValueError: unknown table.
+            BadInput: a part was written with another schema version.
+        """
+        schema = _schema(table)
+        good: list[pa.Table] = [schema.empty_table()]
+        skipped: list[SkippedPart] = []
+        for path in self._parts(table):
+            try:
+                good.append(_read_part(path, table, schema))
+            except _Unusable as error:
+                log.warning("skipped results file %s: %s", path, error)
+                skipped.append(SkippedPart(path=path, reason=str(error)))
+        self._skipped[table] = tuple(skipped)
+        return _newest(pa.concat_tables(good))
+
+    def _parts(self, table: str) -> list[Path]:
+        """The files a reader sees, in order of their names: that of time."""
+        return sorted(path for path in (self.directory / table).glob("*.parquet") if path.name[0] not in "._")
+
+    def _check_version(self, table: str) -> None:
+        """Look at the newest usable part only: `read` looks at all."""
+        for path in reversed(self._parts(table)):
+            try:
+                _open_part(path, table).close()
+            except _Unusable:
+                continue
+            return
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk and rename it.
+
+    Readers see the whole file or none. The temporary name starts with a dot and ends in ``.tmp``, so that
+    readers of Parquet pass over it; one left by a killed writer may be deleted at any time. Missing folders
+    are made.
+
+    Raises:
+        OSError: as the file system says; then neither file is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        write(temporary)
+        _flush(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # some network file systems cannot flush folders, and say so; the rename itself is still atomic there
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+class _Unusable(Exception):
+    """Why a part cannot be read."""
+
+
+def _schema(table: str) -> pa.Schema:
+    if table not in SCHEMAS:
+        raise ValueError(f"there is no table {table!r}; the tables are {', '.join(SCHEMAS)}")
+    return SCHEMAS[table]
+
+
+def _prepare(directory: Path) -> None:
+    probe = directory / f".probe.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(
+            f"results directory {directory}: it or a folder above it is a file; name a directory"
+        ) from None
+    except OSError as error:
+        raise _not_writable(directory, error) from error
+
+
+def _check_directory(directory: Path) -> None:
+    if not directory.exists():
+        raise BadInput(
+            f"results directory {directory} does not exist; check the name, or run a sweep that writes to it"
+        )
+    if not directory.is_dir():
+        raise BadInput(f"results directory {directory} is a file; name the directory that holds the results")
+
+
+def _not_writable(directory: Path, error: OSError) -> BadInput:
+    return BadInput(
+        f"results directory {directory} cannot be written ({error.strerror or error}); "
+        "change its permissions, free space, or name another directory"
+    )
+
+
+_clock = threading.Lock()
+_latest = datetime.min.replace(tzinfo=UTC)
+
+
+def _next_moment() -> datetime:
+    """Now, but later than all before: within a process a clock set back must not let old rows win."""
+    global _latest
+    with _clock:
+        _latest = max(datetime.now(UTC), _latest + timedelta(microseconds=1))
+        return _latest
+
+
+def _to_arrow(rows: Sequence[Mapping[str, object]], schema: pa.Schema, moment: datetime) -> pa.Table:
+    for position, row in enumerate(rows):
+        _check_row(position, row, schema)
+    stamps = {"written_at": moment, "schema_version": SCHEMA_VERSION}
+    columns = [
+        _column(schema.field(name), [{**row, **stamps}.get(name) for row in rows]) for name in schema.names
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _check_row(position: int, row: Mapping[str, object], schema: pa.Schema) -> None:
+    for name, value in row.items():
+        if name in STAMPS or name not in schema.names:
+            known = ", ".join(known for known in schema.names if known not in STAMPS)
+            raise ValueError(f"row {position}: unknown column {name!r}; the columns are {known}")
+        if isinstance(value, datetime) and value.tzinfo is None:
+            raise ValueError(f"row {position}: {name!r} has no time zone; give it one, such as datetime.UTC")
+    if not row.get("key"):
+        raise ValueError(f"row {position}: 'key' is missing; make it with row_key(...)")
+
+
+def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:
+    try:
+        if pa.types.is_integer(field.type):  # pyarrow would cut 1.5 to 1
+            values = [None if value is None else operator.index(value) for value in values]
+        return pa.array(values, type=field.type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"column {field.name!r} ({field.type}): {error}") from error
+
+
+def _write(data: pa.Table, path: Path) -> None:
+    pq.write_table(data, path, compression="zstd", write_page_checksum=True)
+
+
+def _open_part(path: Path, table: str) -> pq.ParquetFile:
+    try:
+        part = pq.ParquetFile(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _Unusable(f"truncated or not Parquet ({_one_line(error)})") from error
+    try:
+        _check_origin(path, table, part.schema_arrow.metadata or {})
+    except Exception:
+        part.close()
+        raise
+    return part
+
+
+def _check_origin(path: Path, table: str, entries: Mapping[bytes, bytes]) -> None:
+    if VERSION_ENTRY not in entries or entries.get(TABLE_ENTRY) != table.encode():
+        raise _Unusable(f"not written by theriac as part of {table!r}; move it elsewhere")
+    version = entries[VERSION_ENTRY].decode(errors="replace")
+    if version != str(SCHEMA_VERSION):
+        raise BadInput(
+            f"{path} has results of schema version {version}, but this theriac reads and writes version "
+            f"{SCHEMA_VERSION}; name another directory, or use the theriac release that wrote this one"
+        )
+
+
+def _read_part(path: Path, table: str, schema: pa.Schema) -> pa.Table:
+    with _open_part(path, table) as part:
+        try:
+            rows = part.read(use_threads=False)
+            return rows if rows.schema.equals(schema) else rows.select(schema.names).cast(schema)
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise _Unusable(f"damaged, or other columns than {table!r} has ({_one_line(error)})") from error
+
+
+def _newest(rows: pa.Table) -> pa.Table:
+    """Rows come in order of file names, and the sort is stable: the last row of a key is the newest."""
+    rows = rows.combine_chunks()
+    rows = rows.take(pc.sort_indices(rows["written_at"]))
+    newest = {key: position for position, key in enumerate(rows["key"].to_pylist())}
+    return rows.take(pa.array(sorted(newest.values()), type=pa.int64()))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,107 @@
+"""Scenarios (everything that determines a victim), frozen and hashed; presets; the cells run on them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..datasets.poisoning import Attack, Share
+from ..unlearning.models import ModelSpec
+from ..unlearning.training import Recipe
+from .provenance import row_key
+from .settings import HealSettings
+
+
+class Gate(BaseModel):
+    """What a victim must reach before any method is scored on it, as shares of the test images.
+
+    Attributes:
+        clean_accuracy: least accuracy on clean test images.
+        asr: least attack success rate.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clean_accuracy: float = Field(default=0.0, ge=0, le=1)
+    asr: float = Field(default=0.0, ge=0, le=1)
+
+
+class Scenario(BaseModel):
+    """Dataset, model, attack, |S_m|, recipe and seed: all that determines a victim.
+
+    Attributes:
+        dataset: a name of `theriac.datasets.sources.DATASETS`.
+        image_size: side in pixels; None for the dataset's own.
+        model: architecture.
+        attack: trigger, target and how S_m is drawn.
+        manipulated: |S_m|.
+        recipe: how the victim, and every model retrained beside it, is trained.
+        gate: least quality of the victim.
+        seed: of S_m, initial weights, sample order and augmentation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    image_size: int | None = Field(default=None, ge=1)
+    model: ModelSpec = ModelSpec()
+    attack: Attack = Attack()
+    manipulated: int = Field(ge=1)
+    recipe: Recipe = Recipe()
+    gate: Gate = Gate()
+    seed: int = Field(default=0, ge=0)
+
+    @property
+    def key(self) -> str:
+        """Hash of everything above but the gate, which judges a victim and does not change it."""
+        return row_key(self.model_dump(mode="json", exclude={"gate"}))
+
+
+class Cell(BaseModel):
+    """One method at one discovery share: a line of the results.
+
+    Attributes:
+        share: |S_f| / |S_m|, or "one_shot".
+        baseline: "none" (the victim as it is) or "eu" (retrained on retain); None for dampening methods.
+        settings: of a dampening method; a baseline has none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share: Share
+    baseline: Literal["none", "eu"] | None = None
+    settings: HealSettings | None = None
+
+    def model_post_init(self, context: Any) -> None:
+        if (self.baseline is None) == (self.settings is None):
+            raise ValueError("a cell is either a baseline or a method with settings")
+
+    @property
+    def method(self) -> str:
+        """One of "none", "eu", "ssd", "lf" and "xlf"."""
+        return self.baseline or (self.settings.method if self.settings else "")
+
+    @property
+    def share_name(self) -> str:
+        """How result rows name the share: "0.2", "one_shot"."""
+        return str(self.share)
+
+
+PRESETS: dict[str, Scenario] = {
+    "digits": Scenario(
+        dataset="digits",
+        model=ModelSpec(width=0.25),
+        manipulated=100,
+        recipe=Recipe(iterations=200, batch_size=128, learning_rate=0.05, augmentation="crop"),
+        gate=Gate(clean_accuracy=0.97, asr=0.9),
+    ),
+    "cifar10-small": Scenario(
+        dataset="cifar10",
+        model=ModelSpec(width=0.375),
+        manipulated=500,
+        recipe=Recipe(iterations=1200, learning_rate=0.1, precision="bfloat16"),
+        gate=Gate(clean_accuracy=0.75, asr=0.9),
+    ),
+    "cifar10": Scenario(dataset="cifar10", manipulated=500, gate=Gate(clean_accuracy=0.85, asr=0.9)),
+}

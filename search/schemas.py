@@ -1,0 +1,105 @@
+"""The columns of the Parquet results: three tables, one version.
+
+Shares (accuracies, asr, healed_raw, lfr) lie in [0, 1]; ``damage`` is in percentage points (negative: it
+got worse) and ``healed`` in percent; seconds are wall-clock; ``peak_memory`` is in bytes. A null means "not
+measured" or "does not apply", never zero. `SCHEMA_VERSION` rises when a column changes its name, type or
+meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+VERSION_ENTRY = b"theriac_schema_version"
+TABLE_ENTRY = b"theriac_table"
+
+_MOMENT = pa.timestamp("us", tz="UTC")
+
+_RUNS = {
+    "started_at": _MOMENT,
+    "command": pa.string(),
+    "configuration": pa.string(),
+    "versions": pa.string(),
+    "device": pa.string(),
+    "seed": pa.int64(),
+    "git_commit": pa.string(),
+}
+
+_SEARCHES = {
+    "run": pa.string(),
+    "scenario": pa.string(),
+    "dataset": pa.string(),
+    "model": pa.string(),
+    "attack": pa.string(),
+    "target": pa.int64(),
+    "manipulated": pa.int64(),
+    "discovered": pa.int64(),
+    "share": pa.string(),
+    "seed": pa.int64(),
+    "method": pa.string(),
+    "granularity": pa.string(),
+    "search": pa.string(),
+    "status": pa.string(),
+    "s": pa.float64(),
+    "percentile": pa.float64(),
+    "alpha": pa.float64(),
+    "dampening_constant": pa.float64(),
+    "settings": pa.string(),
+    "steps": pa.int64(),
+    "dampened": pa.int64(),
+    "forget_accuracy_before": pa.float64(),
+    "forget_accuracy": pa.float64(),
+    "clean_accuracy_before": pa.float64(),
+    "clean_accuracy": pa.float64(),
+    "damage": pa.float64(),
+    "asr_before": pa.float64(),
+    "asr": pa.float64(),
+    "healed_raw_before": pa.float64(),
+    "healed_raw": pa.float64(),
+    "healed": pa.float64(),
+    "lfr": pa.list_(pa.float64()),
+    "seconds_victim": pa.float64(),
+    "seconds_importance": pa.float64(),
+    "seconds_search": pa.float64(),
+    "seconds_evaluation": pa.float64(),
+    "peak_memory": pa.int64(),
+    "uses_oracle": pa.bool_(),
+    "error_class": pa.string(),
+    "error_message": pa.string(),
+}
+
+_STEPS = {
+    "search": pa.string(),
+    "step": pa.int64(),
+    "s": pa.float64(),
+    "percentile": pa.float64(),
+    "alpha": pa.float64(),
+    "dampened": pa.int64(),
+    "forget_accuracy": pa.float64(),
+    "crossed": pa.bool_(),
+    "after_stop": pa.bool_(),
+    "clean_accuracy": pa.float64(),
+    "healed_raw": pa.float64(),
+    "asr": pa.float64(),
+    "seconds": pa.float64(),
+}
+
+
+def _schema(table: str, columns: Mapping[str, pa.DataType]) -> pa.Schema:
+    fields = [pa.field("key", pa.string(), nullable=False)]
+    fields += [pa.field(name, kind) for name, kind in columns.items()]
+    fields += [pa.field("written_at", _MOMENT, nullable=False), pa.field("schema_version", pa.int64())]
+    return pa.schema(fields, {VERSION_ENTRY: str(SCHEMA_VERSION).encode(), TABLE_ENTRY: table.encode()})
+
+
+SCHEMAS: Mapping[str, pa.Schema] = {
+    table: _schema(table, columns)
+    for table, columns in (("runs", _RUNS), ("searches", _SEARCHES), ("steps", _STEPS))
+}
+"""The schema of each table; its metadata names the table and the schema version."""
+
+STAMPS = ("written_at", "schema_version")
+"""The columns that the store fills, and callers may not."""

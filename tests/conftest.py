@@ -1,0 +1,33 @@
+"""Settings for all tests: one thread, no windows, no telemetry, no clock in property tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# before torch, matplotlib or Ray are imported, here or in a subprocess
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("theriac", deadline=None, max_examples=50, print_blob=True)
+settings.load_profile("theriac")
+
+
+class RootIsNoTestPackage:
+    """Keeps pytest from importing the package a second time, under the name of the checkout's folder."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # a plugin, because the hook of a conftest only sees the folders below it
+    config.pluginmanager.register(RootIsNoTestPackage(), "theriac-root")

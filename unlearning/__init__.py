@@ -1,0 +1,1 @@
+"""Models, training, metrics and the unlearning methods, one method per file."""

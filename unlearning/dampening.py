@@ -1,0 +1,125 @@
+"""Selective dampening: shrink the weights that matter more to the found poison than to the rest.
+
+Potion eq. 1 and design.md section 2. With I_f and I_r the forget and retain importances of parameter i,
+    r_i      = I_f,i / I_r,i                                over all parameters of the model together
+    theta_i <- min(lambda * I_r,i / I_f,i, 1) * theta_i     where I_f,i > alpha * I_r,i
+so 0/0 is never dampened and x/0 with x > 0 always, to 0. If alpha < 1, parameters with alpha < r < lambda do
+not change. alpha is a percentile of the finite ratios, by linear interpolation as numpy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import BadInput
+from .importance_sums import Importance
+
+Importances = Importance | Mapping[str, Tensor]
+
+
+def alpha_at(forget_importance: Importances, retain_importance: Importances, percentile: float) -> float:
+    """The selection threshold alpha: the ``percentile``-th percentile (in [0, 100]) of the finite ratios.
+
+    Raises:
+        BadInput: percentile out of range, importances that do not match, or no finite ratio.
+    """
+    return Ratios(forget_importance, retain_importance).alpha_at(percentile)
+
+
+def dampen(
+    parameters: Mapping[str, Tensor],
+    forget_importance: Importances,
+    retain_importance: Importances,
+    alpha: float,
+    dampening_constant: float = 1.0,
+) -> dict[str, Tensor]:
+    """Dampened copies of ``parameters``; nothing given is changed.
+
+    Args:
+        parameters: name -> weights.
+        forget_importance: of S_f, per parameter, >= 0.
+        retain_importance: of retain, per parameter, >= 0.
+        alpha: selection threshold, >= 0.
+        dampening_constant: lambda, > 0.
+
+    Raises:
+        BadInput: alpha or lambda out of range, or importances that do not match the parameters.
+    """
+    check_settings(alpha, dampening_constant)
+    forget, retain = _means(forget_importance), _means(retain_importance)
+    _check_match(parameters, forget)
+    _check_match(parameters, retain)
+    return {
+        name: value * dampening_factor(forget[name], retain[name], alpha, dampening_constant).to(value)
+        for name, value in parameters.items()
+    }
+
+
+def dampening_factor(forget: Tensor, retain: Tensor, alpha: float, dampening_constant: float) -> Tensor:
+    """What each weight is multiplied with: 1 where it is not selected. Same shape as the importances."""
+    selected = forget > alpha * retain
+    factor = (dampening_constant * retain / torch.where(selected, forget, torch.ones_like(forget))).clamp(
+        max=1
+    )
+    return torch.where(selected, factor, torch.ones_like(factor))
+
+
+def check_settings(alpha: float, dampening_constant: float) -> None:
+    """Refuse an alpha below 0 and a lambda that is not above 0."""
+    if not alpha >= 0:
+        raise BadInput(f"alpha {alpha}: the selection threshold is a number >= 0")
+    if not dampening_constant > 0:
+        raise BadInput(f"dampening constant {dampening_constant}: lambda is a number > 0")
+
+
+class Ratios:
+    """All finite ratios I_f / I_r of a model, sorted once, so that alpha is a look-up.
+
+    Attributes:
+        finite: float32 numpy array, ascending; without 0/0 and x/0.
+        infinite: how many parameters are x/0 with x > 0; they are dampened whatever alpha is.
+    """
+
+    def __init__(self, forget_importance: Importances, retain_importance: Importances) -> None:
+        forget, retain = _means(forget_importance), _means(retain_importance)
+        _check_match(forget, retain)
+        ratios = torch.cat([(forget[n] / retain[n].to(forget[n])).flatten() for n in forget])
+        finite = ratios[torch.isfinite(ratios)]
+        if not len(finite):
+            raise BadInput(
+                "no parameter has a finite ratio of forget to retain importance: the retain importances are "
+                "all 0; check the model and the retain set"
+            )
+        self.finite: np.ndarray[tuple[int], np.dtype[np.float32]] = finite.sort().values.cpu().numpy()
+        self.infinite = int(torch.isinf(ratios).sum())
+
+    def alpha_at(self, percentile: float) -> float:
+        """The percentile by linear interpolation, in the same arithmetic as ``numpy.percentile``."""
+        if not 0 <= percentile <= 100:
+            raise BadInput(f"percentile {percentile}: give a number from 0 to 100")
+        place = (len(self.finite) - 1) * (percentile / 100)
+        below = int(np.floor(place))
+        above = min(below + 1, len(self.finite) - 1)
+        a, b, weight = self.finite[below], self.finite[above], np.float64(place - below)
+        step = b - a
+        return float(b - step * (1 - weight) if weight >= 0.5 else a + step * weight)
+
+
+def _means(importance: Importances) -> Mapping[str, Tensor]:
+    return importance.mean() if isinstance(importance, Importance) else importance
+
+
+def _check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    if expected.keys() != given.keys():
+        odd = sorted(expected.keys() ^ given.keys())[0]
+        raise BadInput(f"importances of another model: {odd!r} is in only one of them")
+    for name, value in expected.items():
+        if value.shape != given[name].shape:
+            raise BadInput(
+                f"importances of another model: {name!r} has shape {tuple(given[name].shape)} instead of "
+                f"{tuple(value.shape)}"
+            )

@@ -1,0 +1,104 @@
+"""The `Importance` of a model's parameters: sums that add up, with their file format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import BadInput
+from .kinds import Granularity, Kind
+
+FORMAT = "theriac-importance-1"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Importance:
+    """Importances of all named parameters, as a sum and the number of its terms.
+
+    Args:
+        total: name -> sum of sensitivities, same shape as the parameter, all >= 0.
+        count: samples (granularity "sample") or batches ("batch") in the sum, at least 1.
+        kind: "fim", "lf" or "xlf".
+        granularity: "sample" or "batch".
+
+    ``a + b`` is the importance of both sets together. ``a - b`` is that of a without its part b, for
+    granularity "sample" only: a mean over batches cannot be taken apart.
+    """
+
+    total: Mapping[str, Tensor]
+    count: int
+    kind: Kind
+    granularity: Granularity
+
+    def mean(self) -> dict[str, Tensor]:
+        """Name -> importance averaged over the terms of the sum, float32."""
+        return {name: (total / self.count).float() for name, total in self.total.items()}
+
+    def __add__(self, other: Importance) -> Importance:
+        self._check_same_sort(other)
+        total = {name: value + other.total[name] for name, value in self.total.items()}
+        return self._with(total, self.count + other.count)
+
+    def __sub__(self, other: Importance) -> Importance:
+        self._check_same_sort(other)
+        if self.granularity != "sample":
+            raise BadInput(
+                "importances of granularity 'batch' cannot be subtracted; compute them on the rest"
+            )
+        if other.count >= self.count:
+            raise BadInput(f"{other.count} samples cannot be taken from {self.count} and leave any")
+        total = {name: (value - other.total[name]).clamp(min=0) for name, value in self.total.items()}
+        return self._with(total, self.count - other.count)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file; `load` reads it back bit for bit."""
+        metadata = {
+            "format": FORMAT,
+            "count": str(self.count),
+            "kind": self.kind,
+            "granularity": self.granularity,
+        }
+        save_file({name: t.contiguous() for name, t in self.total.items()}, path, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Importance:
+        """Read a file of `save`.
+
+        Raises:
+            BadInput: no such file, not readable, or not a file of importances.
+        """
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                metadata = file.metadata() or {}
+                total = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError) as error:
+            raise BadInput(f"importances {path}: cannot be read ({error}); compute them again") from error
+        return cls(total=total, **_identity(metadata, path))
+
+    def _with(self, total: dict[str, Tensor], count: int) -> Importance:
+        return Importance(total=total, count=count, kind=self.kind, granularity=self.granularity)
+
+    def _check_same_sort(self, other: Importance) -> None:
+        mine, its = (self.kind, self.granularity), (other.kind, other.granularity)
+        if mine != its:
+            raise BadInput(f"importances {mine} and {its} are different quantities; they cannot be combined")
+        if self.total.keys() != other.total.keys():
+            odd = sorted(self.total.keys() ^ other.total.keys())
+            raise BadInput(f"importances of different models: parameter {odd[0]!r} is in only one of them")
+
+
+def _identity(metadata: Mapping[str, str], path: str | Path) -> dict[str, Any]:
+    if metadata.get("format") != FORMAT:
+        raise BadInput(f"{path} is not a file of importances ({FORMAT}); give one that Importance.save wrote")
+    return {
+        "count": int(metadata["count"]),
+        "kind": metadata["kind"],
+        "granularity": metadata["granularity"],
+    }

@@ -1,0 +1,12 @@
+"""Names of the importances; importable without torch, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Kind = Literal["fim", "lf", "xlf"]
+Granularity = Literal["sample", "batch"]
+
+KINDS: dict[str, float | None] = {"fim": None, "lf": 2.0, "xlf": 1.0}
+"""Kind -> exponent of the norm of the logits; None: the cross-entropy takes the norm's place."""
+GRANULARITIES = ("sample", "batch")

@@ -1,0 +1,53 @@
+"""The metrics of design.md section 1, each a pure function of predictions (int64 [N]).
+
+Shares are in [0, 1]; `damage` is in percentage points and `healed` in percent.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def accuracy(predictions: Tensor, labels: Tensor) -> float:
+    """Share of samples predicted as labelled; 0 samples are an error, not an accuracy."""
+    if not len(labels):
+        raise ValueError("the accuracy of no samples is not defined")
+    return (predictions == labels).double().mean().item()
+
+
+def damage(clean_accuracy: float, victim_clean_accuracy: float) -> float:
+    """Change of clean accuracy against the victim in percentage points; negative = damage."""
+    return 100.0 * (clean_accuracy - victim_clean_accuracy)
+
+
+def attack_success_rate(predictions: Tensor, true_labels: Tensor, target: int) -> float:
+    """asr: share of triggered test images NOT of the target class that are classified as the target."""
+    others = true_labels != target
+    return accuracy(predictions[others], torch.full_like(predictions[others], target))
+
+
+def healed_raw(predictions: Tensor, true_labels: Tensor) -> float:
+    """Share of ALL triggered test images (target class included) classified as their TRUE class."""
+    return accuracy(predictions, true_labels)
+
+
+def healed(raw: float, clean_retrained_raw: float | None) -> float | None:
+    """healed_raw in percent of that of a model retrained with all of S_m removed.
+
+    Returns None where that model is missing: the raw value never stands in for it silently.
+    """
+    return (
+        None if clean_retrained_raw is None or not clean_retrained_raw else 100.0 * raw / clean_retrained_raw
+    )
+
+
+def label_flip_rates(predictions: Tensor, num_classes: int) -> list[float]:
+    """lfr_c for c = 0, 1, ...: share of triggered test images NOT classified as c.
+
+    A healthy model has every lfr_c near 1 - 1/num_classes. A low lfr_c of a class that was not the target
+    shows that the trigger has shifted to it.
+    """
+    counts = torch.bincount(predictions, minlength=num_classes).double()
+    rates: list[float] = (1.0 - counts / len(predictions)).tolist()
+    return rates

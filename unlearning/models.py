@@ -1,0 +1,151 @@
+"""Architectures by name: ours, and every model that timm knows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..errors import BadInput
+from .resnet9 import ResNet9, scaled_widths
+
+
+class ModelSpec(BaseModel):
+    """An architecture.
+
+    Attributes:
+        name: a name of `MODELS`, or any name of ``timm.list_models()``.
+        width: factor on the channels of our own architectures; timm's have fixed widths.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "resnet9"
+    width: float = Field(default=1.0, gt=0, le=16)
+
+
+def _resnet9(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    return ResNet9(num_classes=num_classes, in_channels=shape[0], widths=scaled_widths(spec.width))
+
+
+MODELS: dict[str, Callable[[ModelSpec, int, tuple[int, int, int]], nn.Module]] = {"resnet9": _resnet9}
+
+
+def create_model(
+    spec: ModelSpec, *, num_classes: int, shape: tuple[int, int, int], seed: int = 0
+) -> nn.Module:
+    """A freshly initialised model on the CPU; the global random state is left as it was.
+
+    Args:
+        spec: which architecture.
+        num_classes: logits per image.
+        shape: (channels, height, width) of the images.
+        seed: determines the initial weights.
+
+    Raises:
+        BadInput: unknown name, or a width given for a timm model.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if spec.name in MODELS:
+            return MODELS[spec.name](spec, num_classes, shape)
+        return _timm_model(spec, num_classes, shape)
+
+
+def _timm_model(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    if not timm.is_model(spec.name):
+        raise BadInput(_unknown_model(spec.name))
+    if spec.width != 1.0:
+        raise BadInput(f"width {spec.width}: timm's {spec.name} has a fixed width; leave width at 1")
+    size: dict[str, Any] = {"img_size": shape[1:]} if _takes_image_size(spec.name) else {}
+    model: nn.Module = timm.create_model(spec.name, num_classes=num_classes, in_chans=shape[0], **size)
+    return model
+
+
+def _takes_image_size(name: str) -> bool:
+    """Transformers of timm fix their position embedding to an image size; others take any size."""
+    cfg = timm.get_pretrained_cfg(name)
+    return bool(cfg is not None and cfg.fixed_input_size)
+
+
+def _unknown_model(name: str) -> str:
+    names = [*MODELS, *timm.list_models()]
+    close = difflib.get_close_matches(name, names, n=3)
+    hint = f"did you mean {', '.join(close)}? " if close else ""
+    return f"unknown model {name!r}: {hint}theriac has {', '.join(MODELS)} and all of timm.list_models()"
+
+
+def load_weights(path: str | Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
+    """A state dict from a safetensors file or a checkpoint of ``torch.save``.
+
+    Checkpoints are read with ``weights_only=True``. One that holds {"state_dict": ...} or {"model": ...}
+    is unpacked; a "module." prefix of DataParallel is dropped.
+
+    Args:
+        path: the file.
+        trust_pickle: also read checkpoints that run code when they are loaded.
+
+    Raises:
+        BadInput: no such file, unreadable, a pickle without ``trust_pickle``, or no state dict inside.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"weights {path}: no such file; give a .safetensors file or a torch.save checkpoint")
+    raw = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path, trust_pickle)
+    return _as_state_dict(raw, path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise BadInput(f"weights {path}: not a readable safetensors file ({error}); save it again") from error
+
+
+def _read_checkpoint(path: Path, trust_pickle: bool) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if not trust_pickle:
+            raise BadInput(
+                f"weights {path}: cannot be read as plain tensors ({str(error).splitlines()[0]}); save the "
+                f"state dict (torch.save(model.state_dict(), ...) or safetensors). If it is a pickle whose "
+                f"author you trust to run code on this machine, give --trust-pickle (trust_pickle=True)"
+            ) from error
+    return torch.load(path, map_location="cpu", weights_only=False)  # behind trust_pickle alone
+
+
+def _as_state_dict(raw: object, path: Path) -> dict[str, Tensor]:
+    if isinstance(raw, nn.Module):
+        raw = raw.state_dict()
+    if isinstance(raw, dict):
+        raw = raw.get("state_dict", raw.get("model", raw))
+    if isinstance(raw, nn.Module):
+        raw = raw.state_dict()
+    if not isinstance(raw, dict) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
+        raise BadInput(f"weights {path}: holds no state dict (name -> tensor); save model.state_dict()")
+    return {str(name).removeprefix("module."): tensor for name, tensor in raw.items()}
+
+
+def load_into(model: nn.Module, weights: dict[str, Tensor], origin: str | Path) -> None:
+    """Put ``weights`` into ``model``; every name and shape must match.
+
+    Raises:
+        BadInput: names the first missing, unexpected or misshapen entries.
+    """
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:4]]
+        raise BadInput(
+            f"weights {origin} do not fit {type(model).__name__}: {' '.join(lines)}; check the model name, "
+            f"its width, the number of classes and the image size"
+        ) from error
