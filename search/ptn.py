@@ -21,6 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import BadInput
 
+# 0.2 * 0.35 is a little below 0.07 in floating point, and 7 of 100 must still count as reaching it
+ROUNDING = 1e-12
+
 Status = Literal["searching", "stopped", "no_stop"]
 
 
@@ -160,7 +163,7 @@ class PTNSearch(BaseModel):
             s=state.s,
             percentile=state.percentile,
             forget_accuracy=forget_accuracy,
-            crossed=forget_accuracy <= state.threshold,
+            crossed=forget_accuracy <= state.threshold + ROUNDING,
         )
         first = not state.trace
         state = replace(

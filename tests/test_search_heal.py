@@ -1,0 +1,252 @@
+"""`theriac.heal` as a model owner uses it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+import theriac
+from theriac.errors import BadInput
+from theriac.search.heal import Healing
+from theriac.tests.poisoned import accuracy_of, poisoned_digits
+
+POISONED = poisoned_digits()
+
+
+def heal(**overrides) -> Healing:
+    arguments = {"model": POISONED.model, "forget": POISONED.found, "retain": POISONED.rest, **overrides}
+    return theriac.heal(arguments.pop("model"), **arguments)
+
+
+def test_the_victim_is_poisoned_enough_for_these_tests():
+    assert accuracy_of(POISONED.model, POISONED.clean) > 0.9
+    assert accuracy_of(POISONED.model, POISONED.triggered()) < 0.3
+
+
+@pytest.mark.parametrize("method", ["ssd", "lf", "xlf"])
+def test_it_heals(method: str):
+    healing = heal(method=method)
+    assert healing.status == "stopped"
+    assert accuracy_of(healing.model, POISONED.triggered()) > 0.65
+    assert accuracy_of(healing.model, POISONED.clean) > accuracy_of(POISONED.model, POISONED.clean) - 0.05
+    found, rho = accuracy_of(healing.model, POISONED.found), healing.settings["rho"]
+    assert found <= rho * accuracy_of(POISONED.model, POISONED.found)
+    assert healing.metrics["forget_accuracy"] == pytest.approx(found)
+
+
+def test_the_report_is_consistent():
+    healing = heal()
+    last, metrics = healing.trace[-1], healing.metrics
+    assert last["alpha"] == healing.alpha
+    assert last["crossed"] is True
+    assert metrics["steps"] == len(healing.trace)
+    assert metrics["dampened"] == last["dampened"] > 0
+    assert metrics["forget_count"] == 40
+    assert metrics["retain_accuracy"] == pytest.approx(accuracy_of(healing.model, POISONED.rest))
+    assert metrics["retain_accuracy_before"] == pytest.approx(accuracy_of(POISONED.model, POISONED.rest))
+    assert set(metrics["seconds"]) == {"check", "importance", "search", "report"}
+    changed = sum(
+        int((new != old).sum())
+        for new, old in zip(healing.model.parameters(), POISONED.model.parameters(), strict=True)
+    )
+    assert changed <= metrics["dampened"]
+
+
+def test_the_input_is_not_mutated():
+    model = copy.deepcopy(POISONED.model).train()
+    next(model.parameters()).requires_grad_(False)
+    before = copy.deepcopy(model)
+    healing = heal(model=model)
+    assert all(m.training for m in model.modules())
+    assert all(m.training for m in healing.model.modules())
+    for (name, old), new in zip(before.named_parameters(), model.parameters(), strict=True):
+        assert torch.equal(old, new), name
+        assert new.grad is None
+        assert old.requires_grad == new.requires_grad
+    assert [p.requires_grad for p in healing.model.parameters()] == [
+        p.requires_grad for p in before.parameters()
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_dtype_is_kept(dtype: torch.dtype):
+    healing = heal(model=copy.deepcopy(POISONED.model).to(dtype))
+    assert healing.status == "stopped"
+    assert {p.dtype for p in healing.model.parameters()} == {dtype}
+
+
+def test_half_precision_weights_that_are_not_dampened_stay_bit_for_bit():
+    model = copy.deepcopy(POISONED.model).to(torch.float16)
+    healing = heal(model=model)
+    changed = sum(
+        int((a != b).sum()) for a, b in zip(model.parameters(), healing.model.parameters(), strict=True)
+    )
+    assert 0 < changed <= healing.metrics["dampened"]
+
+
+class Pairs(Dataset):
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, i):
+        return self.x[i], int(self.y[i])
+
+
+FORMS = {
+    "dataset": lambda x, y: Pairs(x, y),
+    "tensor dataset": lambda x, y: TensorDataset(x, y),
+    "shuffling loader": lambda x, y: DataLoader(TensorDataset(x, y), batch_size=100, shuffle=True),
+    "loader that drops": lambda x, y: DataLoader(TensorDataset(x, y), batch_size=30, drop_last=True),
+    "list of samples": lambda x, y: list(zip(x, y, strict=True)),
+    "list of batches": lambda x, y: list(zip(x.split(64), y.split(64), strict=True)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_data_gives_the_same_healing(form: str):
+    wrap = FORMS[form]
+    healing, expected = heal(forget=wrap(*POISONED.found), retain=wrap(*POISONED.rest)), heal()
+    assert healing.alpha == pytest.approx(expected.alpha, rel=1e-5)
+    assert healing.metrics["retain_count"] == expected.metrics["retain_count"]
+    assert healing.metrics["dampened"] == pytest.approx(expected.metrics["dampened"], abs=1)
+
+
+def test_batch_size_is_part_of_batch_importances_only():
+    alphas = {size: heal(granularity="batch", batch_size=size).alpha for size in (64, 512)}
+    assert alphas[64] != pytest.approx(alphas[512], rel=1e-3)
+    samples = {size: heal(granularity="sample", batch_size=size).alpha for size in (64, 512)}
+    assert samples[64] == pytest.approx(samples[512], rel=1e-5)
+
+
+def test_no_stop_gives_the_victims_weights_back():
+    healing = heal(max_steps=1)
+    assert (healing.status, healing.alpha) == ("no_stop", None)
+    assert same_weights(healing.model, POISONED.model)
+    assert healing.metrics["forget_accuracy"] == healing.metrics["forget_accuracy_before"]
+    assert healing.metrics["agreement"] == 1.0
+
+
+def test_a_collapse_is_reported_and_not_applied():
+    healing = heal(collapse_share=1e-4, rho=0.0)
+    assert healing.status == "collapsed"
+    assert healing.alpha is not None
+    assert same_weights(healing.model, POISONED.model)
+    assert healing.metrics["forget_accuracy"] < healing.metrics["forget_accuracy_before"]
+
+
+def test_automatic_rho_is_reported_as_a_number():
+    healing = heal(rho="auto")
+    assert 0.1 < healing.settings["rho"] < 0.3
+    assert healing.status == "stopped"
+
+
+def test_progress_covers_every_phase():
+    seen: dict[str, list[tuple[int, int | None]]] = {}
+    heal(progress=lambda phase, done, total: seen.setdefault(phase, []).append((done, total)))
+    assert set(seen) == {"check", "importance of forget", "importance of retain", "search", "report"}
+    count = len(POISONED.rest[1])
+    assert seen["importance of retain"][-1] == seen["check"][-1] == seen["report"][-1] == (count, count)
+
+
+def test_save(tmp_path: Path):
+    healing = heal()
+    folder = healing.save(tmp_path / "new" / "healed")
+    weights = load_file(folder / "model.safetensors")
+    assert all(torch.equal(weights[name], p) for name, p in healing.model.named_parameters())
+    report = json.loads((folder / "healing.json").read_text())
+    assert report["status"] == "stopped"
+    assert report["alpha"] == healing.alpha
+    assert len(report["trace"]) == healing.metrics["steps"]
+
+
+def test_save_says_when_it_cannot_write(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="choose a folder you may write to"):
+        heal().save(tmp_path / "file")
+
+
+X, Y = POISONED.found
+RX, RY = POISONED.rest
+
+
+def weights_with_nan() -> nn.Module:
+    model = copy.deepcopy(POISONED.model)
+    with torch.no_grad():
+        next(model.parameters())[0, 0] = float("nan")
+    return model
+
+
+def images_with_nan() -> torch.Tensor:
+    images = RX.clone()
+    images[7] = float("inf")
+    return images
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(zip(RX, RY, strict=True))
+
+
+BAD = {
+    "empty forget": ({"forget": (X[:0], Y[:0])}, "forget set is empty"),
+    "empty list": ({"forget": []}, "forget set is empty"),
+    "empty dataset": ({"forget": TensorDataset(X[:0], Y[:0])}, "forget set is empty"),
+    "exchanged": ({"forget": POISONED.rest, "retain": POISONED.found}, "check whether the two are exchanged"),
+    "label too large": ({"forget": (X, Y + 10)}, "label 10 at position 0 is out of range.*0 to 9"),
+    "negative label": ({"retain": (RX, RY - 1)}, "label -1 .*out of range"),
+    "nan weights": ({"model": weights_with_nan()}, r"'1.weight' holds NaN"),
+    "nan images": ({"retain": (images_with_nan(), RY)}, "retain set: sample 7 of a batch holds NaN"),
+    "no logits": ({"model": nn.Sequential(POISONED.model, nn.Flatten(0))}, "must return logits"),
+    "no parameters": ({"model": nn.Flatten()}, "parameters lie on no device"),
+    "generator": ({"retain": ((a, b) for a, b in zip(RX, RY, strict=True))}, "read only once"),
+    "streaming loader": ({"retain": DataLoader(Stream())}, "no fixed order"),
+    "no labels": ({"forget": [X[0], X[1]]}, "instead of .x, y."),
+    "float labels": ({"forget": (X, Y.float())}, "labels are torch.float32"),
+    "not tensors": ({"forget": [("a.png", 0)]}, "images are str, not tensors"),
+    "nothing iterable": ({"forget": 3}, "int holds no samples"),
+    "lengths differ": ({"forget": (X, Y[:-1])}, "with labels"),
+    "mixed size": ({"forget": [(X[0], 0), (X[0, :, 1:], 0)]}, "mixed size"),
+    "mixed size in a dataset": ({"forget": Pairs([X[0], X[0, :, 1:]], Y[:2])}, "mixed size"),
+    "true labels": ({"forget": (X, (Y + 1) % 10)}, "nothing to unlearn"),
+    "unknown method": ({"method": "xxl"}, "method = 'xxl'.*'ssd', 'lf' or 'xlf'"),
+    "unknown setting": ({"ro": 0.1}, "unknown setting 'ro'; the valid ones are .*rho"),
+    "rho out of range": ({"rho": 1.5}, "rho.* = 1.5"),
+    "bad granularity": ({"granularity": "both"}, "granularity = 'both'"),
+    "bad batch size": ({"batch_size": 0}, "batch_size = 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_error(case: str):
+    overrides, message = BAD[case]
+    with pytest.raises(BadInput, match=message):
+        heal(**overrides)
+
+
+def test_a_sampler_that_repeats_is_refused():
+    sampler = torch.utils.data.WeightedRandomSampler([1.0] * len(RY), len(RY))
+    with pytest.raises(BadInput, match="may repeat or leave"):
+        heal(retain=DataLoader(TensorDataset(RX, RY), sampler=sampler))
+
+
+def test_a_model_that_cannot_be_copied_is_refused():
+    class Stubborn(nn.Linear):
+        def __deepcopy__(self, memo):
+            raise RuntimeError("no copies")
+
+    with pytest.raises(BadInput, match=r"cannot be copied \(no copies\)"):
+        heal(model=nn.Sequential(nn.Flatten(), Stubborn(64, 10)))
+
+
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))

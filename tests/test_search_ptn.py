@@ -1,0 +1,171 @@
+"""The PTN state machine against the loop of the paper, and where it ends."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from theriac.errors import BadInput
+from theriac.search.ptn import (
+    NothingToUnlearn,
+    PTNSearch,
+    PTNState,
+    automatic_rho,
+    check_unlearnable,
+    percentile_of,
+)
+
+
+def follow(search: PTNSearch, state: PTNState, accuracy_at):
+    """Drive a search over a function of s; returns the final state."""
+    while state.status == "searching":
+        state = search.update(state, accuracy_at(state.s))
+    return state
+
+
+def start(search: PTNSearch, accuracy: float = 1.0) -> PTNState:
+    return search.start(forget_count=100, train_count=50_000, victim_forget_accuracy=accuracy)
+
+
+def test_it_starts_below_the_share_that_was_found():
+    state = start(PTNSearch(), accuracy=0.95)
+    assert state.s == 100 / 50_000 / 25
+    assert state.threshold == pytest.approx(0.19)
+    assert state.status == "searching"
+    assert state.chosen is None
+
+
+@given(st.floats(1e-9, 1e6))
+def test_percentile_follows_equation_7(s: float):
+    assert percentile_of(s) == pytest.approx(100 - math.log(1 + 100 * s), abs=1e-9)
+
+
+def test_percentile_stays_in_range():
+    assert percentile_of(0) == 100
+    assert percentile_of(1e60) == 0
+
+
+@given(st.floats(1e-4, 1e4), st.sampled_from([1.01, 1.1, 2.0]), st.floats(0, 0.9))
+def test_the_stop_is_the_first_crossing_of_the_plain_loop(edge: float, s_step: float, rho: float):
+    def accuracy(s: float) -> float:
+        return 1.0 if s < edge else 0.0
+
+    search = PTNSearch(s_step=s_step, rho=rho, max_steps=5000)
+    final = follow(search, start(search), accuracy)
+    s = 100 / 50_000 / 25
+    while accuracy(s) > rho:
+        s *= s_step
+    assert final.status == "stopped"
+    assert final.s == s
+    assert final.chosen is not None
+    assert final.chosen.s == s
+    assert [step.crossed for step in final.trace] == [False] * (len(final.trace) - 1) + [True]
+
+
+def test_an_accuracy_equal_to_the_threshold_stops():
+    search = PTNSearch(rho=0.2)
+    state = search.update(start(search, accuracy=0.35), 0.35)
+    assert search.update(state, 7 / 100).status == "stopped"
+    assert search.update(state, 8 / 100).status == "searching"
+
+
+def test_the_threshold_is_a_share_of_the_victims_accuracy():
+    search = PTNSearch(rho=0.5)
+    state = search.update(start(search, accuracy=0.6), 0.6)
+    assert search.update(state, 0.31).status == "searching"
+    assert search.update(state, 0.30).status == "stopped"
+
+
+def test_a_start_that_crosses_walks_back_to_the_least_aggressive_crossing():
+    search = PTNSearch()
+    first = start(search)
+    edge = first.s / 1.1**7.5
+    final = follow(search, first, lambda s: 1.0 if s < edge else 0.0)
+    assert final.walked_back
+    assert final.status == "stopped"
+    assert final.s == pytest.approx(first.s / 1.1**7)
+    assert len(final.trace) == 9
+    assert final.trace[-1].crossed is False
+
+
+def test_walking_back_ends_where_nothing_gentler_exists():
+    search = PTNSearch(s_step=10.0)
+    final = follow(search, start(search), lambda s: 0.0)
+    assert final.status == "stopped"
+    assert final.walked_back
+    assert final.trace[-1].percentile == 100.0
+    assert final.s == final.trace[-1].s
+
+
+def test_walking_back_respects_the_limit():
+    search = PTNSearch(max_steps=4)
+    final = follow(search, start(search), lambda s: 0.0)
+    assert (final.status, len(final.trace)) == ("stopped", 4)
+    assert final.s == final.trace[-1].s
+
+
+def test_without_a_crossing_there_is_no_stop():
+    search = PTNSearch(max_steps=7)
+    final = follow(search, start(search), lambda s: 1.0)
+    assert (final.status, len(final.trace)) == ("no_stop", 7)
+    assert final.chosen is None
+
+
+def test_a_search_that_has_dampened_everything_gives_up():
+    search = PTNSearch(s_step=1e6, max_steps=500)
+    final = follow(search, start(search), lambda s: 1.0)
+    assert final.status == "no_stop"
+    assert final.trace[-1].percentile == 0.0
+
+
+def test_updates_leave_the_old_state_alone():
+    search = PTNSearch()
+    state = start(search)
+    search.update(state, 1.0)
+    assert state == start(search)
+
+
+def test_a_finished_search_takes_no_update():
+    search = PTNSearch()
+    over = search.update(start(search), 0.0)
+    over = follow(search, over, lambda s: 1.0)
+    with pytest.raises(ValueError, match="is over"):
+        search.update(over, 0.0)
+
+
+@pytest.mark.parametrize("accuracy", [-0.1, 1.1, float("nan")])
+def test_an_accuracy_is_a_share(accuracy: float):
+    search = PTNSearch()
+    with pytest.raises(ValueError, match="not a share"):
+        search.update(start(search), accuracy)
+
+
+@pytest.mark.parametrize(("forget", "train"), [(0, 10), (10, 10), (11, 10)])
+def test_forget_is_a_true_part_of_training(forget: int, train: int):
+    with pytest.raises(BadInput, match="forget set must hold at least one"):
+        PTNSearch().start(forget_count=forget, train_count=train, victim_forget_accuracy=1.0)
+
+
+def test_poison_the_victim_does_not_believe_cannot_be_unlearned():
+    with pytest.raises(NothingToUnlearn, match="labels the poison was trained with"):
+        check_unlearnable(0.0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rho": 1.0}, {"rho": -0.1}, {"b_start": 0}, {"s_step": 1.0}, {"max_steps": 0}, {"alpha": 3}]
+)
+def test_settings_validate_themselves(wrong: dict[str, float]):
+    with pytest.raises(ValidationError):
+        PTNSearch(**wrong)
+
+
+def test_automatic_rho_grows_with_the_target_rate_and_shrinks_with_the_evidence():
+    assert automatic_rho(0.1, 100) == pytest.approx(0.16)
+    assert automatic_rho(0.5, 100) == pytest.approx(0.6)
+    assert automatic_rho(0.1, 10) > automatic_rho(0.1, 1000) > 0.1
+    assert automatic_rho(0.0, 5) == 0.0
+    assert automatic_rho(0.99, 1) == 0.95
