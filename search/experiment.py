@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +59,15 @@ class CellRows:
 
     search: Row
     steps: list[Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Treated:
+    """What a method did: truth after it (None: the weights are the victim's), columns of its own, steps."""
+
+    columns: Row
+    truth: Truth | None = None
+    steps: list[Row] = field(default_factory=list)
 
 
 class Experiment:
@@ -118,9 +127,14 @@ class Experiment:
         if failure:
             return CellRows(search={**self._head(cell, victim), **failure}, steps=[])
         reference = self.trained(Part("clean"), progress) if with_reference else None
-        if cell.baseline is not None:
-            return self._baseline(cell, victim, before, reference, progress)
-        return self._dampening(cell, victim, before, reference, progress)
+        treat = self._dampened if cell.baseline is None else self._baseline
+        treated = treat(cell, victim, progress)
+        row = {
+            **self._head(cell, victim),
+            **_scores(before, treated.truth or before, reference),
+            **treated.columns,
+        }
+        return CellRows(search=row, steps=treated.steps)
 
     def failed(self, cell: Cell, error: BaseException) -> Row:
         """The row of a cell that raised ``error``."""
@@ -164,32 +178,17 @@ class Experiment:
             ),
         }
 
-    def _baseline(
-        self,
-        cell: Cell,
-        victim: StoredModel,
-        before: Truth,
-        reference: StoredModel | None,
-        progress: Progress,
-    ) -> CellRows:
-        stored = victim if cell.baseline == "none" else self.trained(Part("retain", cell.share), progress)
-        after = Truth(**stored.info["truth"])
-        row = {
-            **self._head(cell, victim),
-            **_scores(before, after, reference),
-            "status": "done",
-            "seconds_search": 0.0 if cell.baseline == "none" else stored.info["seconds"],
-        }
-        return CellRows(search=row, steps=[])
+    def _baseline(self, cell: Cell, victim: StoredModel, progress: Progress) -> _Treated:
+        """Nothing, or retraining on retain; its time counts as the search."""
+        if cell.baseline == "none":
+            return _Treated(columns={"status": "done", "seconds_search": 0.0})
+        stored = self.trained(Part("retain", cell.share), progress)
+        return _Treated(
+            truth=Truth(**stored.info["truth"]),
+            columns={"status": "done", "seconds_search": stored.info["seconds"]},
+        )
 
-    def _dampening(
-        self,
-        cell: Cell,
-        victim: StoredModel,
-        before: Truth,
-        reference: StoredModel | None,
-        progress: Progress,
-    ) -> CellRows:
+    def _dampened(self, cell: Cell, victim: StoredModel, progress: Progress) -> _Treated:
         settings = cell.settings or HealSettings()
         outcome = operate(
             self.model(victim),
@@ -199,15 +198,9 @@ class Experiment:
             progress=progress,
         )
         start = time.perf_counter()
-        after = self._truth_at(outcome)
-        steps = list(self._steps(cell, outcome, progress))
-        row = {
-            **self._head(cell, victim),
-            **_scores(before, before if after is None else after, reference),
-            **_found(outcome),
-            "seconds_evaluation": time.perf_counter() - start,
-        }
-        return CellRows(search=row, steps=steps)
+        truth, steps = self._truth_at(outcome), list(self._steps(cell, outcome, progress))
+        seconds = time.perf_counter() - start
+        return _Treated(truth=truth, columns={**_found(outcome), "seconds_evaluation": seconds}, steps=steps)
 
     def _truth_at(self, outcome: Outcome) -> Truth | None:
         """Of the stop, collapsed or not; None without a stop."""

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from theriac.errors import BadInput
-from theriac.search import artifacts
 from theriac.search.artifacts import ArtifactStore
 
 WEIGHTS = {"w": torch.arange(6.0).reshape(2, 3).t(), "n": torch.tensor(3)}
@@ -52,7 +51,7 @@ def test_a_failing_rename_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.M
     def fail(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(artifacts.os, "replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="no space left"):
         ArtifactStore(tmp_path).put("a", WEIGHTS, {})
 

@@ -13,27 +13,26 @@ from theriac.search.harm import compare_on_retain, target_rate
 from theriac.search.ptn import PTNSearch
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
 from theriac.unlearning.dampening import alpha_at, dampen
-from theriac.unlearning.importance import estimate_importance
+from theriac.unlearning.importance import Importance, estimate_importance
 
 POISONED = poisoned_digits()
 FOUND = [POISONED.found]
+Pair = tuple[Importance, Importance]
 
 
 @pytest.fixture(scope="module")
-def importances():
-    return tuple(
-        estimate_importance(POISONED.model, [data], kind="xlf", granularity="sample")
-        for data in (POISONED.found, POISONED.rest)
-    )
+def importances() -> Pair:
+    forget = estimate_importance(POISONED.model, FOUND, kind="xlf", granularity="sample")
+    return forget, estimate_importance(POISONED.model, [POISONED.rest], kind="xlf", granularity="sample")
 
 
-def problem(importances, **options) -> DampeningProblem:
+def problem(importances: Pair, **options) -> DampeningProblem:
     return DampeningProblem(POISONED.model, FOUND, *importances, **options)
 
 
 @pytest.mark.parametrize("percentile", [99.9, 99.0, 90.0, 0.0])
 @pytest.mark.parametrize("constant", [1.0, 0.5])
-def test_an_evaluation_is_dampening_and_inference(importances, percentile: float, constant: float):
+def test_an_evaluation_is_dampening_and_inference(importances: Pair, percentile: float, constant: float):
     evaluation = problem(importances, dampening_constant=constant).evaluate(percentile)
     alpha = alpha_at(*importances, percentile)
     weights = dict(POISONED.model.named_parameters())
@@ -67,7 +66,8 @@ def test_importances_of_different_sorts_are_refused(importances):
 
 
 def test_the_driver_stops_where_the_state_machine_says(importances):
-    search, seen = PTNSearch(), []
+    search = PTNSearch()
+    seen: list[int] = []
     state = search.start(forget_count=40, train_count=1437, victim_forget_accuracy=1.0)
     outcome = run_ptn(search, state, problem(importances), seen.append)
     assert seen == list(range(1, len(outcome.evaluations) + 1))

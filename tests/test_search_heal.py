@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,8 +21,13 @@ from theriac.tests.poisoned import accuracy_of, poisoned_digits
 POISONED = poisoned_digits()
 
 
-def heal(**overrides) -> Healing:
-    arguments = {"model": POISONED.model, "forget": POISONED.found, "retain": POISONED.rest, **overrides}
+def heal(**overrides: Any) -> Healing:
+    arguments: dict[str, Any] = {
+        "model": POISONED.model,
+        "forget": POISONED.found,
+        "retain": POISONED.rest,
+        **overrides,
+    }
     return theriac.heal(arguments.pop("model"), **arguments)
 
 
@@ -197,7 +203,7 @@ class Stream(IterableDataset):
         return iter(zip(RX, RY, strict=True))
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], str]] = {
     "empty forget": ({"forget": (X[:0], Y[:0])}, "forget set is empty"),
     "empty list": ({"forget": []}, "forget set is empty"),
     "empty dataset": ({"forget": TensorDataset(X[:0], Y[:0])}, "forget set is empty"),
