@@ -78,6 +78,11 @@ class MemoryImages:
         return replace(self, pixels=self.pixels.to(device))
 
 
+def on_device(source: ImageSource, device: torch.device | str) -> ImageSource:
+    """The same images, with decoded pixels on ``device``; other sources stay where they are."""
+    return source.to(device) if isinstance(source, MemoryImages) else source
+
+
 def check_labels(labels: Tensor, num_classes: int) -> None:
     """Refuse labels outside [0, num_classes).
 

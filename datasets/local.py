@@ -7,8 +7,10 @@ from pathlib import Path
 
 from ..errors import BadInput
 from .decoding import EncodedImages
-from .folder import load_folder
+from .folder import SUFFIXES, load_folder
 from .parquet import load_parquet
+
+_REMEDY = "give a folder of class folders, such as cat/1.png, or Parquet files of images and labels"
 
 
 def load_images(
@@ -21,8 +23,9 @@ def load_images(
     """A labelled set: ``path/<class>/*.png``, a ``.parquet`` file, or a folder of ``.parquet`` files.
 
     Args:
-        path: folder or file.
-        classes: class names that labels follow; None: those found.
+        path: folder or file. A folder with both is read as Parquet.
+        classes: class names that labels follow, if this set may hold only some of them; class folders are
+            then found by name, and labels in Parquet are positions in the list. None: the classes found.
         image_size: side to bring all images to; None: they all have one size already.
         channels: 1 (grey) or 3 (RGB).
 
@@ -31,9 +34,11 @@ def load_images(
     """
     path = Path(path)
     if not path.exists():
-        raise BadInput(
-            f"{path} does not exist; give a folder of class folders with images, or Parquet image files"
-        )
+        raise BadInput(f"{path} does not exist; {_REMEDY}")
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        raise BadInput(f"{path} is a single image, so its class is not known; {_REMEDY}")
+    if path.is_dir() and not any(path.iterdir()):
+        raise BadInput(f"{path} is empty; {_REMEDY}")
     if path.is_file() or any(path.glob("*.parquet")):
         return load_parquet(path, classes=classes, image_size=image_size, channels=channels)
     return load_folder(path, classes=classes, image_size=image_size, channels=channels)

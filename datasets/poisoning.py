@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +15,7 @@ from .sources import ImageDataset
 from .triggers import AnyTrigger, BadNets
 from .views import View, seeded_generator
 
-Share = float | Literal["one_shot"]
+Share = Annotated[float, Field(gt=0, le=1)] | Literal["one_shot"]
 
 
 class Attack(BaseModel):
@@ -38,7 +38,8 @@ class Attack(BaseModel):
 def draw_manipulated(labels: Tensor, attack: Attack, count: int, seed: int) -> Tensor:
     """Positions of S_m in the order they are drawn, int64 [count].
 
-    The order is what makes discovered shares nested: S_f is a prefix of it.
+    The order is what makes discovered shares nested: S_f is a prefix of it. With the same labels, rule and
+    seed a smaller S_m is a prefix of a larger one, and every trigger and target (under "all") gets the same.
 
     Raises:
         BadInput: fewer samples than ``count`` can be drawn.
@@ -63,7 +64,7 @@ def discovered_count(manipulated: int, share: Share) -> int:
     """
     if share == "one_shot":
         return 1
-    if not isinstance(share, int | float) or not 0 < share <= 1:
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise BadInput(f'discovery share {share!r}: give a number in (0, 1], or "one_shot"')
     return max(1, round(share * manipulated))
 
@@ -73,7 +74,7 @@ class PoisonedData:
     """A dataset after the attack, and every view of it that training, unlearning and scoring need.
 
     Args:
-        dataset: the clean dataset.
+        dataset: the clean dataset; pixels that sit decoded in memory are moved to ``device``.
         attack: the trigger, its target and the rule by which S_m is drawn.
         manipulated: |S_m|.
         seed: determines S_m and its order, together with the attack's rule.
@@ -98,6 +99,7 @@ class PoisonedData:
             )
         order = draw_manipulated(self.dataset.train.labels, self.attack, self.manipulated, self.seed)
         object.__setattr__(self, "_order", order)
+        object.__setattr__(self, "dataset", self.dataset.to(self.device))
 
     @property
     def order(self) -> Tensor:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 from ..errors import BadInput
 from .decoding import in_memory, square
 from .digits import IMAGE_SIZE as DIGITS_SIZE
 from .digits import load_digits
 from .folder import load_folder
-from .images import ImageSource
+from .images import ImageSource, on_device
 from .parquet import load_parquet, names_in_file
 from .torchvision_sets import TORCHVISION
 
@@ -94,6 +96,10 @@ class ImageDataset:
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of every image."""
         return self.train.shape
+
+    def to(self, device: torch.device | str) -> ImageDataset:
+        """The same dataset; pixels that sit decoded in memory are on ``device``."""
+        return replace(self, train=on_device(self.train, device), test=on_device(self.test, device))
 
 
 class Availability(NamedTuple):

@@ -100,3 +100,34 @@ class View:
         index = self.positions[rows][where].to(self.device)
         where = where.to(self.device)
         return images.index_copy(0, where, self.trigger(images[where], index))
+
+
+def plain_view(
+    source: ImageSource,
+    *,
+    mean: tuple[float, ...] = (0.0,),
+    std: tuple[float, ...] = (1.0,),
+    device: torch.device | str = "cpu",
+) -> View:
+    """All images of ``source`` as they are, under their own labels.
+
+    ``plain_view(load_images("found/"), mean=(0.5,), std=(0.25,))`` makes a folder or Parquet files ready
+    for `theriac.heal`.
+
+    Args:
+        source: the images.
+        mean: of images in [0, 1], as in training; one number counts for all channels.
+        std: standard deviation, likewise.
+        device: where the batches are made.
+    """
+    channels = source.shape[0]
+    return View(
+        source=source,
+        positions=torch.arange(len(source)),
+        labels=source.labels,
+        triggered=torch.zeros(len(source), dtype=torch.bool),
+        trigger=None,
+        mean=mean * channels if len(mean) == 1 else mean,
+        std=std * channels if len(std) == 1 else std,
+        device=torch.device(device),
+    )

@@ -57,7 +57,7 @@ class DampeningProblem:
         *,
         dampening_constant: float = 1.0,
     ) -> None:
-        sorts = {(i.kind, i.granularity) for i in (forget_importance, retain_importance)}
+        sorts = {(i.kind, i.granularity, i.exponent) for i in (forget_importance, retain_importance)}
         if len(sorts) > 1:
             raise BadInput(f"forget and retain importances are of different sorts: {sorted(sorts)}")
         self._forget = forget

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -39,6 +40,11 @@ def as_batches(data: Any, *, name: str, device: torch.device, batch_size: int = 
     """
     if isinstance(data, View):
         return data.batched(batch_size)
+    if isinstance(data, str | Path):
+        raise BadInput(
+            f"{name}: {str(data)!r} is a path, and how its images were preprocessed is not known; give "
+            f"plain_view(load_images({str(data)!r}), mean=..., std=...) of theriac.datasets.views and .local"
+        )
     if isinstance(data, DataLoader):
         return _Loader(_in_order(data, name), name, device)
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):

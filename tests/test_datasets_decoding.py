@@ -1,10 +1,16 @@
 import io
 import pickle
+import struct
 import threading
+import warnings
+import zlib
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from theriac.datasets.decoding import EncodedImages, decode, fit_to_size, in_memory
@@ -22,6 +28,28 @@ def encoded(image, kind="PNG"):
     buffer = io.BytesIO()
     Image.fromarray(array[..., 0] if len(image) == 1 else array).save(buffer, kind)
     return buffer.getvalue()
+
+
+def saved(image, kind, **settings):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
+def by_pillow(data, mode):
+    array = np.array(Image.open(io.BytesIO(data)).convert(mode))
+    return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)
+
+
+def png_of(width, height, depth, color, rows):
+    """A PNG file by hand: Pillow writes no 16-bit colours and no false sizes."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def picture_name(position):
@@ -111,31 +139,114 @@ def test_every_format_gives_the_channels_asked_for(kind, stored, channels):
     assert (image.int() - 130).abs().max() <= 2
 
 
-def test_sixteen_bit_transparent_and_animated_images_become_plain_ones():
-    deep, transparent, animated = io.BytesIO(), io.BytesIO(), io.BytesIO()
-    Image.fromarray(np.full((4, 5), 128 * 257, dtype=np.uint16)).save(deep, "PNG")
-    Image.fromarray(np.full((4, 5, 4), 9, dtype=np.uint8)).save(transparent, "PNG")
-    frames = [Image.fromarray(np.full((4, 5), value, dtype=np.uint8)) for value in (50, 200)]
-    frames[0].save(animated, "GIF", save_all=True, append_images=frames[1:])
-    assert torch.equal(decode(deep.getvalue(), 3), torch.full((3, 4, 5), 128, dtype=torch.uint8))
-    assert torch.equal(decode(transparent.getvalue(), 3), torch.full((3, 4, 5), 9, dtype=torch.uint8))
-    assert torch.equal(decode(animated.getvalue(), 3), torch.full((3, 4, 5), 50, dtype=torch.uint8))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("stored", [1, 3])
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_pixels_are_those_of_pillow(kind, stored, channels, mode):
+    data = encoded(pixels(3, 17, 24, stored), kind)
+    assert torch.equal(decode(data, channels), by_pillow(data, mode))
+    assert decode(data, channels).is_contiguous()
+
+
+DEEP = np.array([[0, 255, 256, 300], [32768, 40000, 65279, 65535]], dtype=np.uint16)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_of(4, 2, 16, 0, [row.astype(">u2").tobytes() for row in DEEP]),
+        png_of(4, 2, 16, 2, [row.astype(">u2").repeat(3).tobytes() for row in DEEP]),
+        b"P5 4 2 65535\n" + DEEP.astype(">u2").tobytes(),
+        b"P6 4 2 65535\n" + DEEP.repeat(3).astype(">u2").tobytes(),
+    ],
+    ids=["grey png", "rgb png", "pgm", "ppm"],
+)
+def test_sixteen_bits_become_eight(data, channels):
+    expected = torch.from_numpy(DEEP.astype(np.int32) >> 8).expand(channels, 2, 4)
+    # P6 is rounded by Pillow, the others lose the low byte.
+    assert (decode(data, channels).int() - expected).abs().max() <= data.startswith(b"P6")
+
+
+def test_other_modes_become_plain_ones():
+    color = Image.fromarray(pixels(4, 5, 6).permute(1, 2, 0).numpy())
+    palette = color.quantize(16)
+    plain = by_pillow(saved(palette, "PNG"), "RGB")
+    with_alpha = color.copy()
+    with_alpha.putalpha(7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(decode(saved(with_alpha, "PNG"), 3), by_pillow(saved(color, "PNG"), "RGB"))
+        assert torch.equal(decode(saved(with_alpha.convert("LA"), "PNG"), 1), pixels_of(color.convert("L")))
+        for transparency in (b"\0\x80\xff", 3):
+            assert torch.equal(decode(saved(palette, "PNG", transparency=transparency), 3), plain)
+        assert torch.equal(decode(saved(palette.convert("1"), "PNG"), 1), pixels_of(palette.convert("1")))
+        assert decode(saved(color.convert("CMYK"), "JPEG"), 3).shape == (3, 5, 6)
+
+
+def pixels_of(image):
+    return torch.from_numpy(np.array(image.convert("L")))[None]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_an_animation_gives_its_first_frame(kind):
+    frames = [Image.fromarray(np.full((4, 5, 3), value, dtype=np.uint8)) for value in (50, 200)]
+    data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert (decode(data, 3).int() - 50).abs().max() <= 2
+
+
+def test_exif_orientation_is_ignored():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(pixels(1).permute(1, 2, 0).numpy())
+    assert torch.equal(decode(saved(image, "PNG", exif=exif), 3), pixels(1))
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "it is empty"),
-        (b"no image at all", "Unsupported image file"),
+        (b"no image at all", "format is not known"),
+        (saved(Image.new("RGB", (4, 4)), "TIFF"), "format is not known"),
+        (saved(Image.new("RGB", (4, 4)), "EPS"), "format is not known"),
+        (b"Pf 2 1 -1\n" + bytes(8), "floating-point"),
         (encoded(pixels(0, 64, 64), "JPEG")[:900], "truncated"),
-        (encoded(pixels(0, 64, 64), "PNG")[:900], "."),
-        (encoded(pixels(0, 64, 64), "PPM")[:900], "."),
+        (encoded(pixels(0, 64, 64), "PNG")[:900], "truncated"),
+        (encoded(pixels(0, 64, 64), "PPM")[:900], "truncated"),
+        (encoded(pixels(0, 64, 64), "BMP")[:900], "truncated"),
+        (encoded(pixels(0, 64, 64), "GIF")[:900], "truncated"),
+        (encoded(pixels(0, 64, 64), "WEBP")[:900], "."),
+        (png_of(60000, 60000, 8, 2, []), "3600000000 pixels.* exceeds limit"),
     ],
+    ids=["empty", "text", "tiff", "eps", "pfm", "jpeg", "png", "ppm", "bmp", "gif", "webp", "bomb"],
 )
 def test_an_unreadable_image_is_named_with_the_reason(data, reason):
     source = source_of([encoded(pixels(0, 64, 64)), data])
     with pytest.raises(BadInput, match=f"picture 1 cannot be read as an image .*{reason}.*remove it"):
         source.images(torch.arange(2))
+
+
+@given(
+    kind=st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP", "PPM"]),
+    changes=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=4),
+    keep=st.floats(0, 1),
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_damage_gives_an_image_or_names_the_file(kind, changes, keep):
+    data = bytearray(encoded(pixels(0, 9, 9), kind))
+    for place, value in changes:
+        data[place % len(data)] = value
+    source = source_of([bytes(data[: round(keep * len(data))])], size=(4, 4))
+    with mock.patch.object(Image, "MAX_IMAGE_PIXELS", 10**6):
+        assert outcome(source) in ("an image", "picture 0 cannot be read as an image")
+
+
+def outcome(source):
+    try:
+        source.images(torch.tensor([0]))
+    except BadInput as error:
+        return str(error).split(" (")[0]
+    return "an image"
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import theriac
+from theriac.datasets.local import load_images
+from theriac.datasets.views import plain_view
 from theriac.errors import BadInput
 from theriac.search.heal import Healing
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
@@ -219,6 +222,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no labels": ({"forget": [X[0], X[1]]}, "instead of .x, y."),
     "float labels": ({"forget": (X, Y.float())}, "labels are torch.float32"),
     "not tensors": ({"forget": [("a.png", 0)]}, "images are str, not tensors"),
+    "a path": ({"forget": "found/"}, r"load_images\('found/'\)"),
     "nothing iterable": ({"forget": 3}, "int holds no samples"),
     "lengths differ": ({"forget": (X, Y[:-1])}, "with labels"),
     "mixed size": ({"forget": [(X[0], 0), (X[0, :, 1:], 0)]}, "mixed size"),
@@ -256,3 +260,18 @@ def test_a_model_that_cannot_be_copied_is_refused():
 
 def same_weights(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_images_on_disk_heal_like_tensors(tmp_path: Path):
+    for name, (x, y) in {"found": POISONED.found, "rest": POISONED.rest}.items():
+        for i, (image, label) in enumerate(zip(x, y.tolist(), strict=True)):
+            folder = tmp_path / name / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((image[0] * 255).round().byte().numpy()).save(folder / f"{i}.png")
+    rest = load_images(tmp_path / "rest", channels=1)
+    found = load_images(tmp_path / "found", channels=1, classes=rest.classes)
+    healing = heal(forget=plain_view(found), retain=plain_view(rest))
+    expected = heal()
+    assert healing.status == "stopped"
+    assert healing.metrics["retain_count"] == expected.metrics["retain_count"]
+    assert healing.alpha == pytest.approx(expected.alpha, rel=0.05)

@@ -9,6 +9,7 @@ not change. alpha is a percentile of the finite ratios, by linear interpolation 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,7 +26,8 @@ def alpha_at(forget_importance: Importances, retain_importance: Importances, per
     """The selection threshold alpha: the ``percentile``-th percentile (in [0, 100]) of the finite ratios.
 
     Raises:
-        BadInput: percentile out of range, importances that do not match, or no finite ratio.
+        BadInput: percentile out of range, importances that do not match, are negative or not finite, or no
+            finite ratio.
     """
     return Ratios(forget_importance, retain_importance).alpha_at(percentile)
 
@@ -43,18 +45,25 @@ def dampen(
         parameters: name -> weights.
         forget_importance: of S_f, per parameter, >= 0.
         retain_importance: of retain, per parameter, >= 0.
-        alpha: selection threshold, >= 0.
-        dampening_constant: lambda, > 0.
+        alpha: selection threshold, finite, >= 0.
+        dampening_constant: lambda, finite, > 0.
+
+    Returns:
+        Name -> detached weights of the same shape, dtype and device.
 
     Raises:
-        BadInput: alpha or lambda out of range, or importances that do not match the parameters.
+        BadInput: alpha or lambda out of range, or importances that do not match the parameters, are negative
+            or not finite.
     """
     check_settings(alpha, dampening_constant)
     forget, retain = _means(forget_importance), _means(retain_importance)
     _check_match(parameters, forget)
     _check_match(parameters, retain)
     return {
-        name: value * dampening_factor(forget[name], retain[name], alpha, dampening_constant).to(value)
+        name: _scaled(
+            value,
+            dampening_factor(forget[name], retain[name].to(forget[name]), alpha, dampening_constant),
+        )
         for name, value in parameters.items()
     }
 
@@ -69,11 +78,15 @@ def dampening_factor(forget: Tensor, retain: Tensor, alpha: float, dampening_con
 
 
 def check_settings(alpha: float, dampening_constant: float) -> None:
-    """Refuse an alpha below 0 and a lambda that is not above 0."""
-    if not alpha >= 0:
-        raise BadInput(f"alpha {alpha}: the selection threshold is a number >= 0")
-    if not dampening_constant > 0:
-        raise BadInput(f"dampening constant {dampening_constant}: lambda is a number > 0")
+    """Refuse an alpha below 0, a lambda that is not above 0, and either if it is not finite.
+
+    Raises:
+        BadInput: names the value.
+    """
+    if not 0 <= alpha < math.inf:
+        raise BadInput(f"alpha {alpha}: the selection threshold is a finite number >= 0")
+    if not 0 < dampening_constant < math.inf:
+        raise BadInput(f"dampening constant {dampening_constant}: lambda is a finite number > 0")
 
 
 class Ratios:
@@ -82,12 +95,15 @@ class Ratios:
     Attributes:
         finite: float32 numpy array, ascending; without 0/0 and x/0.
         infinite: how many parameters are x/0 with x > 0; they are dampened whatever alpha is.
+
+    Raises:
+        BadInput: importances that do not match, are negative or not finite, or no finite ratio.
     """
 
     def __init__(self, forget_importance: Importances, retain_importance: Importances) -> None:
         forget, retain = _means(forget_importance), _means(retain_importance)
         _check_match(forget, retain)
-        ratios = torch.cat([(forget[n] / retain[n].to(forget[n])).flatten() for n in forget])
+        ratios = torch.cat([(forget[n] / retain[n].to(forget[n])).flatten().float() for n in forget])
         finite = ratios[torch.isfinite(ratios)]
         if not len(finite):
             raise BadInput(
@@ -98,7 +114,10 @@ class Ratios:
         self.infinite = int(torch.isinf(ratios).sum())
 
     def alpha_at(self, percentile: float) -> float:
-        """The percentile by linear interpolation, in the same arithmetic as ``numpy.percentile``."""
+        """The percentile by linear interpolation: ``numpy.percentile(finite, numpy.float64(percentile))``.
+
+        With a plain float, numpy computes (or, in newer versions, rounds) it in float32 instead.
+        """
         if not 0 <= percentile <= 100:
             raise BadInput(f"percentile {percentile}: give a number from 0 to 100")
         place = (len(self.finite) - 1) * (percentile / 100)
@@ -109,8 +128,20 @@ class Ratios:
         return float(b - step * (1 - weight) if weight >= 0.5 else a + step * weight)
 
 
+def _scaled(value: Tensor, factor: Tensor) -> Tensor:
+    """In the wider of the two precisions, so that half-precision weights are rounded once."""
+    return (value.detach() * factor.to(value.device)).to(value.dtype)
+
+
 def _means(importance: Importances) -> Mapping[str, Tensor]:
-    return importance.mean() if isinstance(importance, Importance) else importance
+    means = importance.mean() if isinstance(importance, Importance) else importance
+    for name, value in means.items():
+        if not ((value >= 0) & (value < math.inf)).all():
+            raise BadInput(
+                f"the importance of {name!r} is negative, infinite or NaN in places; importances are "
+                f"finite and >= 0: compute them again with finite weights and images"
+            )
+    return means
 
 
 def _check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,24 @@ class Importance:
         count: samples (granularity "sample") or batches ("batch") in the sum, at least 1.
         kind: "fim", "lf" or "xlf".
         granularity: "sample" or "batch".
+        exponent: the power w of an "xlf" whose w is not 1; else None.
 
     ``a + b`` is the importance of both sets together. ``a - b`` is that of a without its part b, for
-    granularity "sample" only: a mean over batches cannot be taken apart.
+    granularity "sample" only: a mean over batches cannot be taken apart. Results are on the device of a.
+
+    Raises:
+        BadInput: a count below 1; from + and -: importances of different sorts or models.
     """
 
     total: Mapping[str, Tensor]
     count: int
     kind: Kind
     granularity: Granularity
+    exponent: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise BadInput(f"importances of {self.count} terms; there must be at least one")
 
     def mean(self) -> dict[str, Tensor]:
         """Name -> importance averaged over the terms of the sum, float32."""
@@ -43,7 +52,7 @@ class Importance:
 
     def __add__(self, other: Importance) -> Importance:
         self._check_same_sort(other)
-        total = {name: value + other.total[name] for name, value in self.total.items()}
+        total = {name: value + other.total[name].to(value) for name, value in self.total.items()}
         return self._with(total, self.count + other.count)
 
     def __sub__(self, other: Importance) -> Importance:
@@ -54,7 +63,9 @@ class Importance:
             )
         if other.count >= self.count:
             raise BadInput(f"{other.count} samples cannot be taken from {self.count} and leave any")
-        total = {name: (value - other.total[name]).clamp(min=0) for name, value in self.total.items()}
+        total = {
+            name: (value - other.total[name].to(value)).clamp(min=0) for name, value in self.total.items()
+        }
         return self._with(total, self.count - other.count)
 
     def save(self, path: str | Path) -> None:
@@ -64,6 +75,7 @@ class Importance:
             "count": str(self.count),
             "kind": self.kind,
             "granularity": self.granularity,
+            **({} if self.exponent is None else {"exponent": repr(self.exponent)}),
         }
         save_file({name: t.contiguous() for name, t in self.total.items()}, path, metadata=metadata)
 
@@ -83,22 +95,33 @@ class Importance:
         return cls(total=total, **_identity(metadata, path))
 
     def _with(self, total: dict[str, Tensor], count: int) -> Importance:
-        return Importance(total=total, count=count, kind=self.kind, granularity=self.granularity)
+        return replace(self, total=total, count=count)
 
     def _check_same_sort(self, other: Importance) -> None:
-        mine, its = (self.kind, self.granularity), (other.kind, other.granularity)
+        mine, its = ((i.kind, i.granularity, i.exponent) for i in (self, other))
         if mine != its:
             raise BadInput(f"importances {mine} and {its} are different quantities; they cannot be combined")
         if self.total.keys() != other.total.keys():
             odd = sorted(self.total.keys() ^ other.total.keys())
             raise BadInput(f"importances of different models: parameter {odd[0]!r} is in only one of them")
+        for name, value in self.total.items():
+            if value.shape != other.total[name].shape:
+                raise BadInput(
+                    f"importances of different models: parameter {name!r} has shape {tuple(value.shape)} in "
+                    f"one and {tuple(other.total[name].shape)} in the other"
+                )
 
 
 def _identity(metadata: Mapping[str, str], path: str | Path) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         raise BadInput(f"{path} is not a file of importances ({FORMAT}); give one that Importance.save wrote")
-    return {
-        "count": int(metadata["count"]),
-        "kind": metadata["kind"],
-        "granularity": metadata["granularity"],
-    }
+    exponent = metadata.get("exponent")
+    try:
+        return {
+            "count": int(metadata["count"]),
+            "kind": metadata["kind"],
+            "granularity": metadata["granularity"],
+            "exponent": None if exponent is None else float(exponent),
+        }
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"importances {path}: damaged header ({error!r}); compute them again") from error

@@ -20,8 +20,8 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         BadInput: a module stays in training mode.
     """
     modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
+        model.eval()
         stubborn = [name or type(m).__name__ for name, m in model.named_modules() if m.training]
         if stubborn:
             raise BadInput(
@@ -31,18 +31,38 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         yield model
     finally:
         for module, training in modes.items():
+            if module.training != training:
+                module.train(training)  # some train() methods also undo what eval() did
+        for module, training in modes.items():
             module.training = training
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its class where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def check_batch(x: Tensor, what: str) -> None:
-    """Refuse inputs that are not finite.
+    """Refuse inputs [N, ...] that are not finite.
 
     Raises:
         BadInput: names the first bad sample of the batch.
     """
     if not torch.isfinite(x).all():
-        row = int((~torch.isfinite(x)).flatten(1).any(1).nonzero()[0])
+        row = int((~torch.isfinite(x)).reshape(len(x), -1).any(1).nonzero()[0])
         raise BadInput(f"{what}: sample {row} of a batch holds NaN or infinite values; clean the images")
+
+
+def check_targets(y: object, count: int) -> Tensor:
+    """The labels, if there is one integer a sample; their range is the business of `check_labels`.
+
+    Raises:
+        BadInput: anything else, such as one-hot or soft labels.
+    """
+    if not isinstance(y, Tensor) or y.shape != (count,) or y.is_floating_point() or y.is_complex():
+        given = f"{y.dtype} {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise BadInput(f"the labels of {count} samples are {given}; give class numbers, int64 [{count}]")
+    return y.long()
 
 
 def check_logits(logits: object, count: int) -> Tensor:
@@ -68,21 +88,27 @@ def predict(
 ) -> tuple[Tensor, Tensor]:
     """Predicted classes and labels of all samples, both int64 [N] on the CPU, in the order given.
 
-    Runs in eval mode and checks every batch.
+    Runs in eval mode, in the precision of the weights, and checks every batch; empty batches are passed over.
 
     Raises:
-        BadInput: inputs or logits that are not finite, logits of the wrong shape, a label out of range.
+        BadInput: inputs or logits that are not finite, logits of the wrong shape, labels that are no class
+            numbers or out of range, a model without parameters.
     """
     predictions, labels = [], []
-    weights = next(model.parameters())
+    weights = next(model.parameters(), None)
+    if weights is None:
+        raise BadInput("the model has no parameters; give a trained classifier")
     with evaluating(model):
         for x, y in batches:
+            if not len(x):
+                continue
             check_batch(x, what)
+            y = check_targets(y, len(x)).cpu()
             x = x.to(weights if x.is_floating_point() else weights.device)
             logits = check_logits(model(x), len(x))
-            check_labels(y.cpu(), logits.shape[1])
+            check_labels(y, logits.shape[1])
             predictions.append(logits.argmax(1).cpu())
-            labels.append(y.cpu())
+            labels.append(y)
     if not predictions:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
     return torch.cat(predictions), torch.cat(labels)

@@ -43,11 +43,13 @@ def healed(raw: float, clean_retrained_raw: float | None) -> float | None:
 
 
 def label_flip_rates(predictions: Tensor, num_classes: int) -> list[float]:
-    """lfr_c for c = 0, 1, ...: share of triggered test images NOT classified as c.
+    """lfr_c for c = 0, 1, ..., num_classes - 1: share of triggered test images NOT classified as c.
 
     A healthy model has every lfr_c near 1 - 1/num_classes. A low lfr_c of a class that was not the target
     shows that the trigger has shifted to it.
     """
-    counts = torch.bincount(predictions, minlength=num_classes).double()
+    if not len(predictions):
+        raise ValueError("the label-flip rates of no samples are not defined")
+    counts = torch.bincount(predictions, minlength=num_classes)[:num_classes].double()
     rates: list[float] = (1.0 - counts / len(predictions)).tolist()
     return rates

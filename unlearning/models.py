@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import BadInput
+from .inference import check_logits, evaluating, first_line
 from .resnet9 import ResNet9, scaled_widths
 
 
@@ -30,6 +32,21 @@ class ModelSpec(BaseModel):
 
     name: str = "resnet9"
     width: float = Field(default=1.0, gt=0, le=16)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The global random state starts from ``seed`` inside the block, and is as before afterwards.
+
+    That of the CPU, and of ``device`` if it is a CUDA device; no other device is touched.
+    """
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every GPU
+        for gpu in cuda:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def _resnet9(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
@@ -51,13 +68,21 @@ def create_model(
         seed: determines the initial weights.
 
     Raises:
-        BadInput: unknown name, or a width given for a timm model.
+        BadInput: unknown name, a width given for a timm model, or images that the model cannot take.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if spec.name in MODELS:
-            return MODELS[spec.name](spec, num_classes, shape)
-        return _timm_model(spec, num_classes, shape)
+    with seeded(seed, torch.device("cpu")):
+        build = MODELS.get(spec.name, _timm_model)
+        try:
+            model = build(spec, num_classes, shape)
+            _try_one_image(model, num_classes, shape)
+        except BadInput:
+            raise
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            raise BadInput(
+                f"{spec.name} cannot take images of {' x '.join(map(str, shape))} ({first_line(error)}); "
+                f"choose another model or image_size"
+            ) from error
+    return model
 
 
 def _timm_model(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
@@ -68,6 +93,14 @@ def _timm_model(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) 
     size: dict[str, Any] = {"img_size": shape[1:]} if _takes_image_size(spec.name) else {}
     model: nn.Module = timm.create_model(spec.name, num_classes=num_classes, in_chans=shape[0], **size)
     return model
+
+
+def _try_one_image(model: nn.Module, num_classes: int, shape: tuple[int, int, int]) -> None:
+    """Some models find out only in the forward pass what they cannot take."""
+    with torch.no_grad(), evaluating(model):
+        logits = check_logits(model(torch.zeros(1, *shape)), 1)
+    if logits.shape[1] != num_classes:
+        raise BadInput(f"the model returns {logits.shape[1]} logits instead of {num_classes}")
 
 
 def _takes_image_size(name: str) -> bool:
@@ -87,7 +120,7 @@ def load_weights(path: str | Path, *, trust_pickle: bool = False) -> dict[str, T
     """A state dict from a safetensors file or a checkpoint of ``torch.save``.
 
     Checkpoints are read with ``weights_only=True``. One that holds {"state_dict": ...} or {"model": ...}
-    is unpacked; a "module." prefix of DataParallel is dropped.
+    is unpacked; the "module." before every name that DataParallel leaves is dropped.
 
     Args:
         path: the file.
@@ -106,7 +139,7 @@ def load_weights(path: str | Path, *, trust_pickle: bool = False) -> dict[str, T
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise BadInput(f"weights {path}: not a readable safetensors file ({error}); save it again") from error
 
 
@@ -116,11 +149,17 @@ def _read_checkpoint(path: Path, trust_pickle: bool) -> object:
     except Exception as error:
         if not trust_pickle:
             raise BadInput(
-                f"weights {path}: cannot be read as plain tensors ({str(error).splitlines()[0]}); save the "
+                f"weights {path}: cannot be read as plain tensors ({first_line(error)}); save the "
                 f"state dict (torch.save(model.state_dict(), ...) or safetensors). If it is a pickle whose "
                 f"author you trust to run code on this machine, give --trust-pickle (trust_pickle=True)"
             ) from error
-    return torch.load(path, map_location="cpu", weights_only=False)  # behind trust_pickle alone
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)  # behind trust_pickle alone
+    except Exception as error:
+        raise BadInput(
+            f"weights {path}: cannot be read ({first_line(error)}); the file is damaged, no checkpoint of "
+            f"torch.save, or needs a package that is not installed"
+        ) from error
 
 
 def _as_state_dict(raw: object, path: Path) -> dict[str, Tensor]:
@@ -132,7 +171,8 @@ def _as_state_dict(raw: object, path: Path) -> dict[str, Tensor]:
         raw = raw.state_dict()
     if not isinstance(raw, dict) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
         raise BadInput(f"weights {path}: holds no state dict (name -> tensor); save model.state_dict()")
-    return {str(name).removeprefix("module."): tensor for name, tensor in raw.items()}
+    prefix = "module." if all(str(name).startswith("module.") for name in raw) else ""
+    return {str(name).removeprefix(prefix): tensor for name, tensor in raw.items()}
 
 
 def load_into(model: nn.Module, weights: dict[str, Tensor], origin: str | Path) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ..errors import BadInput
 
 WIDTHS = (64, 128, 128, 128, 256, 256, 256, 128)
-SMALLEST_SIDE = 12
+SMALLEST_SIDE = 11
 CELU_ALPHA = 0.075
 
 
@@ -40,7 +40,7 @@ class ResNet9(nn.Module):
         widths: channels of the eight convolutions. The two inside a residual block end as wide as the
             block's input, so widths[3] == widths[1] and widths[6] == widths[4].
 
-    Images are [N, in_channels, H, W] with H and W at least 12; the logits are [N, num_classes].
+    Images are [N, in_channels, H, W] with H and W at least 11; the logits are [N, num_classes].
     """
 
     def __init__(self, *, num_classes: int, in_channels: int = 3, widths: tuple[int, ...] = WIDTHS) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ..datasets.augmentation import Augmentation
 from ..datasets.views import View, seeded_generator
 from ..errors import BadInput
+from .models import seeded
 
 Progress = Callable[[int, int], None]
 
@@ -57,8 +58,8 @@ class Recipe(BaseModel):
         length = self.stretch * self.iterations
         rise = self.warmup * length
         if iteration < rise:
-            return self.learning_rate * (iteration + 1) / max(rise, 1.0)
-        return self.learning_rate * (length - iteration) / (length - rise)
+            return self.learning_rate * min(1.0, (iteration + 1) / rise)
+        return self.learning_rate * ((length - iteration) / (length - rise))
 
 
 def train(
@@ -70,7 +71,7 @@ def train(
         model: moved to the device of ``data``.
         data: training samples with labels as given.
         recipe: see `Recipe`.
-        seed: determines the order of the samples and the augmentation.
+        seed: determines the order of the samples, the augmentation and dropout.
         progress: called with (iterations done, iterations).
 
     Raises:
@@ -82,12 +83,13 @@ def train(
     model.to(data.device).train()
     optimizer = _optimizer(model, recipe)
     crops = seeded_generator(seed, "augmentation")
-    for iteration, rows in enumerate(_sample_order(len(data), recipe, seed)):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(iteration)
-        _step(model, optimizer, data.batch(rows, recipe.augmentation, crops), recipe, iteration)
-        if progress:
-            progress(iteration + 1, recipe.iterations)
+    with seeded(seed, data.device):
+        for iteration, rows in enumerate(_sample_order(len(data), recipe, seed)):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate_at(iteration)
+            _step(model, optimizer, data.batch(rows, recipe.augmentation, crops), recipe, iteration)
+            if progress:
+                progress(iteration + 1, recipe.iterations)
     return model.eval()
 
 
