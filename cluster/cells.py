@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import ray
 
 from .. import __version__
@@ -21,8 +20,12 @@ from ..search.experiment import CellRows, Experiment, Part
 from ..search.provenance import provenance, row_key
 from ..search.results import ResultsStore
 from ..search.scenarios import Cell, Scenario
-from .fanout import Reporter, Silent, fan_out
+from .fanout import Pool, Reporter, Silent
+from .session import local_ray
 from .workers import Worker
+
+FAILED = ("failed", "gate_failed")
+MODELS = (Part("victim"), Part("clean"))
 
 ACTOR_OPTIONS: dict[str, Any] = {
     "num_cpus": 1,
@@ -47,6 +50,27 @@ class Summary:
     failed: int
 
 
+@dataclass(frozen=True)
+class _Recorder:
+    """Writes the rows of finished cells, those of run ``run``."""
+
+    experiment: Experiment
+    results: ResultsStore
+    run: str
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where the models of the experiment are."""
+        return self.experiment.store
+
+    def record(self, cell: Cell, result: CellRows | BaseException) -> None:
+        """Steps first: a search that is in the results is whole. An exception becomes a row "failed"."""
+        if isinstance(result, BaseException):
+            result = CellRows(search=self.experiment.failed(cell, result), steps=[])
+        self.results.append("steps", result.steps)
+        self.results.append("searches", [{**result.search, "run": self.run}])
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellRun:
     """The cells of one scenario, and where their rows go.
@@ -67,57 +91,46 @@ class CellRun:
     device: str = "cpu"
     fresh: bool = False
 
-    def execute(self, workers: int, reporter: Reporter | None = None) -> Summary:
-        """Train what is missing, run the cells that are missing; needs a running Ray.
+    def execute(self, workers: int, reporter: Reporter | None = None, *, verbose: bool = False) -> Summary:
+        """Train what is missing and run the cells that are missing, on a local Ray if there are any.
+
+        Args:
+            workers: Ray workers, one CPU each; a Ray that this process has started already is used.
+            reporter: is told how the work goes on.
+            verbose: let Ray log.
 
         Raises:
-            BadInput: the results cannot be written, the dataset is missing, or a model cannot be trained.
+            BadInput: the results cannot be written, or the dataset is missing.
         """
-        reporter = reporter or Silent()
         results, store = ResultsStore(self.directory), ArtifactStore(self.directory)
         experiment = Experiment(self.scenario, store, data_root=self.data_root)
         keys = tuple(experiment.key(cell) for cell in self.cells)
         finished = set() if self.fresh else _finished(results, keys)
         missing = [cell for cell, key in zip(self.cells, keys, strict=True) if key not in finished]
         if missing:
-            actors = self._actors(store, min(workers, len(missing)))
-            self._train(actors, reporter)
-            self._run(actors, missing, experiment, results, reporter)
+            recorder = _Recorder(experiment, results, self._register(results))
+            self._compute(missing, recorder, workers, reporter or Silent(), verbose)
         return Summary(keys=keys, computed=len(missing), failed=_failures(results, keys))
 
-    def _actors(self, store: ArtifactStore, count: int) -> list[Any]:
-        data_root = None if self.data_root is None else str(self.data_root.absolute())
-        arguments = (self.scenario.model_dump_json(), str(store.root), data_root, self.device)
-        actor = ray.remote(Worker).options(**ACTOR_OPTIONS)
-        return [actor.remote(*arguments) for _ in range(count)]
-
-    def _train(self, actors: Sequence[Any], reporter: Reporter) -> None:
-        """The victim and the clean reference side by side; every cell needs both."""
-        parts = (Part("victim"), Part("clean"))
-        jobs = [partial(_train_on, part=part) for part in parts]
-        for _, result in fan_out(actors, jobs, "training", reporter):
-            if isinstance(result, BadInput):
-                raise result
-            if isinstance(result, BaseException):
-                raise BadInput(
-                    f"training failed: {type(result).__name__}: {result}; change the recipe or free memory"
-                ) from result
-
-    def _run(
-        self,
-        actors: Sequence[Any],
-        cells: Sequence[Cell],
-        experiment: Experiment,
-        results: ResultsStore,
-        reporter: Reporter,
+    def _compute(
+        self, cells: Sequence[Cell], recorder: _Recorder, workers: int, reporter: Reporter, verbose: bool
     ) -> None:
-        run = self._register(results)
-        jobs = [partial(_run_on, cell=cell.model_dump_json()) for cell in cells]
-        for number, result in fan_out(actors, jobs, "cells", reporter):
-            if isinstance(result, BaseException):
-                result = CellRows(search=experiment.failed(cells[number], result), steps=[])
-            results.append("steps", result.steps)
-            results.append("searches", [{**result.search, "run": run}])
+        """The victim and the clean reference side by side, then the cells: every cell needs both."""
+        reporter.begin("starting Ray", 1)
+        with local_ray(workers, verbose=verbose):
+            pool = Pool(partial(self._actor, recorder.store), min(workers, max(len(cells), len(MODELS))))
+            jobs = [partial(_train_on, part=part) for part in MODELS]
+            failures = [error for _, error in pool.run(jobs, "training", reporter) if _is_failure(error)]
+            for cell in cells if failures else ():
+                recorder.record(cell, failures[0])
+            jobs = [] if failures else [partial(_run_on, cell=cell.model_dump_json()) for cell in cells]
+            for number, result in pool.run(jobs, "cells", reporter):
+                recorder.record(cells[number], result)
+
+    def _actor(self, store: ArtifactStore) -> Any:
+        data_root = None if self.data_root is None else str(self.data_root.absolute())
+        actor = ray.remote(Worker).options(**ACTOR_OPTIONS)
+        return actor.remote(self.scenario.model_dump_json(), str(store.root), data_root, self.device)
 
     def _register(self, results: ResultsStore) -> str:
         started = datetime.now(UTC)
@@ -143,11 +156,25 @@ def _train_on(actor: Any, part: Part) -> Any:
 
 
 def _run_on(actor: Any, cell: str) -> Any:
-    return actor.run.remote(cell, True)
+    return actor.run.remote(cell)
+
+
+def _is_failure(result: Any) -> bool:
+    """Whether a training raised; what the user can put right goes on to the user.
+
+    Raises:
+        BadInput: the training's own.
+    """
+    if isinstance(result, BadInput):
+        raise result
+    return isinstance(result, BaseException)
 
 
 def _finished(results: ResultsStore, keys: tuple[str, ...]) -> set[str]:
-    """Cells that this version of theriac has computed, failed ones left out."""
+    """Cells that this version of theriac has computed.
+
+    Failed ones are left out, and those of a victim that failed its gate: the gate may be another one now.
+    """
     current = {
         row["key"]
         for row in results.read("runs").select(["key", "versions"]).to_pylist()
@@ -157,11 +184,10 @@ def _finished(results: ResultsStore, keys: tuple[str, ...]) -> set[str]:
     return {
         row["key"]
         for row in rows
-        if row["key"] in keys and row["run"] in current and row["status"] != "failed"
+        if row["key"] in keys and row["run"] in current and row["status"] not in FAILED
     }
 
 
 def _failures(results: ResultsStore, keys: tuple[str, ...]) -> int:
-    searches = results.read("searches")
-    mine = searches.filter(pc.field("key").isin(list(keys)))
-    return sum(status in ("failed", "gate_failed") for status in mine["status"].to_pylist())
+    rows = results.read("searches").select(["key", "status"]).to_pylist()
+    return sum(row["key"] in keys and row["status"] in FAILED for row in rows)

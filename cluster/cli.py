@@ -5,21 +5,25 @@ Exit status: 0 done, 1 some cells failed, 2 bad usage or configuration, 130 inte
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 from pydantic import ValidationError
 from rich.console import Console
-from rich.logging import RichHandler
 
 from .. import __version__
 from ..errors import BadInput, explain_validation
 from ..search.settings import HealSettings
+from .messages import Warnings, explain_usage, show_numbers
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -33,18 +37,21 @@ app = App(
     console=out,
     error_console=err,
     result_action="return_value",
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,  # `run` says what to do next
 )
 
 Topic = Literal["datasets", "models", "triggers", "methods", "presets"]
 Format = Literal["terminal", "markdown", "latex", "csv"]
+Numbers = Annotated[tuple[float, ...], Parameter(show_default=show_numbers)]
 
 
 @app.command
 def quickstart(
     *,
     results: Path = Path("theriac-quickstart"),
-    workers: int = 2,
-    seed: int = 0,
+    workers: Annotated[int, Parameter(validator=Number(gte=1))] = 2,
+    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
     fresh: bool = False,
     verbose: bool = False,
 ) -> int:
@@ -66,19 +73,20 @@ def quickstart(
     verbose
         Let Ray and the workers log to stderr.
     """
+    start = time.perf_counter()  # before the imports, which take seconds
     from .display import live_reporter
     from .quickstart import run_quickstart
 
-    if seed < 0:
-        raise BadInput(f"seed {seed}: give 0 or more")
     with live_reporter(err) as reporter:
         report = run_quickstart(
             results, workers=workers, seed=seed, fresh=fresh, verbose=verbose, reporter=reporter
         )
     _print_table(report.searches, "terminal", aggregate=False)
     for figure in report.figures:
-        err.print(f"figure: {figure}")
-    err.print(f"results: {report.results}/  (theriac table {report.results})")
+        _say(f"figure: {figure}")
+    _say(f"results: {report.results}/  (theriac table {report.results})")
+    computed, present = report.summary.computed, len(report.summary.keys) - report.summary.computed
+    _say(f"cells: {computed} computed, {present} already there; {time.perf_counter() - start:.1f} s")
     return FAILED if report.summary.failed else 0
 
 
@@ -91,11 +99,11 @@ def heal(
     out_folder: Annotated[Path, Parameter(name="--out")] = Path("healed"),
     model: str = "resnet9",
     width: float = 1.0,
-    num_classes: int | None = None,
-    image_size: int | None = None,
+    num_classes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    image_size: Annotated[int | None, Parameter(validator=Number(gte=2))] = None,
     channels: int = 3,
-    mean: Annotated[tuple[float, ...], Parameter(negative=())] = (0.0,),
-    std: Annotated[tuple[float, ...], Parameter(negative=())] = (1.0,),
+    mean: Numbers = (0.0,),
+    std: Numbers = (1.0,),
     settings: Annotated[HealSettings, Parameter(name="*")] = HealSettings(),  # noqa: B008 (frozen)
     device: str = "auto",
     trust_pickle: bool = False,
@@ -115,7 +123,7 @@ def heal(
     retain
         The rest of the training set, in either form; it may hold poison not yet found.
     out_folder
-        Folder for the healed model and the report.
+        Folder for the healed model and the report; what another healing left there is replaced.
     model
         Architecture: resnet9, or any name timm knows.
     width
@@ -137,8 +145,9 @@ def heal(
     """
     from ..unlearning.models import ModelSpec
     from .display import PhaseBars, bars
-    from .healing import HealRequest, Preprocessing
+    from .healing import HealRequest, Preprocessing, prepare_output, verdict
 
+    prepare_output(out_folder, weights)
     preprocessing = Preprocessing(image_size=image_size, channels=channels, mean=mean, std=std)
     try:
         spec = ModelSpec(name=model, width=width)
@@ -161,7 +170,7 @@ def heal(
     summary = healing.summary()
     del summary["trace"]
     print(json.dumps(summary, indent=2))
-    err.print(_verdict(healing.status, folder))
+    _say(verdict(healing, folder))
     return 0 if healing.status == "stopped" else FAILED
 
 
@@ -233,27 +242,48 @@ def doctor(*, data: Path | None = None, results: Path = Path(), start_ray: bool 
 
 def main() -> None:
     """Run the command line; leaves by `SystemExit`."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=err, show_time=False, show_path=False)],
-    )
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without "→" shows "?"
+    logging.basicConfig(level=logging.WARNING, handlers=[Warnings(_say)])
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status."""
     try:
-        status = app(arguments, exit_on_error=False, print_error=True)
-    except CycloptsError:
-        return BAD_USAGE
+        status = app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _refuse(explain_usage(error))
     except BadInput as error:
-        err.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
-        return BAD_USAGE
+        return _refuse(str(error))
+    except OSError as error:
+        return _output_lost(error)
     except KeyboardInterrupt:
-        err.print("interrupted; what was finished is kept: run the same command again to go on")
+        _say("interrupted; finished cells are kept: run the same command again to go on")
         return INTERRUPTED
     return status if isinstance(status, int) else 0
+
+
+def _say(line: str) -> None:
+    err.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _refuse(reason: str) -> int:
+    err.print("error:", style="bold red", end=" ")
+    _say(reason)
+    return BAD_USAGE
+
+
+def _output_lost(error: OSError) -> int:
+    """The reader of stdout has enough (`theriac table x | head`), its disk is full, or a file is no use."""
+    if error.filename is not None:
+        return _refuse(f"{error.filename}: {error.strerror}; give a file or folder that theriac may use")
+    if error.errno not in (errno.EPIPE, errno.ENOSPC):
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
+    return 0 if error.errno == errno.EPIPE else _refuse(f"cannot write: {error.strerror}")
 
 
 def _print_table(searches: Any, format: Format, *, aggregate: bool) -> None:
@@ -263,7 +293,7 @@ def _print_table(searches: Any, format: Format, *, aggregate: bool) -> None:
     if format == "terminal" and out.is_terminal:
         out.print(TerminalTable(table=arranged))
     else:
-        print(render(arranged, "text" if format == "terminal" else format))
+        print(render(arranged, "text" if format == "terminal" else format).rstrip("\n"))
 
 
 def _print_entries(title: str, entries: Sequence[tuple[str, str]]) -> None:
@@ -271,19 +301,3 @@ def _print_entries(title: str, entries: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in entries)
     for name, text in entries:
         out.print(f"  {name:<{width}}  {text}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _verdict(status: str, folder: Path) -> str:
-    return {
-        "stopped": f"healed model: {folder}/model.safetensors",
-        "no_stop": f"no setting made the model forget; {folder} holds the weights that came in. "
-        f"Try --granularity or --method, and check that FORGET shows one trigger",
-        "collapsed": f"the setting that forgets wrecks the model; {folder} holds the weights that came in. "
-        f"Try another --granularity, a higher --rho (or auto), or more found samples",
-    }[status]
-
-
-def _escaped(error: BaseException) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))

@@ -13,30 +13,42 @@ from .workers import Phase
 
 
 class LiveReporter:
-    """Bars for the group of jobs and for what each worker does."""
+    """One bar for the group of jobs, and below it one for what each worker does."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._group: TaskID | None = None
+        self._group = progress.add_task("", total=None)
         self._workers: dict[int, TaskID] = {}
+        self._doing: dict[int, str] = {}
 
     def begin(self, title: str, total: int) -> None:
         """A group of ``total`` jobs begins."""
-        self._group = self._progress.add_task(title, total=total)
+        self._progress.reset(self._group, description=title, total=total)
 
     def finished(self, done: int) -> None:
         """``done`` jobs of the group are over."""
-        if self._group is not None:
-            self._progress.update(self._group, completed=done)
+        self._progress.update(self._group, completed=done)
 
     def working(self, worker: int, phase: Phase | None) -> None:
         """What a worker is doing; None: nothing."""
-        if worker not in self._workers:
-            self._workers[worker] = self._progress.add_task("", total=None)
         name, done, total = phase or ("waiting", 0, None)
-        self._progress.update(
-            self._workers[worker], description=f"  worker {worker + 1}: {name}", completed=done, total=total
-        )
+        bar = self._bar(worker)
+        if self._doing.get(worker) != name:
+            self._doing[worker] = name
+            self._progress.reset(bar, description=f"  worker {worker + 1}: {name}")
+        _set_total(self._progress, bar, total)
+        self._progress.update(bar, completed=done)
+
+    def _bar(self, worker: int) -> TaskID:
+        """Bars are made in the order of the workers, whichever reports first."""
+        for number in range(len(self._workers), worker + 1):
+            self._workers[number] = self._progress.add_task(f"  worker {number + 1}: waiting", total=None)
+        return self._workers[worker]
+
+
+def _set_total(progress: Progress, bar: TaskID, total: int | None) -> None:
+    """`Progress.update` takes None for "as before", not for "unknown"."""
+    next(task for task in progress.tasks if task.id == bar).total = total
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +18,9 @@ from ..search.heal import Healing, heal
 from ..search.operation import Progress
 from ..search.settings import HealSettings
 from ..unlearning.models import ModelSpec, create_model, load_into, load_weights
+
+LEAST_AGREEMENT = 0.5
+"""Share of S_f that a poisoned model should give the labels in the files; below, the verdict doubts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +84,7 @@ class HealRequest:
         device = choose_device(self.device)
         weights = load_weights(self.weights, trust_pickle=self.trust_pickle)
         retain = self._load(self.retain, None)
+        _check_retain(retain, self.retain)
         forget = self._load(self.forget, retain.classes)
         model = create_model(
             self.model, num_classes=self.num_classes or len(retain.classes), shape=retain.shape
@@ -86,16 +92,15 @@ class HealRequest:
         load_into(model, weights, self.weights)
         return heal(
             model.to(device).eval(),
-            forget=self._view(forget, device),
-            retain=self._view(retain, device),
+            forget=self._view(in_memory(forget), device),
+            retain=self._view(in_memory(retain, progress=partial(progress, "loading")), device),
             progress=progress,
             **self.settings.model_dump(),
         )
 
     def _load(self, path: Path, classes: tuple[str, ...] | None) -> ImageSource:
         options = self.preprocessing
-        source = load_images(path, classes=classes, image_size=options.image_size, channels=options.channels)
-        return in_memory(source)
+        return load_images(path, classes=classes, image_size=options.image_size, channels=options.channels)
 
     def _view(self, source: ImageSource, device: torch.device) -> View:
         channels = self.preprocessing.channels
@@ -109,6 +114,32 @@ class HealRequest:
             std=_per_channel(self.preprocessing.std, channels),
             device=device,
         )
+
+
+def _check_retain(retain: ImageSource, path: Path) -> None:
+    if len(retain.classes) < 2:
+        raise BadInput(
+            f"{path} holds images of a single class ({retain.classes[0]}), but retain is the rest of the "
+            f"training set; check whether --forget and --retain are exchanged"
+        )
+
+
+def prepare_output(folder: Path, weights: Path) -> None:
+    """Make the folder that `Healing.save` will write to, so that no work is lost to a mistake in its name.
+
+    Raises:
+        BadInput: it cannot be written, or ``weights`` would be overwritten.
+    """
+    if (folder / "model.safetensors").resolve() == weights.resolve():
+        raise BadInput(f"{weights} would be overwritten by the healed model; give another folder as --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {folder} ({error.strerror}); give a folder you may write to as --out"
+        ) from error
 
 
 def choose_device(name: str) -> torch.device:
@@ -133,3 +164,25 @@ def choose_device(name: str) -> torch.device:
 
 def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values * channels if len(values) == 1 else values
+
+
+def verdict(healing: Healing, folder: Path) -> str:
+    """What became of the model, in one line, and what to try where it is not healed."""
+    if healing.status == "stopped":
+        return f"healed model: {folder}/model.safetensors"
+    kept = f"{folder} holds the weights that came in"
+    if healing.status == "collapsed":
+        return (
+            f"the setting that forgets wrecks the model; {kept}. Try another --granularity, a higher --rho "
+            f"(or auto), or more found samples"
+        )
+    agreement = healing.metrics["forget_accuracy_before"]
+    if agreement < LEAST_AGREEMENT:
+        return (
+            f"no setting made the model forget; {kept}. It gives only {agreement:.0%} of the forget set the "
+            f"labels in the files: they must be those it was trained with (the poison's), not the true ones"
+        )
+    return (
+        f"no setting made the model forget; {kept}. Try --granularity or --method, and check that the forget "
+        f"set shows one trigger"
+    )

@@ -18,7 +18,6 @@ from ..search.scenarios import PRESETS, Cell, Scenario
 from ..search.settings import METHODS, HealSettings, Method
 from .cells import CellRun, Summary
 from .fanout import Reporter
-from .session import local_ray
 
 SHARE = 0.2
 IMPORTANCE_BATCH = 16
@@ -76,8 +75,7 @@ def run_quickstart(
     """
     scenario = PRESETS["digits"].model_copy(update={"seed": seed})
     run = CellRun(scenario=scenario, cells=quickstart_cells(), directory=directory, fresh=fresh)
-    with local_ray(workers, verbose=verbose):
-        summary = run.execute(workers, reporter)
+    summary = run.execute(workers, reporter, verbose=verbose)
     searches, steps = _rows(directory, summary)
     return Quickstart(
         summary=summary,

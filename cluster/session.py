@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
+from ray._private import ray_constants
 
 from ..errors import BadInput
 
+LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20
-QUIET = {
+SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
+TOKEN = "RAY_AUTH_TOKEN"
+TOKEN_SOURCES = ("RAY_AUTH_MODE", TOKEN, "RAY_AUTH_TOKEN_PATH")
 
 
 @contextmanager
 def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
     """A Ray instance of this process with ``workers`` CPUs; one that already runs here is used and left up.
+
+    Its servers listen on the loopback and ask for a token: the user's own where there is one, else a new one
+    that nobody writes down.
 
     Args:
         workers: CPUs to offer, at least 1; more than the machine has is allowed.
@@ -35,18 +44,51 @@ def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    ray.init(
-        address="local",
-        num_cpus=workers,
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        log_to_driver=verbose,
-        logging_level=logging.INFO if verbose else logging.ERROR,
-        _node_ip_address="127.0.0.1",
-    )
+    _set_defaults(SETTINGS)
+    if not _has_token():
+        os.environ[TOKEN] = secrets.token_hex(32)
     try:
+        _start(workers, verbose)
         yield
     finally:
         ray.shutdown()
+
+
+def _start(workers: int, verbose: bool) -> None:
+    with _single_machine():
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            _node_ip_address=LOOPBACK,
+        )
+
+
+@contextmanager
+def _single_machine() -> Iterator[None]:
+    """Without this, Ray replaces 127.0.0.1 by the outer address, and then listens on all interfaces.
+
+    Ray has the switch for macOS and Windows. It is read from the environment when Ray is imported, which may
+    have happened long ago in this process; the processes that Ray starts read it for themselves.
+    """
+    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    chosen = os.environ.get(name)
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(name) if chosen is None else os.environ.update({name: chosen})
+
+
+def _set_defaults(values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+
+
+def _has_token() -> bool:
+    """Whether Ray will find a token, or was told to do without; else it would write one into the home."""
+    return any(name in os.environ for name in TOKEN_SOURCES) or (Path.home() / ".ray" / "auth_token").exists()

@@ -40,11 +40,11 @@ class Worker:
         """Make sure the model of ``part`` is in the store; returns its truth."""
         return dict(self._experiment.trained(part, self._note).info["truth"])
 
-    def run(self, cell: str, with_reference: bool) -> CellRows:
+    def run(self, cell: str) -> CellRows:
         """The rows of a cell (given as JSON); one that raises becomes a row of status "failed"."""
         parsed = Cell.model_validate_json(cell)
         try:
-            return self._experiment.run(parsed, with_reference=with_reference, progress=self._note)
+            return self._experiment.run(parsed, progress=self._note)
         except Exception as error:
             return CellRows(search=self._experiment.failed(parsed, error), steps=[])
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
+from torch.nn import functional as F
 
 from ..errors import BadInput
 from .images import ImageSource, MemoryImages, check_labels
@@ -164,9 +164,12 @@ def fit_to_size(images: Tensor, size: tuple[int, int]) -> Tensor:
         resized = [old_height * width // old_width, width]
     else:
         resized = [height, old_width * height // old_height]
-    covering = transforms.resize(images, resized, antialias=True)
-    cropped: Tensor = transforms.center_crop(covering, [height, width])
-    return cropped
+    covering = F.interpolate(
+        images[None] if images.ndim == 3 else images, resized, mode="bilinear", antialias=True
+    )
+    top, left = round((resized[0] - height) / 2), round((resized[1] - width) / 2)
+    cropped = covering[..., top : top + height, left : left + width]
+    return cropped[0] if images.ndim == 3 else cropped
 
 
 def square(image_size: int | None) -> tuple[int, int] | None:

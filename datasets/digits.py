@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits as sklearn_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,6 +30,9 @@ def load_digits(image_size: int | None = None) -> tuple[MemoryImages, MemoryImag
         BadInput: the size is not a whole number of at least 2.
     """
     size = square(IMAGE_SIZE if image_size is None else image_size)
+    # here, because scikit-learn takes a second to import, and only the digits need it
+    from sklearn.datasets import load_digits as sklearn_digits
+
     grey, targets = sklearn_digits(return_X_y=True)
     pixels = functional.interpolate(
         torch.from_numpy(grey).view(-1, 1, 8, 8) * (255 / _BRIGHTEST), size, mode="bilinear", antialias=True
@@ -43,6 +44,8 @@ def load_digits(image_size: int | None = None) -> tuple[MemoryImages, MemoryImag
 
 
 def _split(targets: np.ndarray) -> tuple[Tensor, Tensor]:
+    from sklearn.model_selection import train_test_split
+
     rows = np.arange(len(targets))
     train, test = train_test_split(rows, test_size=TEST_IMAGES, stratify=targets, random_state=SPLIT_SEED)
     return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(test))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision import datasets as tv
 
 from ..errors import BadInput
 from .decoding import EncodedImages, fit_to_size, square
@@ -36,15 +35,26 @@ class TorchvisionLayout:
         return next((folder / marker for marker in self.markers if (folder / marker).is_dir()), None)
 
 
+def _torchvision() -> Any:
+    from torchvision import datasets  # here, because it takes a second to import and Parquet needs none of it
+
+    return datasets
+
+
 def _cifar10(folder: Path, train: bool, image_size: int | None) -> ImageSource:
-    return _cifar(_opened(folder, lambda: tv.CIFAR10(folder, train=train, download=False)), image_size)
+    return _cifar(
+        _opened(folder, lambda: _torchvision().CIFAR10(folder, train=train, download=False)), image_size
+    )
 
 
 def _cifar100(folder: Path, train: bool, image_size: int | None) -> ImageSource:
-    return _cifar(_opened(folder, lambda: tv.CIFAR100(folder, train=train, download=False)), image_size)
+    return _cifar(
+        _opened(folder, lambda: _torchvision().CIFAR100(folder, train=train, download=False)), image_size
+    )
 
 
-def _cifar(dataset: Any, image_size: int | None) -> MemoryImages:
+def _cifar(folder: Path, open_dataset: Callable[[], Any], image_size: int | None) -> MemoryImages:
+    dataset = _opened(folder, open_dataset)
     pixels = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
     size = square(image_size)
     return MemoryImages(
@@ -56,7 +66,7 @@ def _cifar(dataset: Any, image_size: int | None) -> MemoryImages:
 
 def _gtsrb(folder: Path, train: bool, image_size: int | None) -> ImageSource:
     split = "train" if train else "test"
-    dataset = _opened(folder, lambda: tv.GTSRB(folder, split=split, download=False))
+    dataset = _opened(folder, lambda: _torchvision().GTSRB(folder, split=split, download=False))
     # The only place where torchvision keeps the paths; its public items are decoded images of mixed size.
     return _files(dataset._samples, _GTSRB_CLASSES, image_size)
 
@@ -64,7 +74,7 @@ def _gtsrb(folder: Path, train: bool, image_size: int | None) -> ImageSource:
 def _imagenette(folder: Path, train: bool, image_size: int | None) -> ImageSource:
     size = next(size for place, size in _IMAGENETTE_SIZES.items() if (folder / place).is_dir())
     split = "train" if train else "val"
-    dataset = _opened(folder, lambda: tv.Imagenette(folder, split=split, size=size, loader=str))
+    dataset = _opened(folder, lambda: _torchvision().Imagenette(folder, split=split, size=size, loader=str))
     samples = [dataset[position] for position in range(len(dataset))]
     return _files(samples, tuple(names[0] for names in dataset.classes), image_size)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import timm
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
@@ -53,6 +50,12 @@ def _resnet9(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> 
     return ResNet9(num_classes=num_classes, in_channels=shape[0], widths=scaled_widths(spec.width))
 
 
+def _timm_model(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    from .timm_models import create_timm_model  # here, because timm takes a second to import
+
+    return create_timm_model(spec.name, width=spec.width, num_classes=num_classes, shape=shape, others=MODELS)
+
+
 MODELS: dict[str, Callable[[ModelSpec, int, tuple[int, int, int]], nn.Module]] = {"resnet9": _resnet9}
 
 
@@ -85,35 +88,12 @@ def create_model(
     return model
 
 
-def _timm_model(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    if not timm.is_model(spec.name):
-        raise BadInput(_unknown_model(spec.name))
-    if spec.width != 1.0:
-        raise BadInput(f"width {spec.width}: timm's {spec.name} has a fixed width; leave width at 1")
-    size: dict[str, Any] = {"img_size": shape[1:]} if _takes_image_size(spec.name) else {}
-    model: nn.Module = timm.create_model(spec.name, num_classes=num_classes, in_chans=shape[0], **size)
-    return model
-
-
 def _try_one_image(model: nn.Module, num_classes: int, shape: tuple[int, int, int]) -> None:
     """Some models find out only in the forward pass what they cannot take."""
     with torch.no_grad(), evaluating(model):
         logits = check_logits(model(torch.zeros(1, *shape)), 1)
     if logits.shape[1] != num_classes:
         raise BadInput(f"the model returns {logits.shape[1]} logits instead of {num_classes}")
-
-
-def _takes_image_size(name: str) -> bool:
-    """Transformers of timm fix their position embedding to an image size; others take any size."""
-    cfg = timm.get_pretrained_cfg(name)
-    return bool(cfg is not None and cfg.fixed_input_size)
-
-
-def _unknown_model(name: str) -> str:
-    names = [*MODELS, *timm.list_models()]
-    close = difflib.get_close_matches(name, names, n=3)
-    hint = f"did you mean {', '.join(close)}? " if close else ""
-    return f"unknown model {name!r}: {hint}theriac has {', '.join(MODELS)} and all of timm.list_models()"
 
 
 def load_weights(path: str | Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
@@ -187,5 +167,5 @@ def load_into(model: nn.Module, weights: dict[str, Tensor], origin: str | Path) 
         lines = [line.strip() for line in str(error).splitlines()[1:4]]
         raise BadInput(
             f"weights {origin} do not fit {type(model).__name__}: {' '.join(lines)}; check the model name, "
-            f"its width, the number of classes and the image size"
+            f"its width, the number of classes and of channels and the image size"
         ) from error

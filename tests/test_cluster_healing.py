@@ -1,0 +1,288 @@
+"""`theriac heal` with files as they are met in life."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from theriac.cluster import healing
+from theriac.cluster.cli import run
+from theriac.datasets.views import View
+from theriac.search.artifacts import ArtifactStore
+from theriac.search.experiment import Experiment, Part
+from theriac.search.scenarios import Scenario
+from theriac.unlearning.models import ModelSpec, create_model, load_weights
+from theriac.unlearning.training import Recipe
+
+WIDTH = "0.125"
+SHAPE = (1, 16, 16)
+SCENARIO = Scenario(
+    dataset="digits",
+    model=ModelSpec(width=float(WIDTH)),
+    manipulated=100,
+    recipe=Recipe(iterations=40, batch_size=128, learning_rate=0.05, augmentation="none"),
+)
+DAMAGED = b"\x89PNG\r\n\x1a\n and nothing more"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A victim and the files its owner has: weights, found poison and the rest, grey digits."""
+
+    experiment: Experiment
+    weights: Path
+    forget: Path
+    retain: Path
+
+    def options(self, **changes: object) -> list[str]:
+        settings: dict[str, object] = {
+            "weights": self.weights,
+            "forget": self.forget,
+            "retain": self.retain,
+            "width": WIDTH,
+            "channels": 1,
+            "mean": self.experiment.data.dataset.mean[0],
+            "std": self.experiment.data.dataset.std[0],
+            **changes,
+        }
+        return ["heal", *(word for k, v in settings.items() for word in (f"--{k.replace('_', '-')}", str(v)))]
+
+
+def write_folders(view: View, labels: Tensor, folder: Path) -> Path:
+    for number, label in enumerate(labels.tolist()):
+        place = folder / str(label) / f"{number:04}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        to_pil_image(view.pixels(torch.tensor([number]))[0]).save(place)
+    return folder
+
+
+def write_parquet(folders: Path, path: Path) -> Path:
+    files = sorted(folders.glob("*/*.png"))
+    rows = {
+        "image": [file.read_bytes() for file in files],
+        "label": pa.array([int(file.parent.name) for file in files], pa.int8()),
+    }
+    names = json.dumps([str(digit) for digit in range(10)])
+    pq.write_table(pa.table(rows).replace_schema_metadata({"classes": names}), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    folder = tmp_path_factory.mktemp("owner")
+    experiment = Experiment(SCENARIO, ArtifactStore(folder / "store"))
+    weights = folder / "victim.safetensors"
+    shutil.copy(experiment.trained(Part("victim")).weights, weights)
+    forget, retain = experiment.data.forget(0.5), experiment.data.retain(0.5)
+    return Case(
+        experiment=experiment,
+        weights=weights,
+        forget=write_folders(forget, forget.labels, folder / "forget"),
+        retain=write_folders(retain, retain.labels, folder / "retain"),
+    )
+
+
+Heal = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def heal(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Heal:
+    """Run `theriac heal` on the case with changed options; (exit status, stdout, stderr)."""
+
+    def call(*flags: str, **changes: object) -> tuple[int, str, str]:
+        status = run([*case.options(**{"out": tmp_path / "healed", **changes}), *flags])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def forget_accuracy(case: Case, weights: dict[str, Tensor]) -> float:
+    model = create_model(SCENARIO.model, num_classes=10, shape=SHAPE)
+    model.load_state_dict(weights)
+    x, y = next(iter(case.experiment.data.forget(0.5)))
+    with torch.no_grad():
+        return float((model.eval()(x).argmax(1) == y).float().mean())
+
+
+def refused(result: tuple[int, str, str], *words: str) -> None:
+    """Exit status 2, nothing on stdout, one line on stderr that says the words."""
+    status, out, err = result
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: ")
+    for word in words:
+        assert word in err
+
+
+def test_victim_is_healed_from_folders(case: Case, heal: Heal, tmp_path: Path) -> None:
+    before = case.weights.read_bytes()
+    status, out, err = heal()
+    report = json.loads(out)
+    assert (status, report["status"]) == (0, "stopped")
+    assert err == f"healed model: {tmp_path}/healed/model.safetensors\n"
+    assert report["metrics"]["forget_count"] == 50
+    saved = json.loads((tmp_path / "healed" / "healing.json").read_text())
+    assert len(saved.pop("trace")) == report["metrics"]["steps"]
+    assert saved == report
+    assert forget_accuracy(case, load_file(case.weights)) > 0.9
+    healed = forget_accuracy(case, load_file(tmp_path / "healed" / "model.safetensors"))
+    assert healed == pytest.approx(report["metrics"]["forget_accuracy"])
+    assert healed <= 0.2 * forget_accuracy(case, load_file(case.weights))
+    assert case.weights.read_bytes() == before
+
+
+def test_parquet_and_checkpoint_give_the_same_answer(case: Case, heal: Heal, tmp_path: Path) -> None:
+    _, expected, _ = heal()
+    checkpoint = tmp_path / "victim.pt"
+    torch.save({"state_dict": load_file(case.weights), "epoch": 3}, checkpoint)
+    status, out, _ = heal(
+        weights=checkpoint,
+        forget=write_parquet(case.forget, tmp_path / "forget.parquet"),
+        retain=write_parquet(case.retain, tmp_path / "retain.parquet"),
+    )
+    assert status == 0
+    report, wanted = json.loads(out), json.loads(expected)
+    assert report["alpha"] == pytest.approx(wanted["alpha"])
+    assert report["metrics"]["dampened"] == wanted["metrics"]["dampened"]
+
+
+def test_no_stop_gives_the_weights_back_and_fails(case: Case, heal: Heal, tmp_path: Path) -> None:
+    status, out, err = heal(max_steps=1)
+    assert (status, json.loads(out)["status"]) == (1, "no_stop")
+    assert "weights that came in" in err
+    assert forget_accuracy(case, load_file(tmp_path / "healed" / "model.safetensors")) > 0.9
+
+
+def test_pickle_needs_trust(case: Case, heal: Heal, tmp_path: Path) -> None:
+    model = create_model(SCENARIO.model, num_classes=10, shape=SHAPE)
+    model.load_state_dict(load_file(case.weights))
+    torch.save(model, tmp_path / "whole.pt")
+    refused(heal(weights=tmp_path / "whole.pt"), "whole.pt", "--trust-pickle", "safetensors")
+    assert heal("--trust-pickle", weights=tmp_path / "whole.pt")[0] == 0
+
+
+def test_healed_model_can_be_loaded_by_name(case: Case, heal: Heal, tmp_path: Path) -> None:
+    heal()
+    assert set(load_weights(tmp_path / "healed" / "model.safetensors")) == set(load_file(case.weights))
+
+
+def test_exchanged_sets(case: Case, heal: Heal) -> None:
+    refused(heal(forget=case.retain, retain=case.forget), str(case.forget), "single class", "exchanged")
+
+
+def test_exchanged_sets_of_several_classes(case: Case, heal: Heal, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    for folder in sorted(case.retain.iterdir()):
+        (small / folder.name).mkdir(parents=True)
+        shutil.copy(next(folder.glob("*.png")), small / folder.name)
+    refused(heal(forget=case.retain, retain=small), "forget", "exchanged")
+
+
+def test_true_labels_instead_of_poison_labels(case: Case, heal: Heal, tmp_path: Path) -> None:
+    forget = case.experiment.data.forget(0.5)
+    other = write_folders(forget, forget.true_labels, tmp_path / "true")
+    status, out, err = heal(forget=other)
+    assert (status, json.loads(out)["status"]) == (1, "no_stop")
+    assert "labels in the files" in err
+    assert "not the true ones" in err
+
+
+def test_labels_that_the_model_never_gives(case: Case, heal: Heal, tmp_path: Path) -> None:
+    forget = case.experiment.data.forget(0.5)
+    others = torch.full_like(forget.labels, 5)
+    refused(heal(forget=write_folders(forget, others, tmp_path / "fives")), "forget", "label")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"width": 0.25}, ["victim.safetensors", "do not fit", "width"]),
+        ({"channels": 3}, ["do not fit", "[8, 1, 3, 3]"]),
+        ({"channels": 2}, ["channels 2", "1 (grey) or 3 (RGB)"]),
+        ({"num_classes": 7}, ["do not fit", "number of classes"]),
+        ({"num_classes": 0}, ["--num-classes", "0", ">= 1"]),
+        ({"image_size": 1}, ["--image-size", "1", ">= 2"]),
+        ({"model": "resnet_nine"}, ["resnet_nine", "did you mean"]),
+        ({"std": 0}, ["std", "above 0"]),
+        ({"mean": "0.1 0.2"}, ["--mean", "0.1 0.2"]),
+        ({"weights": "none.pt"}, ["none.pt", "no such file"]),
+        ({"forget": "nowhere"}, ["nowhere", "does not exist"]),
+        ({"device": "abacus"}, ["abacus", "auto, cpu, cuda"]),
+    ],
+)
+def test_wrong_options_are_refused(heal: Heal, changes: dict[str, object], words: list[str]) -> None:
+    refused(heal(**changes), *words)
+
+
+def test_wrong_options_are_refused_before_images_are_decoded(
+    heal: Heal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(healing, "in_memory", decode)
+    refused(heal(width=0.25), "do not fit")
+    refused(heal(forget="nowhere"), "nowhere")
+
+
+def test_gpu_that_is_not_there(heal: Heal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    refused(heal(device="cuda:1"), "cuda:1", "1 CUDA GPU", "--device cpu")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda file: file.write_bytes(DAMAGED), ["copy/9"]),
+        (lambda file: Image.new("L", (9, 9)).save(file), ["9", "image_size"]),
+    ],
+)
+def test_damaged_and_odd_images_are_named(
+    case: Case, heal: Heal, tmp_path: Path, damage: Callable[[Path], Any], words: list[str]
+) -> None:
+    copy = Path(shutil.copytree(case.retain, tmp_path / "copy"))
+    victim = sorted(copy.glob("9/*.png"))[-1]
+    damage(victim)
+    refused(heal(retain=copy), victim.name, *words)
+
+
+def test_output_that_would_overwrite_the_victim(case: Case, heal: Heal, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "model.safetensors"
+    mine.parent.mkdir()
+    shutil.copy(case.weights, mine)
+    refused(heal(weights=mine, out=mine.parent), str(mine), "--out")
+    assert mine.read_bytes() == case.weights.read_bytes()
+
+
+def test_output_below_a_file(case: Case, heal: Heal) -> None:
+    refused(heal(out=case.weights / "healed"), str(case.weights), "--out")
+
+
+def test_class_that_retain_does_not_have(case: Case, heal: Heal, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(case.forget, tmp_path / "copy"))
+    next(copy.iterdir()).rename(copy / "eleven")
+    refused(heal(forget=copy), "eleven", "none of the 10 classes")
+
+
+def test_torn_weights(case: Case, heal: Heal, tmp_path: Path) -> None:
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(case.weights.read_bytes()[:-100])
+    refused(heal(weights=torn), "torn.safetensors", "not a readable safetensors file")
+
+
+def test_automatic_device_is_one_that_exists() -> None:
+    assert healing.choose_device("auto").type in ("cpu", "cuda")
