@@ -42,15 +42,11 @@ def _torchvision() -> Any:
 
 
 def _cifar10(folder: Path, train: bool, image_size: int | None) -> ImageSource:
-    return _cifar(
-        _opened(folder, lambda: _torchvision().CIFAR10(folder, train=train, download=False)), image_size
-    )
+    return _cifar(folder, lambda: _torchvision().CIFAR10(folder, train=train, download=False), image_size)
 
 
 def _cifar100(folder: Path, train: bool, image_size: int | None) -> ImageSource:
-    return _cifar(
-        _opened(folder, lambda: _torchvision().CIFAR100(folder, train=train, download=False)), image_size
-    )
+    return _cifar(folder, lambda: _torchvision().CIFAR100(folder, train=train, download=False), image_size)
 
 
 def _cifar(folder: Path, open_dataset: Callable[[], Any], image_size: int | None) -> MemoryImages:
