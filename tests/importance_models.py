@@ -77,10 +77,14 @@ class Unused(Flat):
 
 
 class NeedsItem(ConvNet):
-    """Looks at a number, which vmap forbids."""
+    """Looks at a number, which vmap forbids, and has a parameter that belongs to no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * (1.0 if x.sum().item() < 1e9 else 0.0)
+        return super().forward(x) * self.scale * (1.0 if x.sum().item() < 1e9 else 0.0)
 
 
 def resnet9() -> nn.Module:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from theriac.errors import BadInput
 from theriac.tests import reference
 from theriac.tests.importance_models import IMAGE, MODELS, Flat, NeedsItem, data, make
-from theriac.unlearning.importance import Importance, _Pass, estimate_importance
+from theriac.unlearning.batch_importance import BatchSums
+from theriac.unlearning.importance import Importance, estimate_importance
 from theriac.unlearning.kinds import GRANULARITIES, KINDS
+from theriac.unlearning.sample_importance import SampleSums
 
 SORTS = [(kind, granularity) for kind in KINDS for granularity in GRANULARITIES]
 estimate: Any = estimate_importance  # called with names from tables
@@ -225,12 +227,16 @@ def test_a_model_that_cannot_be_vectorised(kind: str, caplog: pytest.LogCaptureF
 
 
 class Silent(Flat):
-    """Fails under vmap with an error that has no message."""
+    """Has a parameter of no layer, and fails under vmap with an error that has no message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, input: Tensor) -> Tensor:
         if torch._C._functorch.is_functorch_wrapped_tensor(input):
             raise NotImplementedError
-        return super().forward(input)
+        return super().forward(input) * self.scale
 
 
 def test_an_error_without_a_message_is_named(caplog: pytest.LogCaptureFixture) -> None:
@@ -241,7 +247,7 @@ def test_an_error_without_a_message_is_named(caplog: pytest.LogCaptureFixture) -
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes passes over more than ``room`` samples run out of memory; returns the sizes that are tried."""
-    summed = _Pass._gradients_of_sum
+    by_sample, by_batch = SampleSums._sums, BatchSums._gradients
 
     def limit(room: int) -> list[int]:
         tried = []
@@ -251,19 +257,16 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> Any:
             if len(x) > room:
                 raise torch.OutOfMemoryError("simulated")
 
-        def small_vmap(function: Any, dims: Any) -> Any:
-            def call(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Any:
-                guard(x)
-                return torch.func.vmap(function, dims)(parameters, x, y)
-
-            return call
-
-        def small_summed(self: _Pass, x: Tensor, y: Tensor, count: int) -> dict[str, Tensor]:
+        def few_samples(self: SampleSums, x: Tensor, y: Tensor) -> Any:
             guard(x)
-            return summed(self, x, y, count)
+            return by_sample(self, x, y)
 
-        monkeypatch.setattr("theriac.unlearning.importance.vmap", small_vmap)
-        monkeypatch.setattr(_Pass, "_gradients_of_sum", small_summed)
+        def few_of_a_batch(self: BatchSums, x: Tensor, y: Tensor, count: int) -> Any:
+            guard(x)
+            return by_batch(self, x, y, count)
+
+        monkeypatch.setattr(SampleSums, "_sums", few_samples)
+        monkeypatch.setattr(BatchSums, "_gradients", few_of_a_batch)
         return tried
 
     return limit
@@ -296,15 +299,15 @@ def test_out_of_memory_with_one_sample(granularity: str, little_memory: Any) -> 
 def test_running_out_of_memory_while_summing_counts_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batches = make("convnet"), data(4)
     plain = estimate_importance(model, batches)
-    sizes, calls = _Pass._sizes, []
+    sizes, calls = SampleSums._sizes, []
 
-    def fails_once(self: _Pass, gradient: Tensor) -> Tensor:
+    def fails_once(self: SampleSums, *arguments: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 4:  # after some parameters of the first chunk
             raise torch.OutOfMemoryError("simulated")
-        return sizes(self, gradient)
+        return sizes(self, *arguments, **options)
 
-    monkeypatch.setattr(_Pass, "_sizes", fails_once)
+    monkeypatch.setattr(SampleSums, "_sizes", fails_once)
     found = estimate_importance(model, batches)
     assert_close(found, {name: value.double() for name, value in plain.mean().items()})
 
