@@ -64,10 +64,10 @@ def test_rounding_never_makes_a_difference_negative() -> None:
 
 
 def test_operands_are_not_changed() -> None:
-    a, b = importance(1.0, count=5), importance(2.0)
-    _ = a + b, a - b
-    assert (a.total["w"] == 1).all()
-    assert (b.total["w"] == 2).all()
+    a, b = importance(2.0, count=5), importance(1.0)
+    _ = a + b, a - b, a * 3
+    assert (a.total["w"] == 2).all()
+    assert (b.total["w"] == 1).all()
 
 
 def test_what_cannot_be_combined() -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from .batch_importance import BatchSums
+from .identity import DataIdentity, model_identity
 from .importance_sums import Importance
 from .inference import evaluating
 from .kinds import GRANULARITIES, KINDS, Granularity, Kind
@@ -144,12 +145,14 @@ class _Reading:
         chunk_size: int | None,
     ) -> None:
         self.model, self.sensitivities = model, sensitivities
+        self.data = DataIdentity(batches=granularity == "batch")
         self.by_sample = SampleSums(model, sensitivities, chunk_size) if granularity == "sample" else None
         self.by_batch = [BatchSums(model, s, chunk_size) for s in sensitivities if self.by_sample is None]
 
     def add(self, x: Tensor, y: Tensor) -> None:
         labels_count = any(s.squared for s in self.sensitivities)
         x, y = self.model.accept(x, y, check_numbers=labels_count)
+        self.data.add(x, y)
         if self.by_sample is not None:
             self.by_sample.add(x, y)
         for sums in self.by_batch:
@@ -162,6 +165,7 @@ class _Reading:
             totals, count = [sums.total for sums in self.by_batch], self.by_batch[0].count
         if not count:
             raise BadInput("importances of an empty set; give at least one sample")
+        model = model_identity({**self.model.parameters, **self.model.buffers})
         return {
             s.kind: Importance(
                 total=_finite(total, s.kind),
@@ -169,6 +173,8 @@ class _Reading:
                 kind=s.kind,
                 granularity=granularity,
                 exponent=None if s.exponent == KINDS[s.kind] else s.exponent,
+                model=model,
+                data=self.data.number,
             )
             for s, total in zip(self.sensitivities, totals, strict=True)
         }

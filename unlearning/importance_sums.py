@@ -28,9 +28,13 @@ class Importance:
         kind: "fim", "lf" or "xlf".
         granularity: "sample" or "batch".
         exponent: the power w of an "xlf" whose w is not 1; else None.
+        model: `identity.model_identity` of the model; None if not known.
+        data: `identity.DataIdentity` of the samples (or batches), in [0, 2^64); None if not known.
 
-    ``a + b`` is the importance of both sets together. ``a - b`` is that of a without its part b, for
-    granularity "sample" only: a mean over batches cannot be taken apart. Results are on the device of a.
+    ``a + b`` is the importance of both sets together, ``a * k`` that of a repeated k times. ``a - b`` is that
+    of a without its part b, for granularity "sample" only: a mean over batches cannot be taken apart. Its
+    absolute error is the rounding of both sums, about 1e-6 of them at most, so it is good where b is the
+    smaller part. Results are on the device of a.
 
     Raises:
         BadInput: a count below 1; from + and -: importances of different sorts or models.
@@ -41,6 +45,8 @@ class Importance:
     kind: Kind
     granularity: Granularity
     exponent: float | None = None
+    model: str | None = None
+    data: int | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -53,7 +59,11 @@ class Importance:
     def __add__(self, other: Importance) -> Importance:
         self._check_same_sort(other)
         total = {name: value + other.total[name].to(value) for name, value in self.total.items()}
-        return self._with(total, self.count + other.count)
+        return self._with(total, self.count + other.count, _combined(self.data, other.data, 1))
+
+    def __mul__(self, times: int) -> Importance:
+        total = {name: value * times for name, value in self.total.items()}
+        return self._with(total, self.count * times, _combined(0, self.data, times))
 
     def __sub__(self, other: Importance) -> Importance:
         self._check_same_sort(other)
@@ -64,9 +74,9 @@ class Importance:
         if other.count >= self.count:
             raise BadInput(f"{other.count} samples cannot be taken from {self.count} and leave any")
         total = {
-            name: (value - other.total[name].to(value)).clamp(min=0) for name, value in self.total.items()
+            name: _difference(name, value, other.total[name].to(value)) for name, value in self.total.items()
         }
-        return self._with(total, self.count - other.count)
+        return self._with(total, self.count - other.count, _combined(self.data, other.data, -1))
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; `load` reads it back bit for bit."""
@@ -76,6 +86,8 @@ class Importance:
             "kind": self.kind,
             "granularity": self.granularity,
             **({} if self.exponent is None else {"exponent": repr(self.exponent)}),
+            **({} if self.model is None else {"model": self.model}),
+            **({} if self.data is None else {"data": str(self.data)}),
         }
         save_file({name: t.contiguous() for name, t in self.total.items()}, path, metadata=metadata)
 
@@ -94,13 +106,17 @@ class Importance:
             raise BadInput(f"importances {path}: cannot be read ({error}); compute them again") from error
         return cls(total=total, **_identity(metadata, path))
 
-    def _with(self, total: dict[str, Tensor], count: int) -> Importance:
-        return replace(self, total=total, count=count)
+    def _with(self, total: dict[str, Tensor], count: int, data: int | None) -> Importance:
+        return replace(self, total=total, count=count, data=data)
 
     def _check_same_sort(self, other: Importance) -> None:
         mine, its = ((i.kind, i.granularity, i.exponent) for i in (self, other))
         if mine != its:
             raise BadInput(f"importances {mine} and {its} are different quantities; they cannot be combined")
+        if None not in (self.model, other.model) and self.model != other.model:
+            raise BadInput(
+                f"importances of different models ({self.model}, {other.model}) cannot be combined"
+            )
         if self.total.keys() != other.total.keys():
             odd = sorted(self.total.keys() ^ other.total.keys())
             raise BadInput(f"importances of different models: parameter {odd[0]!r} is in only one of them")
@@ -112,16 +128,37 @@ class Importance:
                 )
 
 
+def _combined(mine: int | None, its: int | None, sign: int) -> int | None:
+    return None if mine is None or its is None else (mine + sign * its) % (1 << 64)
+
+
+def _difference(name: str, whole: Tensor, part: Tensor) -> Tensor:
+    """Whole - part >= 0 but for rounding.
+
+    Raises:
+        BadInput: it is far below 0, so ``part`` is no part of ``whole``.
+    """
+    difference = whole - part
+    if (difference < -1e-3 * part).any():
+        raise BadInput(
+            f"importances that are subtracted must be of a part of the samples, but those of {name!r} are "
+            f"larger than the whole; subtract them from those of a set that contains their samples"
+        )
+    return difference.clamp(min=0)
+
+
 def _identity(metadata: Mapping[str, str], path: str | Path) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         raise BadInput(f"{path} is not a file of importances ({FORMAT}); give one that Importance.save wrote")
-    exponent = metadata.get("exponent")
+    exponent, data = metadata.get("exponent"), metadata.get("data")
     try:
         return {
             "count": int(metadata["count"]),
             "kind": metadata["kind"],
             "granularity": metadata["granularity"],
             "exponent": None if exponent is None else float(exponent),
+            "model": metadata.get("model"),
+            "data": None if data is None else int(data),
         }
     except (KeyError, ValueError) as error:
         raise BadInput(f"importances {path}: damaged header ({error!r}); compute them again") from error
