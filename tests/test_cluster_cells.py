@@ -258,7 +258,9 @@ def test_interrupted_driver_can_go_on(tmp_path: Path) -> None:
     os.killpg(driver.pid, signal.SIGINT)  # as Ctrl-C: to all processes of the terminal's group
     out, err = driver.communicate(timeout=NEVER)
     assert (driver.returncode, out) == (130, "")
-    assert err == "interrupted; finished cells are kept: run the same command again to go on\n"
+    # Ray's own servers may write a line about what was under way; nothing of Python's may be there
+    assert err.splitlines()[-1] == "interrupted; finished cells are kept: run the same command again to go on"
+    assert "Traceback" not in err
     assert searches(tmp_path)
     wait_until(lambda: not any(is_alive(process) for process in processes))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .chunks import ChunkSize
 from .sensitivities import Sensitivity
-from .working_model import WorkingModel
+from .working_model import WorkingModel, gradients_of
 
 
 class BatchSums:
@@ -53,5 +53,4 @@ class BatchSums:
         leaves = self.model.trainable()
         with torch.enable_grad():
             loss = self.sensitivity.loss(self.model.logits(leaves, x), y).sum() / count
-        values = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        return dict(zip(leaves, values, strict=True))
+        return gradients_of(loss, leaves)

@@ -106,3 +106,10 @@ def _value(name: str, parameter: Tensor) -> Tensor:
             f"it was before quantisation"
         )
     return _widened(parameter)
+
+
+def gradients_of(total: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gradients of a scalar by name; zeros for leaves it does not depend on."""
+    values = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+    # up to torch 2.8 the zeros themselves ask for gradients
+    return {name: value.detach() for name, value in zip(leaves, values, strict=True)}
