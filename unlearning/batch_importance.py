@@ -52,5 +52,5 @@ class BatchSums:
     def _gradients(self, x: Tensor, y: Tensor, count: int) -> dict[str, Tensor]:
         leaves = self.model.trainable()
         with torch.enable_grad():
-            loss = self.sensitivity.loss(self.model.logits(leaves, x), y).sum() / count
+            loss = self.sensitivity.loss(self.model.logits(leaves, x.clone()), y).sum() / count
         return gradients_of(loss, leaves)

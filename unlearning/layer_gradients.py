@@ -12,7 +12,6 @@ layer's forward pass.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -216,6 +215,42 @@ def layer_scale(module: Any, x: Tensor, g: Tensor) -> Gradients:
     return {"gamma": Given((x * g).reshape(len(g), -1, g.shape[-1]).sum(1))}
 
 
+def layer_scale_2d(module: Any, x: Tensor, g: Tensor) -> Gradients:
+    """Timm's LayerScale2d: x, g [n, C, H, W]."""
+    return {"gamma": _affine(x, g)["weight"]}
+
+
+def layer_norm_2d(module: nn.LayerNorm, x: Tensor, g: Tensor) -> Gradients:
+    """Timm's LayerNorm2d: x, g [n, C, H, W], normalised over C."""
+    return layer_norm(module, x.movedim(1, -1), g.movedim(1, -1))
+
+
+def response_norm(module: Any, x: Tensor, g: Tensor) -> Gradients:
+    """Timm's GlobalResponseNorm (Woo et al., 2023): x, g [n, H, W, C], or [n, C, H, W]."""
+    sizes = torch.linalg.vector_norm(x, dim=module.spatial_dim, keepdim=True)
+    normalised = x * (sizes / (sizes.mean(module.channel_dim, keepdim=True) + module.eps))
+    return _affine(normalised.movedim(module.channel_dim, 1), g.movedim(module.channel_dim, 1))
+
+
+def rms_norm(module: Any, x: Tensor, g: Tensor) -> Gradients:
+    """x, g [n, *, *normalized_shape]; a scale, and no shift."""
+    normalised = F.rms_norm(x, module.normalized_shape, eps=module.eps)
+    return {"weight": Given((normalised * g).reshape(len(g), -1, *module.normalized_shape).sum(1))}
+
+
+def convolution_same(module: nn.Conv2d, x: Tensor, g: Tensor) -> Gradients:
+    """Timm's Conv2dSame, which pads by the size of the image and then convolves without padding."""
+    sides = [
+        max((-(-size // step) - 1) * step + (k - 1) * dilation + 1 - size, 0)
+        for size, k, step, dilation in zip(
+            x.shape[2:], module.kernel_size, module.stride, module.dilation, strict=True
+        )
+    ]
+    height, width = sides
+    before = (width // 2, width - width // 2, height // 2, height - height // 2)
+    return convolution(module, F.pad(x, before), g)
+
+
 def embedding(module: nn.Embedding, x: Tensor, g: Tensor) -> Gradients:
     """X int [n, *], g [n, *, d]."""
     indices, values = x.reshape(len(x), -1), g.reshape(len(g), -1, g.shape[-1])
@@ -234,24 +269,52 @@ RULES: dict[type[nn.Module], Rule] = {
     nn.BatchNorm3d: batch_norm,
     nn.GroupNorm: group_norm,
     nn.LayerNorm: layer_norm,
+    nn.RMSNorm: rms_norm,
     nn.Embedding: embedding,
 }
 
 
-PREPARATIONS: dict[Rule, Preparation] = {batch_norm: standardise}
+def batch_norm_act(module: Any, x: Tensor, g: Tensor) -> Gradients:
+    """Timm's BatchNormAct2d: g is what came back to `affine_output`, before the activation."""
+    return batch_norm(module, x, g)
+
+
+def affine_output(module: Any) -> nn.Module:
+    """What BatchNormAct2d hands its normalised input to; in eval mode it passes it on."""
+    drop: nn.Module = module.drop
+    return drop
+
+
+PREPARATIONS: dict[Rule, Preparation] = {batch_norm: standardise, batch_norm_act: standardise}
 """Done to the input while the layer is called, as only then its buffers have the values of the pass."""
 
+TAPS: dict[Rule, Callable[[Any], nn.Module]] = {batch_norm_act: affine_output}
+"""Where the output that a rule means is seen, if that is not the output of the layer."""
 
-def _timm_rules() -> dict[type[nn.Module], Rule]:
-    """For layers of timm's own; a model can only have them if somebody has imported timm."""
-    layers = sys.modules.get("timm.layers")
-    return {} if layers is None else {layers.LayerNorm: layer_norm, layers.LayerScale: layer_scale}
+
+TIMM_RULES: dict[str, Rule] = {
+    "BatchNormAct2d": batch_norm_act,
+    "Conv2dSame": convolution_same,
+    "GlobalResponseNorm": response_norm,
+    "GroupNorm": group_norm,
+    "GroupNorm1": group_norm,
+    "LayerNorm": layer_norm,
+    "LayerNorm2d": layer_norm_2d,
+    "LayerScale": layer_scale,
+    "LayerScale2d": layer_scale_2d,
+    "Linear": linear,
+    "RmsNorm": rms_norm,
+}
+"""For layers of timm's own, by the names of their classes: models without them need no timm."""
 
 
 def rule_for(module: nn.Module) -> Rule | None:
     """The rule of the layer whose forward pass ``module`` has; None: there is none."""
-    for kind, rule in {**RULES, **_timm_rules()}.items():
-        if isinstance(module, kind) and type(module).forward is kind.forward:
+    kinds: tuple[Any, ...] = type(module).__mro__
+    for kind in kinds:
+        timm = kind.__module__.startswith("timm.layers.")
+        rule = TIMM_RULES.get(kind.__name__) if timm else RULES.get(kind)
+        if rule is not None and type(module).forward is kind.forward:
             return None if _unusual(module) else rule
     return None
 
@@ -260,6 +323,8 @@ def _unusual(module: nn.Module) -> bool:
     """Settings under which a layer does something its rule does not know."""
     if isinstance(module, nn.Embedding):
         return module.max_norm is not None or module.scale_grad_by_freq
+    if getattr(module, "inplace", False):  # the input is gone when the hook sees it
+        return True
     return getattr(module, "running_mean", 0) is None
 
 
@@ -286,8 +351,8 @@ def sums_of_sizes(
         for other in contributions[1:]:
             block += other.rows(start, stop)
         sizes = block.square_() if squared else block.abs_()
-        total.addmm_(weights[:, start:stop], sizes.reshape(stop - start, -1))
-    return total.reshape(-1, *sample.shape[1:])
+        total.addmm_(weights[:, start:stop], sizes.reshape(stop - start, total.shape[1]))
+    return total.reshape(len(weights), *sample.shape[1:])
 
 
 def _of_outer_products(product: Product, weights: Tensor, squared: bool) -> Tensor:
@@ -295,4 +360,4 @@ def _of_outer_products(product: Product, weights: Tensor, squared: bool) -> Tens
     left, right = product.left[:, 0, :, 0], product.right[:, 0, :, 0]
     left, right = (left.square(), right.square()) if squared else (left.abs(), right.abs())
     sums = torch.stack([(left * w[:, None]).mT @ right for w in weights])
-    return sums.reshape(-1, *product.shape)
+    return sums.reshape(len(weights), *product.shape)

@@ -1,7 +1,17 @@
-"""Granularity "sample": sensitivities of single samples, as the papers write them."""
+"""Granularity "sample": sensitivities of single samples, as the papers write them.
+
+Rounding. A chunk of n samples is summed in the precision of the gradients (unit u = 2^-24 in float32), chunks
+in float64. No term is negative, so every sum is within (n + 1) u of the sum of the rounded terms, relative to
+itself: 3.1e-5 for the 512 samples of the largest chunk, however many chunks follow (float64 adds less than
+3e-13 for the 2500 of ImageNet); usually near sqrt(n) u = 1.3e-6. Shards merge in any order within 1e-12, as
+their sums are float64. In a difference I(S_tr) - I(S_f) both errors are relative to I(S_tr), the larger sum:
+what is left of a parameter that only S_f uses is rounding. The gradients themselves carry the rounding of a
+float32 forward and backward pass, about 1e-6 of a tensor's largest entry, as with plain autograd.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +20,7 @@ from torch import Tensor
 from .chunks import LARGEST, ChunkSize, budget
 from .layer_gradients import PerSample, sums_of_sizes
 from .sensitivities import Sensitivity, cross_entropy, norm
+from .slow_gradients import Warnings
 from .traversal import Traversal
 from .working_model import WorkingModel
 
@@ -41,21 +52,28 @@ class SampleSums:
         self.model, self.sensitivities = model, sensitivities
         self.totals: Sums = [model.zeros() for _ in sensitivities]
         self.count = 0
-        self._chunk = None if chunk_size is None else ChunkSize(chunk_size)
+        self._chunk = ChunkSize(chunk_size or LARGEST)
+        self._fitted_to: int | None = None if chunk_size is None else sys.maxsize
         self._block = CUDA_BLOCK if model.device.type == "cuda" else CPU_BLOCK
         losses = {s.squared: cross_entropy if s.squared else norm for s in sensitivities}
+        warnings = Warnings()
         self._traversals = {
-            squared: Traversal(model.model, model.parameters, model.buffers, loss)
+            squared: Traversal(model.model, model.parameters, model.buffers, loss, warnings)
             for squared, loss in losses.items()
         }
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Count samples; a chunk that does not fit into memory is tried again in smaller ones."""
-        if self._chunk is None:
-            self._chunk = ChunkSize(self._fitting(x[:1], y[:1]))
         while len(x):
-            size = min(self._chunk.size, len(x))
+            size = 1
             try:
+                self._fit(x[:1], y[:1])
+                size = min(self._chunk.size, len(x))
+                slow = self._slow()
+                for traversal in self._traversals.values():
+                    traversal.check(x[:size], y[:size])
+                if self._slow() > slow:
+                    continue  # a sample takes more memory than it seemed to
                 sums = self._sums(x[:size], y[:size])
             except torch.OutOfMemoryError:
                 self._chunk.halve(size)
@@ -66,9 +84,15 @@ class SampleSums:
             self.count += size
             x, y = x[size:], y[size:]
 
-    def _fitting(self, x: Tensor, y: Tensor) -> int:
-        needs = max(traversal.bytes_per_sample(x, y) for traversal in self._traversals.values())
-        return min(LARGEST, budget(x.device) // needs)
+    def _slow(self) -> int:
+        return sum(len(traversal.slow) for traversal in self._traversals.values())
+
+    def _fit(self, x: Tensor, y: Tensor) -> None:
+        """Find the chunk size, if nobody gave one, and again when more takes the slow path."""
+        if self._fitted_to is None or self._fitted_to < self._slow():
+            needs = max(traversal.bytes_per_sample(x, y) for traversal in self._traversals.values())
+            self._chunk.size = max(1, min(self._chunk.size, budget(x.device) // needs))
+            self._fitted_to = self._slow()
 
     def _sums(self, x: Tensor, y: Tensor) -> Sums:
         sums: Sums = [{} for _ in self.sensitivities]

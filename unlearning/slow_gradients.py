@@ -15,11 +15,25 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .inference import first_line
+from .working_model import gradients_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits [n, classes], labels [n]) -> one number a sample [n]."""
 
 logger = logging.getLogger(__name__)
+
+
+class Warnings:
+    """Says each thing once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def say(self, message: str) -> None:
+        """Log a warning, unless the same one has been logged."""
+        if message not in self._said:
+            logger.warning("%s", message)
+        self._said.add(message)
 
 
 class SlowGradients:
@@ -29,44 +43,47 @@ class SlowGradients:
         model: in eval mode.
         values: all parameters and buffers by name, detached.
         loss: per sample.
+        warnings: where to say that samples are taken one by one.
     """
 
-    def __init__(self, model: nn.Module, values: Mapping[str, Tensor], loss: Loss) -> None:
-        self.model, self.values, self.loss = model, values, loss
+    def __init__(
+        self, model: nn.Module, values: Mapping[str, Tensor], loss: Loss, warnings: Warnings
+    ) -> None:
+        self.model, self.values, self.loss, self.warnings = model, values, loss, warnings
         self.vectorised = True
 
     def __call__(self, names: set[str], x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Gradients with respect to the parameters ``names``; says once if it cannot vectorise."""
+        """Gradients with respect to the parameters ``names``; x is left as it is."""
         wanted = {name: self.values[name] for name in self.values if name in names}
         if self.vectorised:
             try:
                 with sdpa_kernel(SDPBackend.MATH):  # vmap only loops over the fused kernels, and warns of it
-                    found: dict[str, Tensor] = vmap(grad(self._of_one), (None, 0, 0))(wanted, x, y)
+                    found: dict[str, Tensor] = vmap(grad(self._of_one), (None, 0, 0))(wanted, x.clone(), y)
                 return found
             except (RuntimeError, NotImplementedError) as error:
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
                 self._say_so(error)
-        rows = [self._one(wanted, x[i : i + 1], y[i : i + 1]) for i in range(len(x))]
+        rows = [self.one(wanted, x[i : i + 1].clone(), y[i : i + 1]) for i in range(len(x))]
         return {name: torch.stack([row[name] for row in rows]) for name in wanted}
 
     def _of_one(self, wanted: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         logits = functional_call(self.model, {**self.values, **wanted}, (x[None],))
         return self.loss(logits, y[None])[0]
 
-    def _one(self, wanted: Mapping[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def one(self, wanted: Mapping[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Of one sample x [1, ...], which may be written into, by plain autograd."""
         leaves = {name: value.detach().requires_grad_() for name, value in wanted.items()}
         with torch.enable_grad():
             logits = functional_call(self.model, {**self.values, **leaves}, (x,))
             loss = self.loss(logits, y).sum()
-        values = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        return dict(zip(leaves, values, strict=True))
+        if not loss.requires_grad:
+            return {name: torch.zeros_like(value) for name, value in wanted.items()}
+        return gradients_of(loss, leaves)
 
     def _say_so(self, error: Exception) -> None:
         self.vectorised = False
-        logger.warning(
-            "%s cannot be vectorised over samples (%s); its importances are computed sample by sample, "
-            "which gives the same result more slowly",
-            type(self.model).__name__,
-            first_line(error),
+        self.warnings.say(
+            f"{type(self.model).__name__} cannot be vectorised over samples ({first_line(error)}); its "
+            f"importances are computed sample by sample, which gives the same result more slowly"
         )

@@ -7,12 +7,11 @@ What is left takes the path of `slow_gradients`, and so does what fails the chec
 
 The check compares with plain autograd: with random numbers e_i, sum_i e_i * (gradient of sample i) must be
 the gradient of sum_i e_i * L_i. It finds layers that mix samples up, and parameters used behind a rule's
-back.
+back. A model whose logits for a sample depend on the rest of the batch takes the slow path altogether.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,16 +20,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.hooks import RemovableHandle
 
-from .layer_gradients import PREPARATIONS, Given, PerSample, Rule, rule_for
-from .slow_gradients import Loss, SlowGradients
+from .inference import first_line
+from .layer_gradients import PREPARATIONS, TAPS, Given, PerSample, Rule, rule_for
+from .slow_gradients import Loss, SlowGradients, Warnings
+from .working_model import gradients_of
 
 Contributions = dict[str, list[PerSample]]
 
 CHECKED_SAMPLES = 8
 TOLERANCE = 2e-3
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -74,13 +74,23 @@ class Traversal:
         parameters: detached values by name, at least float32.
         buffers: likewise.
         loss: per sample.
+        warnings: where to say what takes the slow path; give several traversals of a model the same.
+
+    Attributes:
+        slow: names of the parameters that take the slow path, as far as is known.
     """
 
     def __init__(
-        self, model: nn.Module, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], loss: Loss
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        loss: Loss,
+        warnings: Warnings | None = None,
     ) -> None:
         self.model, self.parameters, self.buffers, self.loss = model, parameters, buffers, loss
-        self._slowly = SlowGradients(model, {**parameters, **buffers}, loss)
+        self._warnings = warnings or Warnings()
+        self._slowly = SlowGradients(model, {**parameters, **buffers}, loss, self._warnings)
         canonical = {id(p): name for name, p in model.named_parameters()}
         self._layers = {path: m for path, m in model.named_modules() if rule_for(m) is not None}
         self._names = {
@@ -93,18 +103,35 @@ class Traversal:
             for name, value in parameters.items()
             if name not in self._names.values() and value.ndim > 1 and len(value) == 1
         }
-        self.slow = set(parameters) - set(self._names.values()) - self._copied
+        self.slow: set[str] = set()
+        ruleless = set(parameters) - set(self._names.values()) - self._copied
+        if ruleless:
+            self._give_up(ruleless, f"no rule for {min(ruleless)}")
         self._checked = 0
+        self._mixes = False
 
     def gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Contributions]:
-        """The logits [n, classes], and each parameter's contributions (none: all its gradients are 0)."""
-        if self._checked < min(2, len(x)):
-            self._check(x[:CHECKED_SAMPLES], y[:CHECKED_SAMPLES])
-        logits, found = self._fast(x, y)
+        """The logits [n, classes], and each parameter's contributions (none: all its gradients are 0).
+
+        To be called after `check` has seen the samples.
+        """
+        if self._mixes:
+            logits = torch.cat([self._alone(x[i : i + 1]) for i in range(len(x))])
+            found: Contributions = {}
+        else:
+            logits, found = self._fast(x, y)
         if self.slow:
             for name, values in self._slowly(self.slow, x, y).items():
                 found[name] = [Given(values)]
         return logits, found
+
+    def check(self, x: Tensor, y: Tensor) -> None:
+        """Move to the slow path what differs from plain autograd on a few samples, unless done before.
+
+        One sample, or samples that all have gradient 0, cannot tell: then the next ones are looked at too.
+        """
+        if self._checked < min(2, len(x)):
+            self._check(x[:CHECKED_SAMPLES], y[:CHECKED_SAMPLES])
 
     def bytes_per_sample(self, x: Tensor, y: Tensor) -> int:
         """Of x [1, ...]: saved activations, their gradients, what the rules hold, and slow gradients."""
@@ -118,6 +145,8 @@ class Traversal:
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             _, found = self._fast(x, y)
+            if self.slow:
+                self._slowly.one({name: self.parameters[name] for name in self.slow}, x.clone(), y)
         calls = sum(c.nbytes for contributions in found.values() for c in contributions)
         slow = sum(self.parameters[n].numel() * self.parameters[n].element_size() for n in self.slow)
         return max(1, 2 * sum(saved.values()) + calls + 2 * slow)
@@ -126,7 +155,7 @@ class Traversal:
         calls: list[_Call] = []
         copies = {name: self._copy(name, len(x)) for name in self._copied}
         with torch.enable_grad(), self._recording(calls):
-            logits = functional_call(self.model, {**self.parameters, **copies, **self.buffers}, (x,))
+            logits = self._logits({**self.parameters, **copies}, x)
             losses = self.loss(logits, y)
             if losses.requires_grad:
                 losses.sum().backward()
@@ -135,17 +164,22 @@ class Traversal:
             found[name] = [] if copy.grad is None else [Given(copy.grad[:, None])]
         return logits.detach(), found
 
+    def _logits(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Of a copy of x, as a model may write into its input."""
+        logits: Tensor = functional_call(self.model, {**parameters, **self.buffers}, (x.clone(),))
+        return logits
+
     def _copy(self, name: str, count: int) -> Tensor:
         value = self.parameters[name]
         return value.expand(count, *value.shape[1:]).clone().requires_grad_()
 
     @contextmanager
     def _recording(self, calls: list[_Call]) -> Iterator[None]:
-        handles = [
-            layer.register_forward_hook(_recorder(path, rule_for(layer), calls))
-            for path, layer in self._layers.items()
-        ]
+        handles: list[RemovableHandle] = []
         try:
+            for path, layer in self._layers.items():
+                if not self._of_layer(path) <= self.slow:
+                    handles += _watch(path, layer, calls)
             yield
         finally:
             for handle in handles:
@@ -156,8 +190,10 @@ class Traversal:
         for call in calls:
             try:
                 gradients = call.gradients(count)
-            except ValueError as reason:
-                self._give_up(self._of_layer(call.path), f"{call.path}: {reason}")
+            except (ValueError, RuntimeError) as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                self._give_up(self._of_layer(call.path), f"{call.path}: {first_line(error)}")
                 continue
             for local, gradient in gradients.items():
                 name = self._names.get((call.path, local))
@@ -171,27 +207,23 @@ class Traversal:
     def _give_up(self, names: set[str], reason: str) -> None:
         new = names - self.slow
         if new:
-            logger.warning(
-                "per-sample gradients of %d parameter tensors take a slower, equally exact path (%s)",
-                len(new),
-                reason,
+            self._warnings.say(
+                f"per-sample gradients of {len(new)} parameter tensors take a slower, equally exact path "
+                f"({reason})"
             )
         self.slow |= new
         self._copied -= new
 
     def _check(self, x: Tensor, y: Tensor) -> None:
-        """Move to the slow path whatever differs from plain autograd on a few samples."""
-        self._checked = len(x)
         draws = torch.randn(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
-        expected = self._weighted_by_autograd(x, y, draws)
-        try:
-            _, found = self._fast(x, y)
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or not self._copied:
-                raise
-            self._give_up(set(self._copied), "the model does not take one copy a sample")
-            _, found = self._fast(x, y)
-        scale = max((float(e.abs().max()) for e in expected.values()), default=0.0)
+        logits, expected = self._weighted_by_autograd(x, y, draws)
+        scale = max((float(e.abs().max()) for e in expected.values() if e.numel()), default=0.0)
+        self._checked = len(x) if scale > 0 else 0
+        if not _same(self._alone(x[-1:]), logits[-1:]):
+            self._mixes = True
+            self._give_up(set(self.parameters), "the logits of a sample depend on the rest of its batch")
+            return
+        found = self._with_usable_copies(x, y, logits)
         wrong = {
             name
             for name, contributions in found.items()
@@ -200,32 +232,74 @@ class Traversal:
         if wrong:
             self._give_up(wrong, f"{min(wrong)} is used in a way its layer does not show")
 
-    def _weighted_by_autograd(self, x: Tensor, y: Tensor, draws: Tensor) -> dict[str, Tensor]:
+    def _with_usable_copies(self, x: Tensor, y: Tensor, logits: Tensor) -> Contributions:
+        """Of `_fast`, after giving up copies that break the model or change its logits."""
+        if self._copied:
+            try:
+                found_logits, found = self._fast(x, y)
+                if _same(found_logits, logits):
+                    return found
+            except RuntimeError as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+            self._give_up(set(self._copied), "the model does not take one copy a sample")
+        return self._fast(x, y)[1]
+
+    @torch.no_grad()
+    def _alone(self, x: Tensor) -> Tensor:
+        return self._logits(self.parameters, x)
+
+    def _weighted_by_autograd(self, x: Tensor, y: Tensor, draws: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         leaves = {name: value.detach().requires_grad_() for name, value in self.parameters.items()}
         with torch.enable_grad():
-            logits = functional_call(self.model, {**leaves, **self.buffers}, (x,))
+            logits = self._logits(leaves, x)
             total = (self.loss(logits, y) * draws.to(logits.dtype)).sum()
-        values = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
-        return dict(zip(leaves, values, strict=True))
+        return logits.detach(), gradients_of(total, leaves)
 
 
-def _recorder(path: str, rule: Rule | None, calls: list[_Call]) -> Callable[..., Any]:
-    """A forward hook that notes the call; the first layers become the leaves of the backward pass."""
+def _watch(path: str, layer: nn.Module, calls: list[_Call]) -> list[RemovableHandle]:
+    """Hooks that note the calls of a layer."""
+    rule = rule_for(layer)
+    if rule is None:
+        return []
+    note = _recorder(path, rule, layer, calls)
+    if rule not in TAPS:
+        return [layer.register_forward_hook(lambda _, inputs, output: note(inputs, output))]
+    entered: list[tuple[Any, ...]] = []
 
-    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        if rule is None or len(inputs) != 1 or not isinstance(output, Tensor):
+    def enter(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        entered[:] = [inputs]
+
+    def leave(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+        return note(entered.pop(), output) if entered else None
+
+    return [layer.register_forward_pre_hook(enter), TAPS[rule](layer).register_forward_hook(leave)]
+
+
+def _recorder(path: str, rule: Rule, layer: nn.Module, calls: list[_Call]) -> Callable[..., Any]:
+    """Notes a call; the outputs of the first layers become the beginning of the graph."""
+
+    def note(inputs: tuple[Any, ...], output: Any) -> Any:
+        if len(inputs) != 1 or not isinstance(output, Tensor) or not torch.is_grad_enabled():
             return None
         if not output.requires_grad:
-            output = output.detach().requires_grad_()
+            output = output.detach().requires_grad_().clone()  # no leaf: operations in place are allowed
         x = inputs[0].detach()
         if rule in PREPARATIONS:
-            x = PREPARATIONS[rule](module, x)
-        call = _Call(path, rule, module, x, x._version)
+            x = PREPARATIONS[rule](layer, x)
+        call = _Call(path, rule, layer, x, x._version)
         output.register_hook(call.came_back)
         calls.append(call)
         return output
 
     return note
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Up to rounding."""
+    if a.shape != b.shape:
+        return False
+    return not b.numel() or bool((a - b).abs().max() <= TOLERANCE * b.abs().max())
 
 
 def _weighted(contributions: list[PerSample], draws: Tensor) -> Tensor | float:

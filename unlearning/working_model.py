@@ -82,7 +82,7 @@ class WorkingModel:
     def _count_classes(self, x: Tensor) -> int:
         """From one sample, so that a model that cannot be used is told before any long work."""
         with torch.enable_grad():
-            logits = self.logits(self.trainable(), x)
+            logits = self.logits(self.trainable(), x.clone())  # a model may write into its input
         if not logits.requires_grad:
             raise BadInput(
                 "the logits have no gradient with respect to the weights; take torch.no_grad() and detach() "
@@ -109,7 +109,7 @@ def _value(name: str, parameter: Tensor) -> Tensor:
 
 
 def gradients_of(total: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gradients of a scalar by name; zeros for leaves it does not depend on."""
+    """Gradients of a scalar by name, dense; zeros for leaves it does not depend on."""
     values = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
     # up to torch 2.8 the zeros themselves ask for gradients
-    return {name: value.detach() for name, value in zip(leaves, values, strict=True)}
+    return {name: value.detach().to_dense() for name, value in zip(leaves, values, strict=True)}
