@@ -6,6 +6,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from theriac.errors import BadInput
 from theriac.search.engine import DampeningProblem, run_ptn
@@ -76,6 +78,101 @@ def test_the_driver_stops_where_the_state_machine_says(importances):
     rows = outcome.rows()
     assert [row["s"] for row in rows] == [step.s for step in outcome.state.trace]
     assert set(rows[0]) == {"s", "percentile", "alpha", "dampened", "forget_accuracy", "crossed"}
+
+
+@pytest.mark.parametrize("constant", [None, 0.5])
+def test_a_walk_over_alphas_gives_the_weights_of_plain_dampening(importances, constant):
+    one = problem(importances, dampening_constant=0.9)
+    victim = dict(POISONED.model.named_parameters())
+    for alpha in (100.0, 3.0, 20.0, 0.3, 50.0):
+        expected = dampen(victim, importances[0], importances[1], alpha, constant or 0.9)
+        found = dict(one.dampened(alpha, constant).named_parameters())
+        assert all(torch.equal(found[name], expected[name]) for name in victim)
+    assert all(torch.equal(p, victim[n]) for n, p in one.undampened().named_parameters())
+
+
+def test_memory_held_is_a_working_copy_two_importances_and_what_is_sorted(importances):
+    one = problem(importances)
+    count = sum(p.numel() for p in POISONED.model.parameters())
+    assert one.parameter_count == count
+    assert 12 * count < one.held_bytes <= 12 * count + 20 * count
+
+
+def batched(size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return list(zip(*(part.split(size) for part in POISONED.found), strict=True))
+
+
+@pytest.mark.parametrize("strategy", ["plain", "coarse_fine"])
+@given(
+    size=st.integers(1, 40),
+    rho=st.sampled_from([0.0, 0.2, 0.5, 0.9]),
+    s_step=st.sampled_from([1.1, 2.0]),
+    b_start=st.sampled_from([25.0, 0.01, 1e-6]),
+)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_early_exit_changes_no_decision(importances, strategy, size, rho, s_step, b_start):
+    search = PTNSearch(rho=rho, s_step=s_step, b_start=b_start, strategy=strategy)
+    state = search.start(forget_count=40, train_count=1437, victim_forget_accuracy=1.0)
+    one = DampeningProblem(POISONED.model, batched(size), *importances)
+    full = run_ptn(search, state, one, early_exit=False)
+    early = run_ptn(search, state, one)
+    assert (early.state.status, early.state.s) == (full.state.status, full.state.s)
+    assert early.chosen == full.chosen
+    assert all(evaluation.exact for evaluation in full.evaluations)
+    for fast, slow in zip(early.evaluations, full.evaluations, strict=True):
+        assert (fast.alpha, fast.dampened) == (slow.alpha, slow.dampened)
+        low, value = sorted((fast.forget_accuracy, slow.forget_accuracy))
+        assert (low > state.threshold) or (value <= state.threshold)
+        assert not fast.exact or fast.forget_accuracy == slow.forget_accuracy
+        assert fast.exact or size < 40
+    for row, exact in zip(early.rows(), full.rows(), strict=True):
+        assert row["crossed"] == exact["crossed"]
+        assert row["forget_accuracy"] in (None, exact["forget_accuracy"])
+
+
+class Counting:
+    """Batches of S_f that note how many are read."""
+
+    def __init__(self, size: int) -> None:
+        self.batches, self.read = batched(size), 0
+
+    def __iter__(self):
+        for batch in self.batches:
+            self.read += 1
+            yield batch
+
+
+def test_early_exit_reads_no_more_batches_than_it_needs(importances):
+    found = Counting(4)
+    one = DampeningProblem(POISONED.model, found, *importances)
+    assert one.evaluate(100.0, threshold=0.2).exact
+    assert found.read == 10
+    believed = one.evaluate(100.0, threshold=0.2)
+    assert found.read == 10 + 3
+    assert (believed.exact, believed.forget_accuracy) == (False, 0.3)
+    forgotten = one.evaluate(0.0, threshold=0.2)
+    assert found.read == 13 + 8
+    assert (forgotten.exact, forgotten.forget_accuracy) == (False, 0.2)
+    assert one.evaluate(100.0).exact
+
+
+def test_pieces_of_one_batch_let_it_exit_early(importances):
+    whole, pieces = (problem(importances, piece=piece) for piece in (None, 4))
+    for one in (whole, pieces):
+        one.evaluate(100.0)
+    assert whole.evaluate(100.0, threshold=0.2).exact
+    assert pieces.evaluate(100.0, threshold=0.2).forget_accuracy == 0.3
+    with pytest.raises(BadInput, match="piece 0"):
+        problem(importances, piece=0)
+
+
+def test_a_forget_set_that_shrinks_is_noticed(importances):
+    found = Counting(4)
+    one = DampeningProblem(POISONED.model, found, *importances)
+    one.evaluate(100.0)
+    del found.batches[2:]
+    with pytest.raises(BadInput, match="held 40 samples at first and holds 8 now"):
+        one.evaluate(100.0, threshold=0.9)
 
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 2, 2])

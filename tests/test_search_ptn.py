@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from theriac.search.ptn import (
     PTNState,
     automatic_rho,
     check_unlearnable,
+    crosses,
     percentile_of,
 )
 
@@ -156,11 +158,92 @@ def test_poison_the_victim_does_not_believe_cannot_be_unlearned():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rho": 1.0}, {"rho": -0.1}, {"b_start": 0}, {"s_step": 1.0}, {"max_steps": 0}, {"alpha": 3}]
+    "wrong",
+    [
+        {"rho": 1.0},
+        {"rho": -0.1},
+        {"b_start": 0},
+        {"s_step": 1.0},
+        {"max_steps": 0},
+        {"alpha": 3},
+        {"strategy": "fine"},
+    ],
 )
-def test_settings_validate_themselves(wrong: dict[str, float]):
+def test_settings_validate_themselves(wrong: dict[str, Any]):
     with pytest.raises(ValidationError):
         PTNSearch(**wrong)
+
+
+EXPONENTS = st.floats(-40, 16)
+
+
+@given(
+    edge=st.one_of(EXPONENTS.map(lambda e: 10.0**e), st.just(0.0), st.just(math.inf)),
+    s_step=st.sampled_from([1.01, 1.1, 2.0, 1e5]),
+    max_steps=st.one_of(st.integers(1, 40), st.sampled_from([500, 3000])),
+    b_start=st.sampled_from([25.0, 1e-3, 1e10]),
+)
+def test_coarse_then_fine_gives_the_plain_answer_if_the_accuracy_only_falls(
+    edge: float, s_step: float, max_steps: int, b_start: float
+):
+    plain = PTNSearch(s_step=s_step, max_steps=max_steps, b_start=b_start)
+    search = plain.model_copy(update={"strategy": "coarse_fine"})
+    slow, fast = (follow(one, start(one), lambda s: 1.0 if s < edge else 0.0) for one in (plain, search))
+    assert (fast.status, fast.walked_back, fast.chosen) == (slow.status, slow.walked_back, slow.chosen)
+    if slow.status == "stopped":
+        assert fast.s == slow.s
+    assert {step.s for step in fast.trace} <= plain_settings(plain)
+    assert len(fast.trace) == len({step.s for step in fast.trace})
+    assert len(fast.trace) <= min(len(slow.trace) / 8 + 9, max_steps)
+
+
+def plain_settings(search: PTNSearch) -> set[float]:
+    """All that a plain search can reach, up and down."""
+    up = down = start(search).s
+    settings = {up}
+    for _ in range(search.max_steps - 1):
+        up, down = up * search.s_step, down / search.s_step
+        settings |= {up, down}
+    return settings
+
+
+def test_coarse_then_fine_step_by_step():
+    search = PTNSearch(strategy="coarse_fine", s_step=2.0)
+    first = start(search).s
+    final = follow(search, start(search), lambda s: 1.0 if s < first * 2**19.5 else 0.0)
+    exponents = [math.log2(step.s / first) for step in final.trace]
+    assert exponents == [0, 8, 16, 24, 17, 18, 19, 20]
+    assert final.s == first * 2**20
+    walked = follow(search, start(search), lambda s: 1.0 if s < first * 2**-10.5 else 0.0)
+    exponents = [math.log2(step.s / first) for step in walked.trace]
+    assert exponents == [0, -8, -16, -9, -10, -11]
+    assert (walked.walked_back, walked.s) == (True, first * 2**-10)
+
+
+@given(st.lists(st.booleans(), min_size=60, max_size=60))
+def test_coarse_then_fine_crosses_even_if_the_accuracy_jumps(crossings: list[bool]):
+    search = PTNSearch(strategy="coarse_fine", s_step=2.0, max_steps=60)
+    first = start(search).s
+
+    def accuracy(s: float) -> float:
+        return 0.0 if crossings[abs(round(math.log2(s / first)))] else 1.0
+
+    slow = follow(search.model_copy(update={"strategy": "plain"}), start(search), accuracy)
+    fast = follow(search, start(search), accuracy)
+    assert len(fast.trace) <= 60
+    if fast.chosen is None:
+        assert not any(step.crossed for step in fast.trace)
+    else:
+        assert slow.chosen is not None
+        assert fast.s == fast.chosen.s
+        assert fast.s <= slow.s if fast.walked_back else fast.s >= slow.s
+
+
+@given(st.integers(1, 1000), st.integers(0, 1000), st.floats(0, 1))
+def test_crossing_is_reaching_the_threshold(count: int, hits: int, rho: float):
+    hits = min(hits, count)
+    assert crosses(hits / count, hits / count)
+    assert crosses(hits / count, rho) == (hits / count <= rho + 1e-12)
 
 
 def test_automatic_rho_grows_with_the_target_rate_and_shrinks_with_the_evidence():

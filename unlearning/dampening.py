@@ -21,6 +21,12 @@ from .importance_sums import Importance
 
 Importances = Importance | Mapping[str, Tensor]
 
+NO_FINITE_RATIO = (
+    "no parameter has a finite ratio of forget to retain importance: the retain importances are all 0; check "
+    "the model and the retain set"
+)
+LARGEST = torch.finfo(torch.float32).max
+
 
 def alpha_at(forget_importance: Importances, retain_importance: Importances, percentile: float) -> float:
     """The selection threshold alpha: the ``percentile``-th percentile (in [0, 100]) of the finite ratios.
@@ -56,9 +62,9 @@ def dampen(
             or not finite.
     """
     check_settings(alpha, dampening_constant)
-    forget, retain = _means(forget_importance), _means(retain_importance)
-    _check_match(parameters, forget)
-    _check_match(parameters, retain)
+    forget, retain = checked_means(forget_importance), checked_means(retain_importance)
+    check_match(parameters, forget)
+    check_match(parameters, retain)
     return {
         name: _scaled(
             value,
@@ -70,11 +76,19 @@ def dampen(
 
 def dampening_factor(forget: Tensor, retain: Tensor, alpha: float, dampening_constant: float) -> Tensor:
     """What each weight is multiplied with: 1 where it is not selected. Same shape as the importances."""
-    selected = forget > alpha * retain
-    factor = (dampening_constant * retain / torch.where(selected, forget, torch.ones_like(forget))).clamp(
-        max=1
-    )
+    selected = forget > within_float32(alpha) * retain
+    factor = shrinking(torch.where(selected, forget, torch.ones_like(forget)), retain, dampening_constant)
     return torch.where(selected, factor, torch.ones_like(factor))
+
+
+def shrinking(forget: Tensor, retain: Tensor, dampening_constant: float) -> Tensor:
+    """min(lambda * I_r / I_f, 1), for parameters that are selected. Same shape as the importances."""
+    return (within_float32(dampening_constant) * retain / forget).clamp(max=1)
+
+
+def within_float32(value: float) -> float:
+    """``value``, or the largest float32: as infinity, 0 times it would be NaN."""
+    return min(value, LARGEST)
 
 
 def check_settings(alpha: float, dampening_constant: float) -> None:
@@ -101,15 +115,12 @@ class Ratios:
     """
 
     def __init__(self, forget_importance: Importances, retain_importance: Importances) -> None:
-        forget, retain = _means(forget_importance), _means(retain_importance)
-        _check_match(forget, retain)
+        forget, retain = checked_means(forget_importance), checked_means(retain_importance)
+        check_match(forget, retain)
         ratios = torch.cat([(forget[n] / retain[n].to(forget[n])).flatten().float() for n in forget])
         finite = ratios[torch.isfinite(ratios)]
         if not len(finite):
-            raise BadInput(
-                "no parameter has a finite ratio of forget to retain importance: the retain importances are "
-                "all 0; check the model and the retain set"
-            )
+            raise BadInput(NO_FINITE_RATIO)
         self.finite: np.ndarray[tuple[int], np.dtype[np.float32]] = finite.sort().values.cpu().numpy()
         self.infinite = int(torch.isinf(ratios).sum())
 
@@ -118,14 +129,27 @@ class Ratios:
 
         With a plain float, numpy computes (or, in newer versions, rounds) it in float32 instead.
         """
-        if not 0 <= percentile <= 100:
-            raise BadInput(f"percentile {percentile}: give a number from 0 to 100")
-        place = (len(self.finite) - 1) * (percentile / 100)
-        below = int(np.floor(place))
-        above = min(below + 1, len(self.finite) - 1)
-        a, b, weight = self.finite[below], self.finite[above], np.float64(place - below)
-        step = b - a
-        return float(b - step * (1 - weight) if weight >= 0.5 else a + step * weight)
+        below, above, weight = percentile_place(len(self.finite), percentile)
+        return interpolated(self.finite[below], self.finite[above], weight)
+
+
+def percentile_place(count: int, percentile: float) -> tuple[int, int, np.float64]:
+    """Which two of ``count`` ascending values a percentile lies between, and how far from the first (0 to 1).
+
+    Raises:
+        BadInput: percentile not in [0, 100].
+    """
+    if not 0 <= percentile <= 100:
+        raise BadInput(f"percentile {percentile}: give a number from 0 to 100")
+    place = (count - 1) * (percentile / 100)
+    below = int(np.floor(place))
+    return below, min(below + 1, count - 1), np.float64(place - below)
+
+
+def interpolated(a: np.float32, b: np.float32, weight: np.float64) -> float:
+    """Between the float32 neighbours a and b as numpy's percentile computes it, bit for bit."""
+    step = b - a
+    return float(b - step * (1 - weight) if weight >= 0.5 else a + step * weight)
 
 
 def _scaled(value: Tensor, factor: Tensor) -> Tensor:
@@ -133,7 +157,12 @@ def _scaled(value: Tensor, factor: Tensor) -> Tensor:
     return (value.detach() * factor.to(value.device)).to(value.dtype)
 
 
-def _means(importance: Importances) -> Mapping[str, Tensor]:
+def checked_means(importance: Importances) -> Mapping[str, Tensor]:
+    """Name -> importance averaged over its terms.
+
+    Raises:
+        BadInput: one is negative or not finite.
+    """
     means = importance.mean() if isinstance(importance, Importance) else importance
     for name, value in means.items():
         if not ((value >= 0) & (value < math.inf)).all():
@@ -144,7 +173,12 @@ def _means(importance: Importances) -> Mapping[str, Tensor]:
     return means
 
 
-def _check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+def check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Refuse importances whose names or shapes are not those expected.
+
+    Raises:
+        BadInput: names the first that differs.
+    """
     if expected.keys() != given.keys():
         odd = sorted(expected.keys() ^ given.keys())[0]
         raise BadInput(f"importances of another model: {odd!r} is in only one of them")
