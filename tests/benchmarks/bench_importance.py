@@ -9,6 +9,7 @@ medians and ratios of medians are printed as a Markdown table. Opacus joins in i
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import statistics
 import time
@@ -62,16 +63,15 @@ def by_opacus(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 16) -> None:
     """Opacus's grad-sample hooks."""
     from opacus import GradSampleModule  # not a dependency: install it by hand to compare
 
-    wrapped = GradSampleModule(model, strict=False)
-    total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    wrapped = GradSampleModule(copy.deepcopy(model), strict=False)  # it leaves hooks behind when it gives up
+    total = {name: torch.zeros_like(p) for name, p in wrapped._module.named_parameters()}
     for part in x.split(chunk):
         wrapped.zero_grad()
         torch.linalg.vector_norm(wrapped(part), dim=1).sum().backward()
-        for name, parameter in model.named_parameters():
+        for name, parameter in wrapped._module.named_parameters():
             gradients = getattr(parameter, "grad_sample", None)
             if gradients is not None:
                 total[name] += gradients.abs().sum(0)
-    wrapped.to_standard_module()
 
 
 def variants() -> dict[str, Callable[[nn.Module, Tensor, Tensor], object]]:
@@ -94,14 +94,19 @@ def variants() -> dict[str, Callable[[nn.Module, Tensor, Tensor], object]]:
 
 
 def measure(model: nn.Module, x: Tensor, y: Tensor, rounds: int) -> dict[str, list[float]]:
-    """Seconds of every variant in every round; a first round warms up and does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants()}
-    for number in range(rounds + 1):
-        for name, run in variants().items():
-            start = now(x.device)
+    """Seconds of every variant in every round; a first round warms up, and drops what cannot do the model."""
+    seconds: dict[str, list[float]] = {}
+    for name, run in variants().items():
+        try:
             run(model, x, y)
-            if number:
-                seconds[name].append(now(x.device) - start)
+            seconds[name] = []
+        except (NotImplementedError, ValueError) as error:
+            print(f"{name}: not possible ({error})", flush=True)  # noqa: T201
+    for _ in range(rounds):
+        for name, values in seconds.items():
+            start = now(x.device)
+            variants()[name](model, x, y)
+            values.append(now(x.device) - start)
     return seconds
 
 
