@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from ..datasets.decoding import in_memory
-from ..datasets.images import ImageSource
+from ..datasets.images import ImageSource, on_device
 from ..datasets.local import load_images
-from ..datasets.views import View
+from ..datasets.views import View, plain_view
 from ..errors import BadInput
 from ..search.heal import Healing, heal
 from ..search.operation import Progress
@@ -103,17 +103,8 @@ class HealRequest:
         return load_images(path, classes=classes, image_size=options.image_size, channels=options.channels)
 
     def _view(self, source: ImageSource, device: torch.device) -> View:
-        channels = self.preprocessing.channels
-        return View(
-            source=source,
-            positions=torch.arange(len(source)),
-            labels=source.labels,
-            triggered=torch.zeros(len(source), dtype=torch.bool),
-            trigger=None,
-            mean=_per_channel(self.preprocessing.mean, channels),
-            std=_per_channel(self.preprocessing.std, channels),
-            device=device,
-        )
+        options = self.preprocessing
+        return plain_view(on_device(source, device), mean=options.mean, std=options.std, device=device)
 
 
 def _check_retain(retain: ImageSource, path: Path) -> None:
@@ -160,10 +151,6 @@ def choose_device(name: str) -> torch.device:
             f"see what `theriac doctor` says about the driver"
         )
     return device
-
-
-def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    return values * channels if len(values) == 1 else values
 
 
 def verdict(healing: Healing, folder: Path) -> str:
