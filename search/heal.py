@@ -27,7 +27,8 @@ class Healing:
         status: "stopped" (healed as far as S_f can show), "no_stop" (no setting brought the forget accuracy
             down to the threshold) or "collapsed" (the setting that did wrecks the model).
         alpha: selection threshold of the stop; None for "no_stop".
-        trace: one dict per evaluated step: s, percentile, alpha, dampened, forget_accuracy, crossed.
+        trace: one dict per evaluated step: s, percentile, alpha, dampened, forget_accuracy, crossed. Its
+            forget_accuracy is None where the first batches of S_f decided it (only if S_f exceeds one batch).
         metrics: counts, accuracies before and after (of the stop, also where it was not applied), seconds by
             phase, peak memory in bytes. Measured without held-out truth; see `Harm` for their meaning.
         settings: all settings in force; rho as the number that was used.
