@@ -23,6 +23,7 @@ from .ptn import PTNSearch, automatic_rho, check_unlearnable
 from .settings import HealSettings
 
 Progress = Callable[[str, int, int | None], None]
+ImportancePair = tuple[Importance, Importance]
 
 
 def silent(phase: str, done: int, total: int | None) -> None:
@@ -79,9 +80,18 @@ def operate(
     retain: Batches,
     settings: HealSettings,
     *,
+    importances: Callable[[], ImportancePair] | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Search how hard to dampen ``victim`` (float32 or better, never changed).
+
+    Args:
+        victim: the model.
+        forget: S_f.
+        retain: the rest of the training set.
+        settings: method and search.
+        importances: gives those of S_f and of retain, where somebody has them; None: computed now.
+        progress: called with (phase, done, total or None).
 
     Raises:
         BadInput: found by the first passes over the data, before the importances are computed.
@@ -91,7 +101,8 @@ def operate(
     with watch.phase("check"):
         examination = _examine(victim, forget, retain, settings, progress)
     with watch.phase("importance"):
-        problem = _problem(victim, forget, retain, settings, progress)
+        pair = importances() if importances else _importances(victim, forget, retain, settings, progress)
+        problem = DampeningProblem(victim, forget, *pair, dampening_constant=settings.dampening_constant)
     with watch.phase("search"):
         search = _search(examination, problem, len(forget), len(retain), progress)
     with watch.phase("report"):
@@ -149,9 +160,9 @@ def _automatic_rho(retain_predictions: Tensor, forget_labels: Tensor) -> float:
     return automatic_rho(float((rates * counts).sum() / counts.sum()), len(forget_labels))
 
 
-def _problem(
+def _importances(
     victim: nn.Module, forget: Batches, retain: Batches, settings: HealSettings, progress: Progress
-) -> DampeningProblem:
+) -> ImportancePair:
     def importance(data: Batches, phase: str) -> Importance:
         return estimate_importance(
             victim,
@@ -161,13 +172,7 @@ def _problem(
             progress=lambda done: progress(phase, done, len(data)),
         )
 
-    return DampeningProblem(
-        victim,
-        forget,
-        importance(forget, "importance of forget"),
-        importance(retain, "importance of retain"),
-        dampening_constant=settings.dampening_constant,
-    )
+    return importance(forget, "importance of forget"), importance(retain, "importance of retain")
 
 
 def _search(

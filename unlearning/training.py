@@ -37,7 +37,8 @@ class Recipe(BaseModel):
         warmup: share of the schedule spent rising linearly.
         stretch: the schedule falls linearly to 0 over ``stretch`` times the iterations, so it ends above 0.
         augmentation: applied before the trigger.
-        precision: "bfloat16" runs forward and backward passes under autocast.
+        precision: "bfloat16" runs forward and backward passes under autocast, with images and weights in
+            the channels-last order that matrix units of CPUs and GPUs take without copies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,7 +81,7 @@ def train(
     """
     if not len(data):
         raise BadInput("the training set is empty; nothing can be learnt from it")
-    model.to(data.device).train()
+    model.to(data.device, memory_format=_order_in_memory(recipe)).train()
     optimizer = _optimizer(model, recipe)
     crops = seeded_generator(seed, "augmentation")
     with seeded(seed, data.device):
@@ -90,7 +91,11 @@ def train(
             _step(model, optimizer, data.batch(rows, recipe.augmentation, crops), recipe, iteration)
             if progress:
                 progress(iteration + 1, recipe.iterations)
-    return model.eval()
+    return model.to(memory_format=torch.contiguous_format).eval()
+
+
+def _order_in_memory(recipe: Recipe) -> torch.memory_format:
+    return torch.channels_last if recipe.precision == "bfloat16" else torch.preserve_format
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -121,6 +126,7 @@ def _step(
     iteration: int,
 ) -> None:
     x, y = batch
+    x = x.to(memory_format=_order_in_memory(recipe))
     with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         loss = F.cross_entropy(model(x).float(), y)
     if not torch.isfinite(loss):
