@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from ..unlearning.metrics import damage, healed
 from ..unlearning.models import create_model, load_into
 from ..unlearning.retraining import train_from_scratch
 from .artifacts import ArtifactStore, StoredModel
+from .importances import VictimImportances
 from .operation import Outcome, Progress, operate, silent
 from .provenance import row_key
 from .ptn import percentile_of
@@ -102,8 +103,18 @@ class Experiment:
 
     def trained(self, part: Part, progress: Progress = silent) -> StoredModel:
         """The model trained on ``part``, from the store or trained now; its info holds truth and seconds."""
-        key = row_key(self.scenario.key, part.name, str(part.share), __version__)
-        return self.store.find(key) or self._train(key, part, progress)
+        key = self._model_key(part)
+        found = self.store.find(key)
+        if found is None:
+            with self.store.making(key):
+                found = self.store.find(key) or self._train(key, part, progress)
+        return found
+
+    @cached_property
+    def importances(self) -> VictimImportances:
+        """Of the victim, which must be in the store by the time they are computed."""
+        key = self._model_key(Part("victim"))
+        return VictimImportances(self.data, lambda: self.model(self.trained(Part("victim"))), key, self.store)
 
     def model(self, stored: StoredModel) -> nn.Module:
         """A stored model on the device, in eval mode."""
@@ -144,6 +155,9 @@ class Experiment:
             "error_class": type(error).__name__,
             "error_message": str(error),
         }
+
+    def _model_key(self, part: Part) -> str:
+        return row_key(self.scenario.key, part.name, str(part.share), __version__)
 
     def _train(self, key: str, part: Part, progress: Progress) -> StoredModel:
         start = time.perf_counter()
@@ -190,17 +204,24 @@ class Experiment:
 
     def _dampened(self, cell: Cell, victim: StoredModel, progress: Progress) -> _Treated:
         settings = cell.settings or HealSettings()
+        importances = cache(lambda: self.importances.of(cell.share, settings, progress))
         outcome = operate(
             self.model(victim),
             self.data.forget(cell.share).batched(settings.batch_size),
             self.data.retain(cell.share).batched(settings.batch_size),
             settings,
+            importances=lambda: importances().pair,
             progress=progress,
         )
         start = time.perf_counter()
         truth, steps = self._truth_at(outcome), list(self._steps(cell, outcome, progress))
         seconds = time.perf_counter() - start
-        return _Treated(truth=truth, columns={**_found(outcome), "seconds_evaluation": seconds}, steps=steps)
+        columns = {
+            **_found(outcome),
+            "seconds_importance": importances().seconds,
+            "seconds_evaluation": seconds,
+        }
+        return _Treated(truth=truth, columns=columns, steps=steps)
 
     def _truth_at(self, outcome: Outcome) -> Truth | None:
         """Of the stop, collapsed or not; None without a stop."""
@@ -281,7 +302,6 @@ def _found(outcome: Outcome) -> Row:
         "dampened": 0 if chosen is None else chosen.dampened,
         "forget_accuracy_before": before,
         "forget_accuracy": before if chosen is None else chosen.forget_accuracy,
-        "seconds_importance": outcome.seconds["importance"],
         "seconds_search": outcome.seconds["search"],
         "peak_memory": outcome.peak_memory,
     }

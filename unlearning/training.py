@@ -81,7 +81,7 @@ def train(
     """
     if not len(data):
         raise BadInput("the training set is empty; nothing can be learnt from it")
-    model.to(data.device, memory_format=_order_in_memory(recipe)).train()
+    model.to(data.device).to(memory_format=_order_in_memory(recipe)).train()
     optimizer = _optimizer(model, recipe)
     crops = seeded_generator(seed, "augmentation")
     with seeded(seed, data.device):
