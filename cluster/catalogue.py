@@ -7,15 +7,20 @@ from pathlib import Path
 from ..datasets.sources import available
 from ..datasets.triggers import TRIGGERS
 from ..search.scenarios import PRESETS, Scenario
-from ..search.settings import METHODS
+from ..search.settings import METHODS, SEARCHES
 from ..unlearning.models import MODELS
 
 Entries = list[tuple[str, str]]
 
 METHOD_TEXTS = {
-    "ssd": "PTN search with the Fisher diagonal: squared gradient of the cross-entropy",
-    "lf": "PTN search with the gradient of the squared norm of the logits",
-    "xlf": "PTN search with the gradient of the norm of the logits; the default",
+    "ssd": "dampening by the Fisher diagonal: squared gradient of the cross-entropy",
+    "lf": "dampening by the gradient of the squared norm of the logits",
+    "xlf": "dampening by the gradient of the norm of the logits; the default",
+}
+
+SEARCH_TEXTS = {
+    "ptn": "more aggressive step by step until the found poison is forgotten; the default",
+    "grid": "pairs of alpha and lambda (Goel et al.: 50), judged on found poison and a part of retain",
 }
 
 
@@ -33,6 +38,7 @@ def catalogue(data: Path | None) -> dict[str, Entries]:
             ("eu", "exact unlearning: retrain from scratch on retain"),
             *((name, METHOD_TEXTS[name]) for name in METHODS),
         ],
+        "searches": [(name, SEARCH_TEXTS[name]) for name in SEARCHES],
         "presets": [(name, _about(scenario)) for name, scenario in PRESETS.items()],
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import ray
 from .. import __version__
 from ..errors import BadInput
 from ..search.artifacts import ArtifactStore
-from ..search.experiment import CellRows, Experiment, Part
+from ..search.experiment import CellRows, Experiment, Part, Scoring
 from ..search.provenance import provenance, row_key
 from ..search.results import ResultsStore
 from ..search.scenarios import Cell, Scenario
@@ -25,7 +25,7 @@ from .session import local_ray
 from .workers import Worker
 
 FAILED = ("failed", "gate_failed")
-MODELS = (Part("victim"), Part("clean"))
+PARTS = (Part("victim"), Part("clean"))
 
 ACTOR_OPTIONS: dict[str, Any] = {
     "num_cpus": 1,
@@ -82,6 +82,7 @@ class CellRun:
         data_root: folder of the datasets; None for the default.
         device: "cpu" or "cuda".
         fresh: compute cells again that are in the results already.
+        scoring: what is measured beside the scores of a cell's stop.
     """
 
     scenario: Scenario
@@ -90,6 +91,7 @@ class CellRun:
     data_root: Path | None = None
     device: str = "cpu"
     fresh: bool = False
+    scoring: Scoring = field(default_factory=Scoring)
 
     def execute(self, workers: int, reporter: Reporter | None = None, *, verbose: bool = False) -> Summary:
         """Train what is missing and run the cells that are missing, on a local Ray if there are any.
@@ -115,11 +117,12 @@ class CellRun:
     def _compute(
         self, cells: Sequence[Cell], recorder: _Recorder, workers: int, reporter: Reporter, verbose: bool
     ) -> None:
-        """The victim and the clean reference side by side, then the cells: every cell needs both."""
+        """The victim and any clean reference side by side, then the cells, which need them."""
         reporter.begin("starting Ray", 1)
         with local_ray(workers, verbose=verbose):
-            pool = Pool(partial(self._actor, recorder.store), min(workers, max(len(cells), len(MODELS))))
-            jobs = [partial(_train_on, part=part) for part in MODELS]
+            parts = PARTS[: 1 + self.scoring.reference]
+            pool = Pool(partial(self._actor, recorder.store), min(workers, max(len(cells), len(parts))))
+            jobs = [partial(_train_on, part=part) for part in parts]
             failures = [error for _, error in pool.run(jobs, "training", reporter) if _is_failure(error)]
             for cell in cells if failures else ():
                 recorder.record(cell, failures[0])
@@ -130,7 +133,8 @@ class CellRun:
     def _actor(self, store: ArtifactStore) -> Any:
         data_root = None if self.data_root is None else str(self.data_root.absolute())
         actor = ray.remote(Worker).options(**ACTOR_OPTIONS)
-        return actor.remote(self.scenario.model_dump_json(), str(store.root), data_root, self.device)
+        scenario, scoring = self.scenario.model_dump_json(), self.scoring.model_dump_json()
+        return actor.remote(scenario, str(store.root), data_root, self.device, scoring)
 
     def _register(self, results: ResultsStore) -> str:
         started = datetime.now(UTC)

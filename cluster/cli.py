@@ -27,6 +27,11 @@ from .messages import Warnings, explain_usage, show_numbers
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 
+
+def _show_default(value: object) -> object:
+    return show_numbers(value) if isinstance(value, tuple) else value
+
+
 out = Console(soft_wrap=not sys.stdout.isatty())
 err = Console(stderr=True)
 
@@ -37,13 +42,13 @@ app = App(
     console=out,
     error_console=err,
     result_action="return_value",
-    default_parameter=Parameter(negative=()),
+    default_parameter=Parameter(negative=(), consume_multiple=True, show_default=_show_default),
     suppress_keyboard_interrupt=False,  # `run` says what to do next
 )
 
-Topic = Literal["datasets", "models", "triggers", "methods", "presets"]
+Topic = Literal["datasets", "models", "triggers", "methods", "searches", "presets"]
 Format = Literal["terminal", "markdown", "latex", "csv"]
-Numbers = Annotated[tuple[float, ...], Parameter(show_default=show_numbers)]
+Numbers = tuple[float, ...]
 
 
 @app.command
@@ -199,7 +204,7 @@ def table(results: Path, /, *, format: Format = "terminal", aggregate: bool = Fa
 
 @app.command(name="list")
 def list_(topic: Topic | None = None, /, *, data: Path | None = None) -> int:
-    """List what can be named: datasets, models, triggers, methods, presets; all of them by default.
+    """List what can be named: datasets, models, triggers, methods, searches, presets; all of them by default.
 
     Parameters
     ----------

@@ -158,10 +158,12 @@ def verdict(healing: Healing, folder: Path) -> str:
     if healing.status == "stopped":
         return f"healed model: {folder}/model.safetensors"
     kept = f"{folder} holds the weights that came in"
+    grid = healing.settings["search"] == "grid"
     if healing.status == "collapsed":
+        gentler = "--search ptn" if grid else "a higher --rho (or auto)"
         return (
-            f"the setting that forgets wrecks the model; {kept}. Try another --granularity, a higher --rho "
-            f"(or auto), or more found samples"
+            f"the setting that {'scores best' if grid else 'forgets'} wrecks the model; {kept}. Try another "
+            f"--granularity, {gentler}, or more found samples"
         )
     agreement = healing.metrics["forget_accuracy_before"]
     if agreement < LEAST_AGREEMENT:
@@ -169,7 +171,5 @@ def verdict(healing: Healing, folder: Path) -> str:
             f"no setting made the model forget; {kept}. It gives only {agreement:.0%} of the forget set the "
             f"labels in the files: they must be those it was trained with (the poison's), not the true ones"
         )
-    return (
-        f"no setting made the model forget; {kept}. Try --granularity or --method, and check that the forget "
-        f"set shows one trigger"
-    )
+    reason = "no pair scores better than the model as it is" if grid else "no setting made the model forget"
+    return f"{reason}; {kept}. Try --granularity or --method, and check that the forget set shows one trigger"

@@ -93,7 +93,7 @@ def _rows(directory: Path, summary: Summary) -> tuple[pa.Table, pa.Table]:
 
 def _draw(scenario: Scenario, searches: pa.Table, steps: pa.Table, directory: Path) -> tuple[Path, ...]:
     samples = draw_samples(Experiment(scenario, ArtifactStore(directory)).data, directory / "samples.png")
-    if not steps.num_rows:
+    if steps["s"].null_count == steps.num_rows:  # none at all, or only those of a grid
         return (samples,)
     return (samples, tradeoff_figure(steps, searches, directory / "tradeoff.png"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ..search.artifacts import ArtifactStore
-from ..search.experiment import CellRows, Experiment, Part, Row
+from ..search.experiment import CellRows, Experiment, Part, Row, Scoring
 from ..search.scenarios import Cell, Scenario
 
 Phase = tuple[str, int, int | None]
@@ -24,15 +24,17 @@ class Worker:
         store: root of the artifact store, a folder that every worker sees.
         data_root: folder of the datasets; None for the default.
         device: "cpu" or "cuda".
+        scoring: `Scoring` as JSON.
     """
 
-    def __init__(self, scenario: str, store: str, data_root: str | None, device: str) -> None:
+    def __init__(self, scenario: str, store: str, data_root: str | None, device: str, scoring: str) -> None:
         torch.set_num_threads(1)
         self._experiment = Experiment(
             Scenario.model_validate_json(scenario),
             ArtifactStore(store),
             data_root=None if data_root is None else Path(data_root),
             device=device,
+            scoring=Scoring.model_validate_json(scoring),
         )
         self._phase: Phase = ("starting", 0, None)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from .. import __version__
@@ -23,7 +24,6 @@ from .artifacts import ArtifactStore, StoredModel
 from .importances import VictimImportances
 from .operation import Outcome, Progress, operate, silent
 from .provenance import row_key
-from .ptn import percentile_of
 from .scenarios import Cell, Scenario
 from .settings import HealSettings
 from .truth import Truth, measure_truth
@@ -31,7 +31,6 @@ from .truth import Truth, measure_truth
 Row = dict[str, Any]
 
 STEPS_AFTER_STOP = 15
-MEASURED_STEPS = 60
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,22 @@ class Part:
         if self.name == "retain" and self.share is not None:
             return data.retain(self.share)
         return data.train() if self.name == "victim" else data.clean_train()
+
+
+class Scoring(BaseModel):
+    """What is measured of a cell beside the scores of its stop; nothing that is searched depends on it.
+
+    Attributes:
+        steps: about how many steps of a search get scores of their own, for the figure, beside those beyond
+            the stop. With 0 only the stop is scored, which on many test images is much faster.
+        reference: train the clean model that `healed` is measured against, if it is not in the store;
+            without it that column stays empty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(default=60, ge=0)
+    reference: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +94,23 @@ class Experiment:
         store: where trained models are kept.
         data_root: folder of the datasets; None for the default of `load_dataset`.
         device: where everything is computed.
+        scoring: what is measured beside the scores of a cell's stop.
     """
 
     def __init__(
-        self, scenario: Scenario, store: ArtifactStore, *, data_root: Path | None = None, device: str = "cpu"
+        self,
+        scenario: Scenario,
+        store: ArtifactStore,
+        *,
+        data_root: Path | None = None,
+        device: str = "cpu",
+        scoring: Scoring | None = None,
     ) -> None:
         self.scenario = scenario
         self.store = store
         self.data_root = data_root
         self.device = torch.device(device)
+        self.scoring = scoring or Scoring()
 
     @cached_property
     def data(self) -> PoisonedData:
@@ -123,13 +146,11 @@ class Experiment:
         load_into(model, stored.state_dict(), stored.weights)
         return model.to(self.device).eval()
 
-    def run(self, cell: Cell, *, with_reference: bool = True, progress: Progress = silent) -> CellRows:
+    def run(self, cell: Cell, *, progress: Progress = silent) -> CellRows:
         """The rows of ``cell``.
 
         Args:
             cell: what to do.
-            with_reference: train the model of `healed` if it is not in the store; without it that column
-                stays empty.
             progress: called with (phase, done, total or None).
         """
         victim = self.trained(Part("victim"), progress)
@@ -137,7 +158,7 @@ class Experiment:
         failure = self._gate_failure(before)
         if failure:
             return CellRows(search={**self._head(cell, victim), **failure}, steps=[])
-        reference = self.trained(Part("clean"), progress) if with_reference else None
+        reference = self.trained(Part("clean"), progress) if self.scoring.reference else None
         treat = self._dampened if cell.baseline is None else self._baseline
         treated = treat(cell, victim, progress)
         row = {
@@ -227,16 +248,19 @@ class Experiment:
         """Of the stop, collapsed or not; None without a stop."""
         if outcome.chosen is None:
             return None
-        return measure_truth(outcome.problem.dampened(outcome.chosen.alpha), self.data)
+        return measure_truth(outcome.at_the_stop(), self.data)
 
     def _steps(self, cell: Cell, outcome: Outcome, progress: Progress) -> Iterator[Row]:
-        """Rows of `steps`; truth is measured on about `MEASURED_STEPS` of them, and beyond the stop."""
-        rows = [{**row, "after_stop": False} for row in outcome.search.rows()]
-        stride = max(1, len(rows) // MEASURED_STEPS)
-        rows += _beyond_the_stop(outcome)
+        """Rows of `steps`; truth is measured on `Scoring.steps` of them, and beyond the stop."""
+        rows = [{**row, "after_stop": False} for row in outcome.rows()]
+        stride = max(1, len(rows) // max(1, self.scoring.steps))
+        if self.scoring.steps:
+            rows += [{**row, "after_stop": True} for row in outcome.beyond_the_stop(STEPS_AFTER_STOP)]
         for number, row in enumerate(rows):
-            if row["after_stop"] or row["crossed"] or number % stride == 0:
-                row |= _truth_columns(measure_truth(outcome.problem.dampened(row["alpha"]), self.data))
+            wanted = row["after_stop"] or row.get("crossed") or number % stride == 0
+            if wanted and self.scoring.steps:
+                model = outcome.problem.dampened(row["alpha"], row["dampening_constant"])
+                row |= _truth_columns(measure_truth(model, self.data))
             search = self.key(cell)
             yield {"key": row_key(search, number), "search": search, "step": number, **row}
             progress("scoring", number + 1, len(rows))
@@ -260,8 +284,7 @@ class Experiment:
             "seed": scenario.seed,
             "method": cell.method,
             "granularity": cell.settings.granularity if cell.settings else None,
-            "search": "ptn" if cell.settings else None,
-            "dampening_constant": cell.settings.dampening_constant if cell.settings else None,
+            "search": cell.search,
             "settings": cell.settings.model_dump_json() if cell.settings else None,
             "uses_oracle": False,
         }
@@ -270,36 +293,11 @@ class Experiment:
         return {**self._identity(cell), "seconds_victim": victim.info["seconds"]}
 
 
-def _beyond_the_stop(outcome: Outcome) -> Iterator[Row]:
-    """Settings more aggressive than the stop, for the figure: what over-forgetting would have cost."""
-    if outcome.chosen is None:
-        return
-    search, s = outcome.examination.search, outcome.search.state.s
-    evaluated = {step.s for step in outcome.search.state.trace}
-    for _ in range(STEPS_AFTER_STOP):
-        s *= search.s_step
-        if s in evaluated:
-            continue
-        evaluation = outcome.problem.evaluate(percentile_of(s))
-        yield {
-            "s": s,
-            "percentile": percentile_of(s),
-            **asdict(evaluation),
-            "crossed": evaluation.forget_accuracy <= outcome.search.state.threshold,
-            "after_stop": True,
-        }
-
-
 def _found(outcome: Outcome) -> Row:
-    chosen, state = outcome.chosen, outcome.search.state
-    before = outcome.examination.forget_accuracy
+    chosen, before = outcome.chosen, outcome.examination.forget_accuracy
     return {
         "status": outcome.status,
-        "s": None if chosen is None else state.s,
-        "percentile": None if chosen is None else state.percentile,
-        "alpha": None if chosen is None else chosen.alpha,
-        "steps": len(state.trace),
-        "dampened": 0 if chosen is None else chosen.dampened,
+        **outcome.found.columns(),
         "forget_accuracy_before": before,
         "forget_accuracy": before if chosen is None else chosen.forget_accuracy,
         "seconds_search": outcome.seconds["search"],

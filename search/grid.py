@@ -1,26 +1,38 @@
 """The grid of selective synaptic dampening (Goel et al.; design.md section 2): alpha times lambda.
 
-The importances are computed once and sorted once for all pairs; the authors' program computes them for each.
+Everything but the work itself, which is `grid_engine`'s; importable without torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from torch import Tensor, nn
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from ..unlearning.inference import predict
-from ..unlearning.metrics import accuracy
-from .engine import DampeningProblem
-
-Batches = Iterable[tuple[Tensor, Tensor]]
 Pair = tuple[float, float]
+
+ALPHAS = (0.1, 1.0, 10.0, 50.0, 100.0, 500.0, 1e3, 1e4, 1e5, 1e6)
+RELATIVE_LAMBDAS = (0.1, 0.5, 1.0, 5.0, 10.0)
 
 # sums of shares that are equal in truth differ by about this in floating point
 ROUNDING = 1e-12
+
+
+def check_sizes(values: tuple[float, ...]) -> tuple[float, ...]:
+    """``values``, if they can be one side of a grid.
+
+    Raises:
+        ValueError: none at all, one twice, or one that is not a finite number above 0.
+    """
+    if not values:
+        raise ValueError("give at least one number")
+    if not all(0 < value < math.inf for value in values):
+        raise ValueError("give finite numbers above 0")
+    if len(set(values)) < len(values):
+        raise ValueError("give every number once")
+    return values
 
 
 class GoelGrid(BaseModel):
@@ -33,19 +45,13 @@ class GoelGrid(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    alphas: tuple[float, ...] = Field(
-        default=(0.1, 1.0, 10.0, 50.0, 100.0, 500.0, 1e3, 1e4, 1e5, 1e6), min_length=1
-    )
-    relative_lambdas: tuple[float, ...] = Field(default=(0.1, 0.5, 1.0, 5.0, 10.0), min_length=1)
+    alphas: tuple[float, ...] = ALPHAS
+    relative_lambdas: tuple[float, ...] = RELATIVE_LAMBDAS
 
     @field_validator("alphas", "relative_lambdas")
     @classmethod
     def _sizes(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(0 < value < math.inf for value in values):
-            raise ValueError("give finite numbers above 0")
-        if len(set(values)) < len(values):
-            raise ValueError("give every number once")
-        return values
+        return check_sizes(values)
 
     def pairs(self) -> list[Pair]:
         """(alpha, lambda), the least aggressive first: the largest alpha, then the largest lambda."""
@@ -92,6 +98,11 @@ class GridOutcome:
         """The row with the highest score; see `best`."""
         return best(self.rows)
 
+    @property
+    def improves(self) -> bool:
+        """Whether the winner scores above 0, which is the score of leaving the victim as it is."""
+        return self.winner.score > ROUNDING
+
 
 def score(forget_drop: float, held_out_change: float) -> float:
     """Equally weighted sum of the drop of accuracy on S_f and the change of accuracy on held-out data."""
@@ -107,45 +118,3 @@ def best(rows: Sequence[GridRow]) -> GridRow:
     highest = max(row.score for row in rows)
     tied = [row for row in rows if row.score >= highest - ROUNDING]
     return max(tied, key=lambda row: (row.alpha, row.dampening_constant))
-
-
-def run_grid(
-    grid: GoelGrid,
-    problem: DampeningProblem,
-    held_out: Batches,
-    progress: Callable[[int], None] | None = None,
-) -> GridOutcome:
-    """Evaluate all pairs on one engine.
-
-    Args:
-        grid: which pairs.
-        problem: victim, importances and S_f; its own lambda plays no part.
-        held_out: (x, y) batches that are in neither set; read once for each pair. They may be contaminated:
-            poison in them with the attacker's label makes healing look like a loss.
-        progress: called with the number of pairs done.
-    """
-    held_out_before = _accuracy(problem.undampened(), held_out)
-    forget_before = problem.victim_forget_accuracy()
-    rows: list[GridRow] = []
-    for alpha, constant in grid.pairs():
-        evaluation = problem.evaluate_at(alpha, constant)
-        after = _accuracy(problem.dampened(alpha, constant), held_out)
-        rows.append(
-            GridRow(
-                alpha=alpha,
-                dampening_constant=constant,
-                dampened=evaluation.dampened,
-                forget_accuracy=evaluation.forget_accuracy,
-                held_out_accuracy=after,
-                score=score(forget_before - evaluation.forget_accuracy, after - held_out_before),
-            )
-        )
-        if progress:
-            progress(len(rows))
-    return GridOutcome(
-        rows=tuple(rows), forget_accuracy_before=forget_before, held_out_accuracy_before=held_out_before
-    )
-
-
-def _accuracy(model: nn.Module, data: Batches) -> float:
-    return accuracy(*predict(model, data, "held-out data"))

@@ -1,4 +1,4 @@
-"""Heal one model: importances, PTN search, a report that does not flatter. The product in one call."""
+"""Heal one model: importances, a search, a report that does not flatter. The product in one call."""
 
 from __future__ import annotations
 
@@ -25,18 +25,24 @@ class Healing:
     Attributes:
         model: a new model: dampened where the status is "stopped", else with the victim's weights.
         status: "stopped" (healed as far as S_f can show), "no_stop" (no setting brought the forget accuracy
-            down to the threshold) or "collapsed" (the setting that did wrecks the model).
-        alpha: selection threshold of the stop; None for "no_stop".
-        trace: one dict per evaluated step: s, percentile, alpha, dampened, forget_accuracy, crossed. Its
-            forget_accuracy is None where the first batches of S_f decided it (only if S_f exceeds one batch).
+            down to the threshold; of a grid: no pair scores better than the victim as it is) or "collapsed"
+            (the setting that did wrecks the model).
+        alpha: selection threshold of the stop, a grid's of the best pair; None for "no_stop".
+        dampening_constant: lambda there; None for "no_stop".
+        trace: one dict per evaluated setting. Of PTN: s, percentile, alpha, dampening_constant, dampened,
+            forget_accuracy, crossed; forget_accuracy is None where the first batches of S_f decided it (only
+            if S_f exceeds one batch). Of a grid: alpha, dampening_constant, dampened, forget_accuracy,
+            held_out_accuracy, score.
         metrics: counts, accuracies before and after (of the stop, also where it was not applied), seconds by
-            phase, peak memory in bytes. Measured without held-out truth; see `Harm` for their meaning.
-        settings: all settings in force; rho as the number that was used.
+            phase, peak memory in bytes. Measured without held-out truth; see `Harm` for their meaning. A
+            grid's held_out_... are of the part of retain that it was judged on, score is its highest.
+        settings: all settings in force, without those of the other search; rho as the number that was used.
     """
 
     model: nn.Module
     status: str
     alpha: float | None
+    dampening_constant: float | None
     trace: tuple[dict[str, Any], ...]
     metrics: dict[str, Any]
     settings: dict[str, Any]
@@ -46,6 +52,7 @@ class Healing:
         return {
             "status": self.status,
             "alpha": self.alpha,
+            "dampening_constant": self.dampening_constant,
             "metrics": self.metrics,
             "settings": self.settings,
             "trace": list(self.trace),
@@ -86,7 +93,7 @@ def heal(
             training but not augmented; see `as_batches` for what they may be.
         method: "xlf", "lf" or "ssd".
         progress: called with (phase, done, total or None).
-        **settings: fields of `HealSettings`.
+        **settings: fields of `HealSettings`, such as search="grid".
 
     Returns:
         See `Healing`. A model is never wrecked by surprise: unless the status is "stopped", the weights are
@@ -107,16 +114,15 @@ def heal(
 def _conclude(
     model: nn.Module, victim: nn.Module, outcome: Outcome, settings: HealSettings, metrics: dict[str, Any]
 ) -> Healing:
-    healed = victim
-    if outcome.status == "stopped" and outcome.chosen is not None:
-        healed = outcome.problem.dampened(outcome.chosen.alpha)
+    healed = outcome.at_the_stop() if outcome.status == "stopped" else victim
     return Healing(
         model=_with_weights(model, healed),
         status=outcome.status,
         alpha=None if outcome.chosen is None else outcome.chosen.alpha,
-        trace=tuple(outcome.search.rows()),
+        dampening_constant=outcome.found.dampening_constant,
+        trace=tuple(outcome.rows()),
         metrics=metrics,
-        settings={**settings.model_dump(), "rho": outcome.examination.search.rho},
+        settings={**settings.model_dump(), **outcome.found.settings()},
     )
 
 

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from ..unlearning.importance import Importance, estimate_importance
 from ..unlearning.inference import predict
 from ..unlearning.metrics import accuracy
-from .engine import DampeningProblem, Evaluation, SearchOutcome, run_ptn
+from .engine import DampeningProblem, Evaluation, run_ptn
+from .findings import Finding, GridFinding, PTNFinding, Row
+from .grid_engine import RandomPart, run_grid
 from .harm import Harm, compare_on_retain, target_rate
 from .inputs import Batches, Pair
 from .measuring import Stopwatch, peak_memory
@@ -39,7 +41,7 @@ class Examination:
         targets: the labels that occur in S_f, int64, sorted.
         retain_predictions: int64 [N].
         retain_labels: as given, int64 [N].
-        search: the search with rho as a number.
+        search: a PTN search with rho as a number; a grid has no use for it.
     """
 
     forget_accuracy: float
@@ -51,27 +53,42 @@ class Examination:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A finished operation; `DampeningProblem.dampened` gives the weights of any alpha.
+    """A finished operation.
 
     Attributes:
         status: "stopped", "no_stop" or "collapsed".
-        chosen: the evaluation at the stop (also where it collapsed), None without a stop.
-        search: state and evaluations of every step.
+        found: what the search found, whichever it was.
         harm: the stop against the victim on retain.
         examination: the victim on both sets.
-        problem: the dampening problem that was searched.
+        problem: the dampening problem that was searched; its `dampened` gives the weights of any alpha.
         seconds: wall-clock by phase: check, importance, search, report.
         peak_memory: bytes.
     """
 
     status: str
-    chosen: Evaluation | None
-    search: SearchOutcome
+    found: Finding
     harm: Harm
     examination: Examination
     problem: DampeningProblem
     seconds: dict[str, float]
     peak_memory: int
+
+    @property
+    def chosen(self) -> Evaluation | None:
+        """The evaluation at the stop (also where it collapsed), None without a stop."""
+        return self.found.chosen
+
+    def rows(self) -> list[Row]:
+        """One dict per evaluated setting: columns of the table ``steps``."""
+        return self.found.rows()
+
+    def beyond_the_stop(self, count: int) -> Iterator[Row]:
+        """Rows of up to ``count`` settings more aggressive than the stop; a grid has none."""
+        return self.found.beyond_the_stop(self.problem, count)
+
+    def at_the_stop(self) -> nn.Module:
+        """The working copy with the weights of the stop; the victim's without one. Valid as `dampened` is."""
+        return _at_the_stop(self.problem, self.found)
 
 
 def operate(
@@ -98,19 +115,27 @@ def operate(
     """
     device = next(victim.parameters()).device
     watch = Stopwatch(device)
+    part = RandomPart(
+        total=len(retain),
+        count=settings.held_out if settings.search == "grid" else 0,
+        batch_size=settings.batch_size,
+    )
     with watch.phase("check"):
-        examination = _examine(victim, forget, retain, settings, progress)
+        retained = part.passing(_counted(retain, "check", progress))
+        examination = _examine(victim, forget, retained, settings)
     with watch.phase("importance"):
         pair = importances() if importances else _importances(victim, forget, retain, settings, progress)
         problem = DampeningProblem(victim, forget, *pair, dampening_constant=settings.dampening_constant)
     with watch.phase("search"):
-        search = _search(examination, problem, len(forget), len(retain), progress)
+        if settings.search == "grid":
+            found: Finding = _grid(settings, problem, part, progress)
+        else:
+            found = _ptn(settings, examination, problem, len(forget), len(retain), progress)
     with watch.phase("report"):
-        harm = _harm(victim, retain, examination, search, problem, progress)
+        harm = _harm(retain, examination, found, problem, progress)
     return Outcome(
-        status=_status(search, harm, settings),
-        chosen=search.chosen,
-        search=search,
+        status=_status(found, harm, settings),
+        found=found,
         harm=harm,
         examination=examination,
         problem=problem,
@@ -127,8 +152,8 @@ def metrics_of(outcome: Outcome, forget_count: int, retain_count: int) -> dict[s
         "retain_count": retain_count,
         "parameters": outcome.problem.parameter_count,
         "dampened": 0 if chosen is None else chosen.dampened,
-        "steps": len(outcome.search.evaluations),
-        "walked_back": outcome.search.state.walked_back,
+        "steps": outcome.found.columns()["steps"],
+        **outcome.found.metrics(),
         "forget_accuracy_before": before,
         "forget_accuracy": before if chosen is None else chosen.forget_accuracy,
         **asdict(outcome.harm),
@@ -138,19 +163,19 @@ def metrics_of(outcome: Outcome, forget_count: int, retain_count: int) -> dict[s
 
 
 def _examine(
-    victim: nn.Module, forget: Batches, retain: Batches, settings: HealSettings, progress: Progress
+    victim: nn.Module, forget: Batches, retained: Iterator[Pair], settings: HealSettings
 ) -> Examination:
     predictions, forget_labels = predict(victim, forget, "forget set")
     forget_accuracy = accuracy(predictions, forget_labels)
     check_unlearnable(forget_accuracy)
-    before, labels = predict(victim, _counted(retain, "check", progress), "retain set")
+    before, labels = predict(victim, retained, "retain set")
     rho = _automatic_rho(before, forget_labels) if settings.rho == "auto" else settings.rho
     return Examination(
         forget_accuracy=forget_accuracy,
         targets=forget_labels.unique(),
         retain_predictions=before,
         retain_labels=labels,
-        search=settings.search(rho),
+        search=settings.ptn(rho),
     )
 
 
@@ -175,41 +200,56 @@ def _importances(
     return importance(forget, "importance of forget"), importance(retain, "importance of retain")
 
 
-def _search(
+def _ptn(
+    settings: HealSettings,
     examination: Examination,
     problem: DampeningProblem,
     forget_count: int,
     retain_count: int,
     progress: Progress,
-) -> SearchOutcome:
-    start = examination.search.start(
+) -> PTNFinding:
+    search = examination.search
+    start = search.start(
         forget_count=forget_count,
         train_count=forget_count + retain_count,
         victim_forget_accuracy=examination.forget_accuracy,
     )
-    return run_ptn(examination.search, start, problem, lambda steps: progress("search", steps, None))
+    outcome = run_ptn(search, start, problem, lambda steps: progress("search", steps, None))
+    return PTNFinding(search=search, outcome=outcome, constant=settings.dampening_constant)
+
+
+def _grid(
+    settings: HealSettings, problem: DampeningProblem, part: RandomPart, progress: Progress
+) -> GridFinding:
+    grid = settings.grid()
+    total = len(grid.pairs())
+    outcome = run_grid(grid, problem, part.batches(), lambda done: progress("search", done, total))
+    return GridFinding(outcome=outcome, held_out_count=len(part))
 
 
 def _harm(
-    victim: nn.Module,
     retain: Batches,
     examination: Examination,
-    search: SearchOutcome,
+    found: Finding,
     problem: DampeningProblem,
     progress: Progress,
 ) -> Harm:
     before = examination.retain_predictions
     after = before
-    if search.chosen is not None:
-        after, _ = predict(
-            problem.dampened(search.chosen.alpha), _counted(retain, "report", progress), "retain set"
-        )
+    if found.chosen is not None:
+        after, _ = predict(_at_the_stop(problem, found), _counted(retain, "report", progress), "retain set")
     return compare_on_retain(before, after, examination.retain_labels, examination.targets)
 
 
-def _status(search: SearchOutcome, harm: Harm, settings: HealSettings) -> str:
+def _at_the_stop(problem: DampeningProblem, found: Finding) -> nn.Module:
+    if found.chosen is None:
+        return problem.undampened()
+    return problem.dampened(found.chosen.alpha, found.dampening_constant)
+
+
+def _status(found: Finding, harm: Harm, settings: HealSettings) -> str:
     wrecked = harm.collapsed(drop=settings.collapse_drop, share=settings.collapse_share)
-    return "collapsed" if search.chosen is not None and wrecked else search.state.status
+    return "collapsed" if found.chosen is not None and wrecked else found.status
 
 
 def _counted(batches: Batches, phase: str, progress: Progress) -> Iterator[Pair]:

@@ -46,15 +46,15 @@ def tradeoff_figure(steps: pa.Table, searches: pa.Table, path: str | Path) -> Pa
 
     Args:
         steps: rows of ``steps``; those of other searches are passed over.
-        searches: rows of ``searches`` of one scenario, share and search; rows of other methods (none, eu) are
-            passed over.
+        searches: rows of ``searches`` of one scenario and share; rows of other methods (none, eu) and of
+            grids, which have no s, are passed over.
         path: where the figure goes, ``.png`` (1400 x 800 pixels for six panels), ``.pdf`` or ``.svg``.
 
     Raises:
         BadInput: no search with steps, several that would share a panel, or another file ending.
     """
     traces = _traces(steps)
-    shown = [row for row in searches.to_pylist() if row["method"] in METHODS]
+    shown = [row for row in searches.to_pylist() if row["method"] in METHODS and row["search"] != "grid"]
     panels = _panels([row for row in shown if row["key"] in traces or row["status"] == "failed"])
     if not any(row["key"] in traces for row in panels.values()):
         raise BadInput(

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import BadInput
-from .schemas import SCHEMA_VERSION, SCHEMAS, STAMPS, TABLE_ENTRY, VERSION_ENTRY
+from .schemas import ADDED, SCHEMA_VERSION, SCHEMAS, STAMPS, TABLE_ENTRY, VERSION_ENTRY
 
 if TYPE_CHECKING:
     pass
@@ -281,10 +281,17 @@ def _check_origin(path: Path, table: str, entries: Mapping[bytes, bytes]) -> Non
 def _read_part(path: Path, table: str, schema: pa.Schema) -> pa.Table:
     with _open_part(path, table) as part:
         try:
-            rows = part.read(use_threads=False)
+            rows = _with_added(part.read(use_threads=False), table, schema)
             return rows if rows.schema.equals(schema) else rows.select(schema.names).cast(schema)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise _Unusable(f"damaged, or other columns than {table!r} has ({_one_line(error)})") from error
+
+
+def _with_added(rows: pa.Table, table: str, schema: pa.Schema) -> pa.Table:
+    for name in ADDED[table]:
+        if name not in rows.schema.names:
+            rows = rows.append_column(schema.field(name), pa.nulls(len(rows), schema.field(name).type))
+    return rows
 
 
 def _newest(rows: pa.Table) -> pa.Table:

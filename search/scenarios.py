@@ -83,6 +83,11 @@ class Cell(BaseModel):
         return self.baseline or (self.settings.method if self.settings else "")
 
     @property
+    def search(self) -> str | None:
+        """How the setting is searched: "ptn" or "grid"; None for a baseline."""
+        return self.settings.search if self.settings else None
+
+    @property
     def share_name(self) -> str:
         """How result rows name the share: "0.2", "one_shot"."""
         return str(self.share)

@@ -3,7 +3,7 @@
 Shares (accuracies, asr, healed_raw, lfr) lie in [0, 1]; ``damage`` is in percentage points (negative: it
 got worse) and ``healed`` in percent; seconds are wall-clock; ``peak_memory`` is in bytes. A null means "not
 measured" or "does not apply", never zero. `SCHEMA_VERSION` rises when a column changes its name, type or
-meaning.
+meaning. A column that comes in later is listed in `ADDED`: older parts have null there.
 """
 
 from __future__ import annotations
@@ -85,7 +85,17 @@ _STEPS = {
     "healed_raw": pa.float64(),
     "asr": pa.float64(),
     "seconds": pa.float64(),
+    "dampening_constant": pa.float64(),
+    "held_out_accuracy": pa.float64(),
+    "score": pa.float64(),
 }
+
+ADDED: Mapping[str, tuple[str, ...]] = {
+    "runs": (),
+    "searches": (),
+    "steps": ("dampening_constant", "held_out_accuracy", "score"),
+}
+"""Table -> the columns that parts of this version may lack."""
 
 
 def _schema(table: str, columns: Mapping[str, pa.DataType]) -> pa.Schema:

@@ -4,30 +4,56 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from ..errors import explain_validation
 from ..unlearning.kinds import Granularity, Kind
+from .grid import ALPHAS, RELATIVE_LAMBDAS, GoelGrid, check_sizes
 from .ptn import PTNSearch, Strategy
 
 Method = Literal["ssd", "lf", "xlf"]
 METHODS: dict[str, Kind] = {"ssd": "fim", "lf": "lf", "xlf": "xlf"}
 
+Search = Literal["ptn", "grid"]
+PTN_ONLY = ("rho", "b_start", "s_step", "max_steps", "strategy", "dampening_constant")
+GRID_ONLY = ("alphas", "relative_lambdas", "held_out")
+SEARCHES: dict[str, tuple[str, ...]] = {"ptn": PTN_ONLY, "grid": GRID_ONLY}
+"""Search -> the settings that it alone has; the others refuse them."""
+
 
 class HealSettings(BaseModel):
     """Settings of a healing by dampening; every value is validated, unknown ones are refused.
 
+    So are settings of the search that was not chosen, whatever their value; dumps leave them out.
+
     Attributes:
         method: which importances: "ssd" (fim), "lf" or "xlf".
         granularity: "sample" as the papers write, "batch" as the authors' programs compute.
-        rho: stop at this share of the victim's forget accuracy, in [0, 1); "auto" derives it from how often
-            the victim predicts the target class on retain, which tasks of few classes need.
-        b_start: the search starts at s = (|S_f| / |S_tr|) / b_start, above 0.
-        s_step: factor on s from step to step, above 1; smaller is finer and slower.
-        max_steps: steps of s_step after which a search that never crossed gives up.
-        strategy: "plain" evaluates every step; "coarse_fine" every eighth until one crosses, and then those
-            in between, which is faster and gives the same where the forget accuracy only falls.
-        dampening_constant: lambda, above 0; smaller dampens selected weights more.
+        search: how alpha is found: "ptn" stops where the found poison is forgotten; "grid" tries pairs of
+            alpha and lambda, as Goel et al. do, and takes the best.
+        rho: (ptn) stop at this share of the victim's forget accuracy, in [0, 1); "auto" derives it from how
+            often the victim predicts the target class on retain, which tasks of few classes need.
+        b_start: (ptn) the search starts at s = (|S_f| / |S_tr|) / b_start, above 0.
+        s_step: (ptn) factor on s from step to step, above 1; smaller is finer and slower.
+        max_steps: (ptn) steps of s_step after which a search that never crossed gives up.
+        strategy: (ptn) "plain" evaluates every step; "coarse_fine" every eighth until one crosses, and then
+            those in between, which is faster and gives the same where the forget accuracy only falls.
+        dampening_constant: (ptn) lambda, above 0; smaller dampens selected weights more.
+        alphas: (grid) selection thresholds, finite and above 0, none twice.
+        relative_lambdas: (grid) lambda in multiples of alpha, likewise; every one is tried with every alpha.
+        held_out: (grid) the best pair has the highest sum of the accuracy lost on the found poison and that
+            gained on this many samples of retain, drawn at random (always the same ones; all, if there are
+            fewer), labels as given. They may hold undiscovered poison, the model was trained on them, and
+            they count in the importances of retain as well. They are kept in memory.
         collapse_drop: the status is "collapsed" if accuracy on retain samples that are not of a target class
             falls by more than this share.
         collapse_share: the status is also "collapsed" if one class gains more than this share of all retain
@@ -39,23 +65,51 @@ class HealSettings(BaseModel):
 
     method: Method = "xlf"
     granularity: Granularity = "sample"
+    search: Search = "ptn"
     rho: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = 0.2
     b_start: float = Field(default=25.0, gt=0)
     s_step: float = Field(default=1.1, gt=1)
     max_steps: int = Field(default=500, ge=1)
     strategy: Strategy = "plain"
     dampening_constant: float = Field(default=1.0, gt=0)
+    alphas: tuple[float, ...] = ALPHAS
+    relative_lambdas: tuple[float, ...] = RELATIVE_LAMBDAS
+    held_out: int = Field(default=1000, ge=1)
     collapse_drop: float = Field(default=0.1, gt=0, le=1)
     collapse_share: float = Field(default=0.25, gt=0, le=1)
     batch_size: int = Field(default=512, ge=1)
+
+    @field_validator(*PTN_ONLY, *GRID_ONLY, mode="before")
+    @classmethod
+    def _of_the_search(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what would be ignored; pydantic calls this for given values only."""
+        search = info.data.get("search")
+        if search in SEARCHES and info.field_name not in SEARCHES[search]:
+            other = next(name for name, own in SEARCHES.items() if info.field_name in own)
+            raise ValueError(
+                f"the search {search!r} does not use this; leave it out, or choose the search {other!r}"
+            )
+        return value
+
+    @field_validator("alphas", "relative_lambdas")
+    @classmethod
+    def _sizes(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return check_sizes(values)
+
+    @model_serializer(mode="wrap")
+    def _in_force(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name not in self._unused()}
+
+    def _unused(self) -> tuple[str, ...]:
+        return tuple(name for search, own in SEARCHES.items() if search != self.search for name in own)
 
     @property
     def kind(self) -> Kind:
         """The importance the method works with."""
         return METHODS[self.method]
 
-    def search(self, rho: float) -> PTNSearch:
-        """The search these settings ask for, with rho as a number."""
+    def ptn(self, rho: float) -> PTNSearch:
+        """The PTN search these settings ask for, with rho as a number."""
         return PTNSearch(
             rho=rho,
             b_start=self.b_start,
@@ -63,6 +117,10 @@ class HealSettings(BaseModel):
             max_steps=self.max_steps,
             strategy=self.strategy,
         )
+
+    def grid(self) -> GoelGrid:
+        """The grid these settings ask for."""
+        return GoelGrid(alphas=self.alphas, relative_lambdas=self.relative_lambdas)
 
 
 def heal_settings(**values: Any) -> HealSettings:

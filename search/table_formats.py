@@ -41,6 +41,7 @@ class Column:
         right: align to the right.
         identity: says what a row is about; repeated where a terminal is too narrow for all columns.
         only_if_any: leave the column out if no row has a value.
+        only_if_not: leave it out if no row has another value than this.
     """
 
     header: str
@@ -49,6 +50,19 @@ class Column:
     right: bool = True
     identity: bool = False
     only_if_any: bool = False
+    only_if_not: float | None = None
+
+    def wanted(self, rows: Sequence[Row]) -> bool:
+        """Whether ``rows`` have anything to say in it."""
+        values = [row.get(self.fields[0]) for row in rows]
+        if self.only_if_not is not None:
+            return any(value is not None and not _is_all(value, self.only_if_not) for value in values)
+        return not self.only_if_any or any(value is not None for value in values)
+
+
+def _is_all(value: object, number: float) -> bool:
+    """Whether a value, or everything in an average, is ``number``."""
+    return value.mean == number and not value.sd if isinstance(value, Spread) else value == number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,6 +67,7 @@ COLUMNS = (
     Column(header=f"healed{SOFT}_raw %", fields=("healed_raw",), show=_percent),
     Column(header="healed %", fields=("healed",), show=_one_digit, only_if_any=True),
     Column(header="alpha", fields=("alpha",), show=_significant),
+    Column(header="lambda", fields=("dampening_constant",), show=_significant, only_if_not=1.0),
     Column(header="steps", fields=("steps",), show=_whole),
     Column(header=f"damp{SOFT}ened", fields=("dampened",), show=_whole),
     Column(header=f"sec{SOFT}onds", fields=("seconds",), show=_one_digit),
@@ -82,6 +83,7 @@ MEASURES = (
     "healed_raw",
     "healed",
     "alpha",
+    "dampening_constant",
     "steps",
     "dampened",
     "seconds",
@@ -242,12 +244,11 @@ def _only(rows: Sequence[Row], name: str) -> object:
 
 def _columns(rows: Sequence[Row], varying: set[str]) -> tuple[Column, ...]:
     context = [column for column in CONTEXT_COLUMNS if column.fields[0] in varying]
-    usual = [c for c in COLUMNS if not c.only_if_any or any(r.get(c.fields[0]) is not None for r in rows)]
-    return (*context, *usual)
+    return (*context, *(column for column in COLUMNS if column.wanted(rows)))
 
 
 def _csv_fields(aggregate: bool) -> tuple[str, ...]:
     if aggregate:
         return (*CONTEXT, "method", "granularity", "search", "n", *MEASURES, "status", "uses_oracle")
     context = (*CONTEXT, "discovered", "target", "seed", "scenario")
-    return (*context, "method", "granularity", "search", *MEASURES, "dampening_constant", "s", *TEXTS)
+    return (*context, "method", "granularity", "search", *MEASURES, "s", *TEXTS)

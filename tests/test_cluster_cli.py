@@ -84,6 +84,10 @@ def test_help_of_heal_has_the_documented_defaults(capsys: Captured) -> None:
         "b-start": "25.0",
         "s-step": "1.1",
         "mean": "0",
+        "search": "ptn",
+        "alphas": "0.1 1 10 50 100 500 1000 10000 100000 1e+06",
+        "relative-lambdas": "0.1 0.5 1 5 10",
+        "held-out": "1000",
         "out": "healed",
     }.items():
         assert re.search(rf"--{option} .*?\[default: {re.escape(default)}\]", out), option
@@ -122,6 +126,12 @@ def test_version_goes_to_stdout(capsys: Captured) -> None:
         ([*HEAL, "--max-steps", "many"], ["--max-steps many", "integer"]),
         ([*HEAL, "--method", "magic"], ["--method magic", "'ssd', 'lf' or 'xlf'"]),
         ([*HEAL, "--granularity", "pixel"], ["--granularity pixel", "'sample' or 'batch'"]),
+        ([*HEAL, "--search", "raster"], ["--search raster", "'ptn' or 'grid'"]),
+        ([*HEAL, "--search", "grid", "--rho", "0.2"], ["--rho 0.2", "'grid' does not use this"]),
+        ([*HEAL, "--dampening-constant", "1", "--search", "grid"], ["--dampening-constant 1", "'ptn'"]),
+        ([*HEAL, "--held-out", "1000"], ["--held-out 1000", "'ptn' does not use this", "'grid'"]),
+        ([*HEAL, "--search", "grid", "--alphas", "1", "0"], ["--alphas", "finite numbers above 0"]),
+        ([*HEAL, "--search", "grid", "--alphas"], ["--alphas", "at least one"]),
         ([*HEAL, "--width", "0"], ["width", "0", "greater than 0"]),
         ([*HEAL, "--width", "wide"], ["--width", "wide"]),
         (HEAL, ["a.pt", "no such file"]),
@@ -284,7 +294,7 @@ def test_bad_input_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: Ca
     assert "folder [bold]/x[/] → long long" in refusal(capsys)
 
 
-@pytest.mark.parametrize("topic", ["datasets", "models", "triggers", "methods", "presets"])
+@pytest.mark.parametrize("topic", ["datasets", "models", "triggers", "methods", "searches", "presets"])
 def test_list_of_one_topic(topic: str, tmp_path: Path, capsys: Captured) -> None:
     assert run(["list", topic, "--data", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
@@ -295,6 +305,7 @@ def test_list_of_one_topic(topic: str, tmp_path: Path, capsys: Captured) -> None
         "models": "resnet9",
         "triggers": "badnets",
         "methods": "xlf",
+        "searches": "grid",
         "presets": "digits",
     }
     assert expected[topic] in out

@@ -167,6 +167,30 @@ def test_no_stop_gives_the_weights_back_and_fails(case: Case, heal: Heal, tmp_pa
     assert forget_accuracy(case, load_file(tmp_path / "healed" / "model.safetensors")) > 0.9
 
 
+def test_grid_from_the_command_line(case: Case, heal: Heal, tmp_path: Path) -> None:
+    status, out, _ = heal("--alphas", "0.5", "2", "10", search="grid", method="ssd", held_out=300)
+    report = json.loads(out)
+    assert (status, report["status"], report["metrics"]["steps"]) == (0, "stopped", 15)
+    assert report["settings"]["alphas"] == [0.5, 2.0, 10.0]
+    assert report["alpha"] in (0.5, 2.0, 10.0)
+    assert report["dampening_constant"] > 0
+    assert report["metrics"]["held_out_count"] == 300
+    assert forget_accuracy(case, load_file(tmp_path / "healed" / "model.safetensors")) == pytest.approx(
+        report["metrics"]["forget_accuracy"]
+    )
+
+
+def test_grid_that_cannot_heal_says_so_in_its_own_words(case: Case, heal: Heal, tmp_path: Path) -> None:
+    status, out, err = heal(search="grid", alphas=1e30)
+    assert (status, json.loads(out)["status"]) == (1, "no_stop")
+    assert "no pair scores better than the model as it is" in err
+    assert forget_accuracy(case, load_file(tmp_path / "healed" / "model.safetensors")) > 0.9
+    status, out, err = heal(search="grid", collapse_share=1e-9)
+    assert (status, json.loads(out)["status"]) == (1, "collapsed")
+    assert "--search ptn" in err
+    assert "--rho" not in err
+
+
 def test_pickle_needs_trust(case: Case, heal: Heal, tmp_path: Path) -> None:
     model = create_model(SCENARIO.model, num_classes=10, shape=SHAPE)
     model.load_state_dict(load_file(case.weights))

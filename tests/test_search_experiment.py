@@ -9,7 +9,7 @@ from theriac.datasets.poisoning import Attack
 from theriac.errors import BadInput
 from theriac.search import experiment as experiment_module
 from theriac.search.artifacts import ArtifactStore
-from theriac.search.experiment import STEPS_AFTER_STOP, CellRows, Experiment, Part
+from theriac.search.experiment import STEPS_AFTER_STOP, CellRows, Experiment, Part, Scoring
 from theriac.search.results import ResultsStore
 from theriac.search.scenarios import PRESETS, Cell, Gate, Scenario
 from theriac.search.settings import HealSettings
@@ -110,10 +110,20 @@ def test_a_stored_model_scores_as_recorded(experiment: Experiment):
     assert truth.__dict__ == stored.info["truth"]
 
 
-def test_without_the_reference_healed_stays_empty(experiment: Experiment):
-    row = experiment.run(Cell(share=0.2, baseline="none"), with_reference=False).search
+def test_without_the_reference_healed_stays_empty(store: ArtifactStore):
+    experiment = Experiment(SMALL, store, scoring=Scoring(reference=False))
+    row = experiment.run(Cell(share=0.2, baseline="none")).search
     assert row["healed"] is None
     assert row["healed_raw"] is not None
+
+
+def test_the_stop_alone_is_scored_on_request(xlf_rows: CellRows, store: ArtifactStore):
+    rows = Experiment(SMALL, store, scoring=Scoring(steps=0)).run(XLF)
+    assert without_timings(rows.search) == without_timings(xlf_rows.search)
+    searched = [step for step in xlf_rows.steps if not step["after_stop"]]
+    assert [step["alpha"] for step in rows.steps] == [step["alpha"] for step in searched]
+    assert all("clean_accuracy" not in step for step in rows.steps)
+    assert all("clean_accuracy" in step for step in searched)
 
 
 def test_no_stop_rows_carry_the_victims_scores(experiment: Experiment):

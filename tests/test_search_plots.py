@@ -160,6 +160,15 @@ def test_steps_of_other_searches_and_without_s_are_left_out(tmp_path: Path, figu
     assert figures[0].axes[0].get_xlim()[1] < 1
 
 
+def test_grids_are_left_out_even_if_they_failed(tmp_path: Path, figures: list[Figure]) -> None:
+    grid = search(key="grid", search="grid", s=None)
+    failed = search("ssd", key="failed", search="grid", status="failed", error_class="MemoryError")
+    draw(tmp_path / "x.png", [grid, search(), failed], [*trace(), *trace("grid", s=None)])
+    assert [panel.get_title(loc="left") for panel in figures[0].axes] == ["PTN-XLF, sample"]
+    with pytest.raises(BadInput, match="with a PTN search first"):
+        draw(tmp_path / "y.png", [grid], trace("grid", s=None))
+
+
 def test_nothing_in_a_figure_overlaps_or_is_small(tmp_path: Path, figures: list[Figure]) -> None:
     places = [(method, how) for how in ("batch", "sample") for method in ("xlf", "ssd", "lf")]
     rows = [search(*place, s=0.01 * 1.3 ** (9 * (i % 2)), alpha=123456.0) for i, place in enumerate(places)]

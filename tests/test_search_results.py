@@ -19,7 +19,7 @@ import pytest
 from theriac.errors import BadInput
 from theriac.search import results
 from theriac.search.results import ResultsStore, write_atomically
-from theriac.search.schemas import SCHEMA_VERSION, SCHEMAS, VERSION_ENTRY
+from theriac.search.schemas import ADDED, SCHEMA_VERSION, SCHEMAS, VERSION_ENTRY
 
 WRITER = """
 import sys
@@ -217,6 +217,23 @@ def test_a_part_with_other_columns_is_skipped_and_one_in_other_order_is_read(tmp
     assert store.read("steps").select(["key", "s"]).to_pylist() == [{"key": "order", "s": 0.5}]
     assert [part.path for part in store.skipped] == paths[1:]
     assert all("other columns than 'steps' has" in part.reason for part in store.skipped)
+
+
+def test_parts_from_before_a_column_was_added_are_read_with_null_there(tmp_path: Path) -> None:
+    store = ResultsStore(tmp_path)
+    path = store.append("steps", [{"key": "old", "alpha": 2.0, "score": 1.0}])
+    assert path is not None
+    added = list(ADDED["steps"])
+    assert "score" in added
+    pq.write_table(pq.read_table(path).drop_columns(added), path)
+    store.append("steps", [{"key": "new", "alpha": 3.0, "score": 0.5}])
+    rows = store.read("steps")
+    assert rows.schema.names == SCHEMAS["steps"].names
+    assert rows.select(["key", "alpha", "score"]).to_pylist() == [
+        {"key": "old", "alpha": 2.0, "score": None},
+        {"key": "new", "alpha": 3.0, "score": 0.5},
+    ]
+    assert store.skipped == ()
 
 
 def test_every_flipped_byte_is_either_harmless_or_skipped(tmp_path: Path) -> None:

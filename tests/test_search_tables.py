@@ -90,6 +90,28 @@ def test_the_grid_is_told_from_ptn() -> None:
     assert [row["method"] for row in rows] == ["None", "Grid-SSD", "PTN-SSD"]
 
 
+def test_lambda_is_shown_where_it_is_not_one_everywhere() -> None:
+    ptn, none = done(dampening_constant=1.0), {"method": "none"}
+    assert "lambda" not in shown(searches(ptn, none))[0]
+    grid = done("ssd", search="grid", alpha=10.0, dampening_constant=5.0)
+    rows = {row["method"]: row["lambda"] for row in shown(searches(ptn, none, grid))}
+    assert rows == {"None": MISSING, "Grid-SSD": "5", "PTN-XLF": "1"}
+    averaged = shown(searches(grid, {**grid, "seed": 1, "dampening_constant": 10.0}), aggregate=True)
+    assert averaged[0]["lambda"] == "7.5 ± 3.54"
+    assert "lambda" not in shown(searches(ptn, {**ptn, "seed": 1}), aggregate=True)[0]
+    varied = searches(ptn, {**ptn, "seed": 1, "dampening_constant": 1.5})
+    assert shown(varied, aggregate=True)[0]["lambda"] == "1.25 ± 0.354"
+
+
+def test_a_grid_that_found_nothing_has_no_lambda_and_the_csv_has_every_number_once() -> None:
+    nothing = done("ssd", search="grid", status="no_stop", alpha=None, dampening_constant=None)
+    assert "lambda" not in shown(searches(nothing))[0]
+    table = searches_table(searches(nothing, done("lf", search="grid", dampening_constant=0.05)))
+    (lf, ssd) = sorted(csv.DictReader(io.StringIO(render(table, "csv"))), key=lambda row: row["method"])
+    assert (lf["search"], lf["dampening_constant"], ssd["dampening_constant"]) == ("grid", "0.05", "")
+    assert len(set(table.fields)) == len(table.fields)
+
+
 def test_what_is_missing_is_a_dash_and_zero_is_zero() -> None:
     (none,) = shown(searches({"method": "none", "healed_raw": 0.0, "damage": -0.0, "alpha": float("nan")}))
     assert (none["healed_raw %"], none["damage"], none["clean acc. %"]) == (

@@ -1,122 +1,131 @@
-"""Which granularity heals better where: one CIFAR-10 victim, four discovery shares, three methods.
+"""Which importances heal where: granularity x method x discovery share over several victims.
 
-    python tests/benchmarks/bench_granularity.py --data FOLDER --store FOLDER [--samples 5000] [--out NAME]
+    python tests/benchmarks/bench_granularity.py --preset cifar10-small --data FOLDER --results FOLDER
 
-Trains the victim of the preset ``cifar10-small`` unless the store holds it (an hour on one core), takes
-importances from ``--samples`` random training images (S_f left out), runs PTN with the paper's settings and
-scores every stop on all 10,000 test images. Writes NAME.parquet and NAME.md, with versions and commit.
+Runs the cells of `theriac.cluster.cells` on a local Ray (what is in the results already is not computed
+again), scores every stop on all test images, and writes a table (medians over the seeds, and each seed's
+healed_raw) and all rows as Parquet.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
-from dataclasses import asdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
+from statistics import median
 
-import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
-from torch import nn
 
+from theriac.cluster.cells import CellRun
+from theriac.cluster.session import local_ray
 from theriac.datasets.poisoning import Share
-from theriac.search.artifacts import ArtifactStore
-from theriac.search.engine import DampeningProblem, run_ptn
-from theriac.search.experiment import Experiment, Part, Row
+from theriac.search.experiment import Row, Scoring
 from theriac.search.provenance import provenance
-from theriac.search.ptn import PTNSearch
-from theriac.search.scenarios import PRESETS
-from theriac.search.truth import Truth, measure_truth
-from theriac.unlearning.importance import estimate_importances
-from theriac.unlearning.inference import predict
-from theriac.unlearning.kinds import Granularity, Kind
-from theriac.unlearning.metrics import accuracy
+from theriac.search.results import ResultsStore
+from theriac.search.scenarios import PRESETS, Cell
+from theriac.search.settings import HealSettings, Method
+from theriac.unlearning.kinds import Granularity
 
 SHARES: tuple[Share, ...] = (1.0, 0.5, 0.1, "one_shot")
+METHODS: tuple[Method, ...] = ("ssd", "lf", "xlf")
 GRANULARITIES: tuple[Granularity, ...] = ("sample", "batch")
-KINDS: tuple[Kind, ...] = ("fim", "lf", "xlf")
-COLUMNS = "| share | granularity | importance | status | dampened | clean % | damage | ASR % | healed_raw % |"
+COLUMNS = (
+    "| share | method | granularity | status | dampened | clean % | damage | ASR % | healed_raw % | by seed |"
+)
 
 
-def cell(experiment: Experiment, victim: nn.Module, share: Share, samples: int) -> list[Row]:
-    """Both granularities and all kinds at one share."""
-    data = experiment.data
-    forget, train = data.forget(share), data.train()
-    drawn = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:samples]
-    retain = train.select(drawn[~torch.isin(drawn, data.order[: len(forget)])])
-    rows = []
-    for granularity in GRANULARITIES:
-        start = time.perf_counter()
-        of_forget = estimate_importances(victim, forget, kinds=KINDS, granularity=granularity)
-        of_retain = estimate_importances(victim, retain, kinds=KINDS, granularity=granularity)
-        row: Row = {"share": str(share), "discovered": len(forget), "granularity": granularity}
-        row["seconds_importance"] = time.perf_counter() - start
-        for kind in KINDS:
-            problem = DampeningProblem(victim, forget, of_forget[kind], of_retain[kind])
-            rows.append({**row, "importance": kind, **searched(problem, experiment, len(forget), victim)})
-    return rows
+def cells(batch_size: int) -> Iterator[Cell]:
+    """The victim as it is, and every method."""
+    yield Cell(share=1.0, baseline="none")
+    for share, method, granularity in product(SHARES, METHODS, GRANULARITIES):
+        settings = HealSettings(method=method, granularity=granularity, batch_size=batch_size)
+        yield Cell(share=share, settings=settings)
 
 
-def searched(problem: DampeningProblem, experiment: Experiment, count: int, victim: nn.Module) -> Row:
-    """PTN, and the truth at its stop."""
-    believed = accuracy(*predict(victim, experiment.data.train().select(experiment.data.order[:count])))
-    if believed == 0:
-        return {"status": "not believed"}
-    search = PTNSearch()
-    state = search.start(
-        forget_count=count, train_count=len(experiment.data.train()), victim_forget_accuracy=believed
+def compute(options: argparse.Namespace) -> tuple[str, ...]:
+    """Run every seed; the keys of all rows."""
+    keys: tuple[str, ...] = ()
+    with local_ray(options.workers):
+        for seed in options.seeds:
+            run = CellRun(
+                scenario=PRESETS[options.preset].model_copy(update={"seed": seed}),
+                cells=tuple(cells(options.batch_size)),
+                directory=options.results,
+                data_root=options.data,
+                scoring=Scoring(steps=0, reference=False),
+            )
+            keys += run.execute(options.workers).keys
+    return keys
+
+
+def percent(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{100 * median(known):.1f}" if known else "-"
+
+
+def line(rows: list[Row]) -> str:
+    """Medians over the seeds of one cell."""
+    first = rows[0]
+    status = " ".join(
+        f"{sum(r['status'] == s for r in rows)} {s}" for s in sorted({r["status"] for r in rows})
     )
-    start = time.perf_counter()
-    outcome = run_ptn(search, state, problem)
-    found: Row = {"status": outcome.state.status, "steps": len(outcome.evaluations)}
-    found["seconds_search"] = time.perf_counter() - start
-    if outcome.chosen is None:
-        return found
-    truth = measure_truth(problem.dampened(outcome.chosen.alpha), experiment.data)
-    return {**found, "alpha": outcome.chosen.alpha, "dampened": outcome.chosen.dampened, **asdict(truth)}
+    damage = [r["damage"] for r in rows if r["damage"] is not None]
+    cells = [
+        first["share"],
+        first["method"],
+        first["granularity"] or "-",
+        status,
+        f"{median(r['dampened'] or 0 for r in rows):.0f}",
+        percent([r["clean_accuracy"] for r in rows]),
+        f"{median(damage):+.1f}" if damage else "-",
+        percent([r["asr"] for r in rows]),
+        percent([r["healed_raw"] for r in rows]),
+        " ".join(percent([r["healed_raw"]]) for r in rows),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
-def markdown(rows: list[Row], before: Truth, origin: dict[str, str | None], samples: int) -> str:
+def markdown(rows: list[Row], options: argparse.Namespace) -> str:
     """The table, and under what conditions it came about."""
+    origin = provenance("cpu")
     versions = json.loads(origin["versions"] or "{}")
     lines = [
-        f"CIFAR-10, preset cifar10-small, importances from {samples} training images, one victim: "
-        f"clean {before.clean_accuracy:.1%}, ASR {before.asr:.1%}, healed_raw {before.healed_raw:.1%}.",
+        f"Preset {options.preset}, seeds {options.seeds} (a victim each), batches of {options.batch_size}; "
+        f"PTN with the paper's settings. Medians over the seeds; scored on all test images.",
         f"{datetime.now(UTC):%Y-%m-%d}, {origin['device']}, torch {versions.get('torch')}, commit "
         f"{origin['git_commit']}.",
         "",
         COLUMNS,
         "|---" * (COLUMNS.count("|") - 1) + "|",
     ]
+    groups: dict[tuple[str | None, ...], list[Row]] = {}
     for row in rows:
-        start = f"| {row['share']} | {row['granularity']} | {row['importance']} | {row['status']} |"
-        if "clean_accuracy" not in row:
-            lines.append(f"{start} | | | | |")
-            continue
-        clean, damage = 100 * row["clean_accuracy"], 100 * (row["clean_accuracy"] - before.clean_accuracy)
-        lines.append(
-            f"{start} {row['dampened']} | {clean:.1f} | {damage:+.1f} | {100 * row['asr']:.1f} | "
-            f"{100 * row['healed_raw']:.1f} |"
-        )
-    return "\n".join(lines) + "\n"
+        groups.setdefault((row["share"], row["method"], row["granularity"]), []).append(row)
+    return "\n".join([*lines, *map(line, groups.values())]) + "\n"
 
 
 def main() -> None:
     """Parse the arguments, run, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--samples", type=int, default=5000)
+    parser.add_argument("--preset", choices=[*PRESETS], default="digits")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("granularity"))
     options = parser.parse_args()
-    experiment = Experiment(PRESETS["cifar10-small"], ArtifactStore(options.store), data_root=options.data)
-    stored = experiment.trained(Part("victim"))
-    victim, before = experiment.model(stored), Truth(**stored.info["truth"])
-    rows = [row for share in SHARES for row in cell(experiment, victim, share, options.samples)]
-    pq.write_table(pa.Table.from_pylist(rows), options.out.with_suffix(".parquet"))
-    options.out.with_suffix(".md").write_text(markdown(rows, before, provenance("cpu"), options.samples))
+    keys = compute(options)
+    table = ResultsStore(options.results).read("searches")
+    table = table.filter(pc.is_in(table["key"], value_set=pc.cast(list(keys), "string")))
+    cell_count = len(keys) // len(options.seeds)
+    rows = sorted(table.to_pylist(), key=lambda row: (keys.index(row["key"]) % cell_count, row["seed"]))
+    pq.write_table(table, options.out.with_suffix(".parquet"))
+    options.out.with_suffix(".md").write_text(markdown(rows, options))
 
 
 if __name__ == "__main__":
