@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import BadInput
 from ..unlearning.dampening_path import DampeningPath
 from ..unlearning.importance import Importance
 from ..unlearning.inference import predict
-from ..unlearning.metrics import accuracy
+from .forget_set import Batches, ForgetSet
 from .ptn import PTNSearch, PTNState, crosses
-
-Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +53,30 @@ class BoundedEvaluation(Evaluation):
 class DampeningProblem:
     """A victim, its importances and S_f: everything that stays the same during a search.
 
+    A measurement leaves out what cannot have changed since the last one: the submodules before the first
+    weight that a step touches; see `Unchanged`. Predictions are the same to the bit.
+
     Memory, for N float32 parameters: the victim is the caller's; this holds one working copy (4 N bytes), the
     two importances in float32 (8 N), and about 20 bytes for each parameter that is sorted, at first the 1/32
-    with the largest ratios; see `DampeningPath`.
+    with the largest ratios; see `DampeningPath`. From the first measurement until `release`, besides: S_f and
+    the remembered outputs, at most ``memory`` bytes together (64 MB for 100 images of 32 x 32 and a ResNet-9
+    of full width).
 
     Args:
         victim: never changed; a working copy is dampened instead.
-        forget: (x, y) batches of S_f; iterated once per evaluation.
+        forget: (x, y) batches of S_f. Read once, at the first measurement, if they fit ``memory``; else once
+            per measurement, and must stay the same.
         forget_importance: over S_f.
         retain_importance: over retain, of the same kind and granularity.
         dampening_constant: lambda.
-        piece: samples of S_f per forward pass of a measurement that may stop early, at least 1; None: the
-            batches as they are. Smaller ones let it stop earlier; predictions are the same up to how rounding
-            depends on the size of a batch.
+        piece: samples of S_f per forward pass, at least 1; None: the batches as they are. Small ones (8) let
+            a measurement that may stop early do so sooner, and cost no more on a CPU; predictions are the
+            same up to how rounding depends on the size of a batch.
+        memory: bytes for S_f and for remembered outputs, >= 0. None: half of what a GPU has free; on a CPU
+            512 MiB or a quarter of what is. If S_f does not fit, nothing is kept or remembered.
 
     Raises:
-        BadInput: a piece below 1, or the importances are of different kinds or of another model.
+        BadInput: a piece below 1, memory below 0, or importances of different kinds or of another model.
     """
 
     def __init__(
@@ -82,18 +88,16 @@ class DampeningProblem:
         *,
         dampening_constant: float = 1.0,
         piece: int | None = None,
+        memory: int | None = None,
     ) -> None:
-        if piece is not None and piece < 1:
-            raise BadInput(f"piece {piece}: give at least one sample per forward pass, or None")
         sorts = {(i.kind, i.granularity, i.exponent) for i in (forget_importance, retain_importance)}
         if len(sorts) > 1:
             raise BadInput(f"forget and retain importances are of different sorts: {sorted(sorts)}")
-        self._forget = forget
         self._forget_count: int | None = None
-        self._piece = piece
         self._constant = dampening_constant
         self._model = copy.deepcopy(victim).requires_grad_(False)
         self._path = DampeningPath(dict(self._model.named_parameters()), forget_importance, retain_importance)
+        self._forget = ForgetSet(forget, self._model, piece=piece, memory=memory)
 
     @property
     def parameter_count(self) -> int:
@@ -102,8 +106,8 @@ class DampeningProblem:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes held: the working copy's parameters, the importances, and what is sorted."""
-        return self._path.held_bytes
+        """Bytes held: the working copy's parameters, the importances, what is sorted, what is remembered."""
+        return self._path.held_bytes + self._forget.held_bytes
 
     def evaluate(self, percentile: float, *, threshold: float | None = None) -> Evaluation:
         """Dampen at alpha(percentile) and measure the forget accuracy.
@@ -150,35 +154,34 @@ class DampeningProblem:
         """How many parameters have I_f > alpha * I_r."""
         return self._path.selected(alpha)
 
+    def release(self) -> None:
+        """Hold no outputs of the last measurement any more; the next one starts afresh. S_f itself stays."""
+        self._forget.release()
+
     def _lambda(self, dampening_constant: float | None) -> float:
         return self._constant if dampening_constant is None else dampening_constant
 
     def _forget_accuracy(self, threshold: float | None) -> tuple[float, bool]:
         """Of the working copy as it is, and whether that is exact. The first time it is: |S_f| is counted."""
-        if threshold is not None and self._forget_count is not None:
-            return self._bounded(threshold, self._forget_count)
-        predictions, labels = predict(self._model, self._forget, "forget set")
-        self._forget_count = len(labels)
-        return accuracy(predictions, labels), True
-
-    def _pieces(self) -> Batches:
-        for x, y in self._forget:
-            size = self._piece or max(1, len(y))
-            yield from zip(x.split(size), y.split(size), strict=True)
-
-    def _bounded(self, threshold: float, count: int) -> tuple[float, bool]:
-        correct, remaining = 0, count
-        for piece in self._pieces():
-            predictions, labels = predict(self._model, [piece], "forget set")
-            correct, remaining = correct + int((predictions == labels).sum()), remaining - len(labels)
-            if not crosses(correct / count, threshold):
-                return correct / count, remaining == 0
-            if crosses((correct + remaining) / count, threshold):
-                return (correct + remaining) / count, remaining == 0
-        raise BadInput(
-            f"the forget set held {count} samples at first and holds {count - remaining} now; give data that "
-            f"stay the same from pass to pass"
-        )
+        count, correct, seen = self._forget_count, 0, 0
+        for number, piece in enumerate(self._forget):
+            with self._forget.recalling(number, self._path.changed):
+                predictions, labels = predict(self._model, [piece], "forget set")
+            correct, seen = correct + int((predictions == labels).sum()), seen + len(labels)
+            if threshold is not None and count is not None:
+                if not crosses(correct / count, threshold):
+                    return correct / count, seen == count
+                if crosses((correct + count - seen) / count, threshold):
+                    return (correct + count - seen) / count, seen == count
+        if count is not None and seen != count:
+            raise BadInput(
+                f"the forget set held {count} samples at first and holds {seen} now; give data that stay the "
+                f"same from pass to pass"
+            )
+        if not seen:
+            raise BadInput("the forget set holds no samples; give at least one that is known to be poisoned")
+        self._forget_count = seen
+        return correct / seen, True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +239,9 @@ def run_ptn(
         state = search.update(state, evaluations[-1].forget_accuracy)
         if progress:
             progress(len(evaluations))
-    return _with_exact_choice(SearchOutcome(state=state, evaluations=tuple(evaluations)), problem)
+    outcome = _with_exact_choice(SearchOutcome(state=state, evaluations=tuple(evaluations)), problem)
+    problem.release()
+    return outcome
 
 
 def _with_exact_choice(outcome: SearchOutcome, problem: DampeningProblem) -> SearchOutcome:

@@ -110,6 +110,7 @@ class VictimImportances:
             samples,
             kinds=kinds,
             granularity=settings.granularity,
+            precision=settings.precision,
             progress=lambda done: progress(f"importance of {name}", done, len(samples)),
         )
         info = {"part": list(part), "kinds": list(kinds), "seconds": time.perf_counter() - start}
@@ -120,4 +121,4 @@ class VictimImportances:
         return TOGETHER[settings.kind] if settings.granularity == "sample" else (settings.kind,)
 
     def _key(self, part: Sequence[str | int], settings: HealSettings, kind: Kind) -> str:
-        return row_key(self.key, list(part), kind, settings.granularity, __version__)
+        return row_key(self.key, list(part), kind, settings.granularity, settings.precision, __version__)

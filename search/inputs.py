@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, Subset
 
 from ..datasets.views import BATCH_SIZE, View
 from ..errors import BadInput
@@ -22,6 +22,18 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Pair]: ...
+
+    def select(self, rows: Tensor) -> Batches:
+        """The samples at ``rows``, int64, ascending."""
+        ...
+
+
+def random_part(batches: Batches, count: int) -> Batches:
+    """``count`` of the samples, always the same ones of as many, in their order; all, if there are fewer."""
+    if count >= len(batches):
+        return batches
+    order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(0))
+    return batches.select(order[:count].sort().values)
 
 
 def as_batches(data: Any, *, name: str, device: torch.device, batch_size: int = BATCH_SIZE) -> Batches:
@@ -77,6 +89,23 @@ class _Stored:
     def __iter__(self) -> Iterator[Pair]:
         return ((x.to(self._device), y.to(self._device)) for x, y in self._batches)
 
+    def select(self, rows: Tensor) -> _Stored:
+        parts: dict[torch.Size, list[Pair]] = {}
+        start = 0
+        for x, y in self._batches:
+            own = rows[(rows >= start) & (rows < start + len(y))] - start
+            start += len(y)
+            if len(own):
+                parts.setdefault(x.shape[1:], []).append((x[own.to(x.device)], y[own.to(y.device)]))
+        size = max(len(y) for _, y in self._batches)
+        return _Stored([batch for pairs in parts.values() for batch in _joined(pairs, size)], self._device)
+
+
+def _joined(pairs: list[Pair], size: int) -> Iterator[Pair]:
+    """Samples of one shape in batches of ``size``."""
+    x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return zip(x.split(size), y.split(size), strict=True)
+
 
 class _Loader:
     """A DataLoader in the order of its dataset."""
@@ -104,6 +133,20 @@ class _Loader:
                 ) from error
             raise
 
+    def select(self, rows: Tensor) -> _Loader:
+        part = Subset(self._loader.dataset, rows.tolist())
+        return _Loader(_like(self._loader, part), self._name, self._device)
+
+
+def _like(loader: DataLoader[Any], dataset: Dataset[Any]) -> DataLoader[Any]:
+    """A loader of ``dataset`` in order."""
+    return DataLoader(
+        dataset,
+        batch_size=loader.batch_size or BATCH_SIZE,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+    )
+
 
 def _in_order(loader: DataLoader[Any], name: str) -> DataLoader[Any]:
     """The same loader without shuffling; other samplers are refused, their order is not known to be fixed."""
@@ -119,12 +162,7 @@ def _in_order(loader: DataLoader[Any], name: str) -> DataLoader[Any]:
             f"{name}: a DataLoader with its own sampler ({type(loader.sampler).__name__}) may repeat or "
             f"leave out samples; give the Dataset itself"
         )
-    return DataLoader(
-        loader.dataset,
-        batch_size=loader.batch_size,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-    )
+    return _like(loader, loader.dataset)
 
 
 def _pair(item: Any, name: str) -> Pair:

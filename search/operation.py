@@ -17,9 +17,9 @@ from ..unlearning.inference import predict
 from ..unlearning.metrics import accuracy
 from .engine import DampeningProblem, Evaluation, run_ptn
 from .findings import Finding, GridFinding, PTNFinding, Row
-from .grid_engine import RandomPart, run_grid
+from .grid_engine import run_grid
 from .harm import Harm, compare_on_retain, target_rate
-from .inputs import Batches, Pair
+from .inputs import Batches, Pair, random_part
 from .measuring import Stopwatch, peak_memory
 from .ptn import PTNSearch, automatic_rho, check_unlearnable
 from .settings import HealSettings
@@ -39,8 +39,8 @@ class Examination:
     Attributes:
         forget_accuracy: Acc_forget(victim).
         targets: the labels that occur in S_f, int64, sorted.
-        retain_predictions: int64 [N].
-        retain_labels: as given, int64 [N].
+        retain_predictions: of the samples of retain that are compared, int64 [N].
+        retain_labels: theirs, as given, int64 [N].
         search: a PTN search with rho as a number; a grid has no use for it.
     """
 
@@ -115,24 +115,19 @@ def operate(
     """
     device = next(victim.parameters()).device
     watch = Stopwatch(device)
-    part = RandomPart(
-        total=len(retain),
-        count=settings.held_out if settings.search == "grid" else 0,
-        batch_size=settings.batch_size,
-    )
+    compared = retain if settings.compared is None else random_part(retain, settings.compared)
     with watch.phase("check"):
-        retained = part.passing(_counted(retain, "check", progress))
-        examination = _examine(victim, forget, retained, settings)
+        examination = _examine(victim, forget, _counted(compared, "check", progress), settings)
     with watch.phase("importance"):
         pair = importances() if importances else _importances(victim, forget, retain, settings, progress)
         problem = DampeningProblem(victim, forget, *pair, dampening_constant=settings.dampening_constant)
     with watch.phase("search"):
         if settings.search == "grid":
-            found: Finding = _grid(settings, problem, part, progress)
+            found: Finding = _grid(settings, problem, random_part(retain, settings.held_out), progress)
         else:
             found = _ptn(settings, examination, problem, len(forget), len(retain), progress)
     with watch.phase("report"):
-        harm = _harm(retain, examination, found, problem, progress)
+        harm = _harm(compared, examination, found, problem, progress)
     return Outcome(
         status=_status(found, harm, settings),
         found=found,
@@ -163,12 +158,12 @@ def metrics_of(outcome: Outcome, forget_count: int, retain_count: int) -> dict[s
 
 
 def _examine(
-    victim: nn.Module, forget: Batches, retained: Iterator[Pair], settings: HealSettings
+    victim: nn.Module, forget: Batches, compared: Iterator[Pair], settings: HealSettings
 ) -> Examination:
     predictions, forget_labels = predict(victim, forget, "forget set")
     forget_accuracy = accuracy(predictions, forget_labels)
     check_unlearnable(forget_accuracy)
-    before, labels = predict(victim, retained, "retain set")
+    before, labels = predict(victim, compared, "retain set")
     rho = _automatic_rho(before, forget_labels) if settings.rho == "auto" else settings.rho
     return Examination(
         forget_accuracy=forget_accuracy,
@@ -194,6 +189,7 @@ def _importances(
             data,
             kind=settings.kind,
             granularity=settings.granularity,
+            precision=settings.precision,
             progress=lambda done: progress(phase, done, len(data)),
         )
 
@@ -219,16 +215,17 @@ def _ptn(
 
 
 def _grid(
-    settings: HealSettings, problem: DampeningProblem, part: RandomPart, progress: Progress
+    settings: HealSettings, problem: DampeningProblem, held_out: Batches, progress: Progress
 ) -> GridFinding:
+    """The held-out samples are read for every pair, so they are kept in memory."""
     grid = settings.grid()
     total = len(grid.pairs())
-    outcome = run_grid(grid, problem, part.batches(), lambda done: progress("search", done, total))
-    return GridFinding(outcome=outcome, held_out_count=len(part))
+    outcome = run_grid(grid, problem, list(held_out), lambda done: progress("search", done, total))
+    return GridFinding(outcome=outcome, held_out_count=len(held_out))
 
 
 def _harm(
-    retain: Batches,
+    compared: Batches,
     examination: Examination,
     found: Finding,
     problem: DampeningProblem,
@@ -237,7 +234,7 @@ def _harm(
     before = examination.retain_predictions
     after = before
     if found.chosen is not None:
-        after, _ = predict(_at_the_stop(problem, found), _counted(retain, "report", progress), "retain set")
+        after, _ = predict(_at_the_stop(problem, found), _counted(compared, "report", progress), "retain set")
     return compare_on_retain(before, after, examination.retain_labels, examination.targets)
 
 

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from ..errors import explain_validation
-from ..unlearning.kinds import Granularity, Kind
+from ..unlearning.kinds import Granularity, Kind, Precision
 from .grid import ALPHAS, RELATIVE_LAMBDAS, GoelGrid, check_sizes
 from .ptn import PTNSearch, Strategy
 
@@ -58,6 +58,10 @@ class HealSettings(BaseModel):
             falls by more than this share.
         collapse_share: the status is also "collapsed" if one class gains more than this share of all retain
             predictions.
+        compared: how many samples of retain, drawn at random, the model before and after is compared on: for
+            the report, "collapsed" and an automatic rho. None: all of them, which takes two forward passes.
+        precision: of the importances: "float32" (at least), or "bfloat16" or "float16" under autocast, faster
+            where there are matrix units; see `estimate_importances` for what that changes.
         batch_size: samples per forward pass, and per batch of granularity "batch".
     """
 
@@ -77,6 +81,8 @@ class HealSettings(BaseModel):
     held_out: int = Field(default=1000, ge=1)
     collapse_drop: float = Field(default=0.1, gt=0, le=1)
     collapse_share: float = Field(default=0.25, gt=0, le=1)
+    compared: int | None = Field(default=None, ge=1)
+    precision: Precision = "float32"
     batch_size: int = Field(default=512, ge=1)
 
     @field_validator(*PTN_ONLY, *GRID_ONLY, mode="before")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 
 import pytest
-import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from theriac.search.engine import DampeningProblem
 from theriac.search.grid import GoelGrid, GridOutcome, GridRow, best, score
-from theriac.search.grid_engine import RandomPart, run_grid
+from theriac.search.grid_engine import run_grid
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
 from theriac.unlearning.dampening import dampen
 from theriac.unlearning.importance import Importance, estimate_importance
@@ -123,41 +121,6 @@ def test_a_grid_improves_only_if_some_pair_beats_leaving_the_victim_as_it_is():
     assert outcome(-0.5, 0.01).improves
     assert not outcome(-0.5, 0.0).improves
     assert not outcome(-0.5, 0.3 - 0.1 - 0.2 + 1e-16).improves
-
-
-def passed(part: RandomPart, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Lets all batches pass, and gives what was kept, in one piece."""
-    for (x, y), (x_before, y_before) in zip(part.passing(batches), batches, strict=True):
-        assert torch.equal(x, x_before)
-        assert torch.equal(y, y_before)
-    images, labels = zip(*part.batches(), strict=True)
-    return torch.cat(images), torch.cat(labels)
-
-
-@pytest.mark.parametrize("size", [1, 7, 100])
-def test_a_random_part_does_not_depend_on_the_batches(size: int):
-    x, y = torch.arange(100.0).reshape(100, 1, 1, 1), torch.arange(100)
-    part = RandomPart(total=100, count=30, batch_size=8)
-    kept = passed(part, list(zip(x.split(size), y.split(size), strict=True)))
-    assert len(part) == 30
-    assert [len(labels) for _, labels in part.batches()] == [8, 8, 8, 6]
-    assert torch.equal(kept[0].flatten(), kept[1].float())
-    positions = kept[1].tolist()
-    assert positions == sorted(set(positions))
-    assert 20 < sum(positions) / 30 < 80
-    expected = passed(RandomPart(total=100, count=30, batch_size=30), [(x, y)])
-    assert torch.equal(kept[1], expected[1])
-
-
-def test_a_random_part_takes_all_if_there_are_few_and_none_if_none_are_asked_for():
-    data = [(torch.zeros(5, 1, 2, 2), torch.arange(5)), (torch.zeros(3, 1, 4, 4), torch.arange(5, 8))]
-    part = RandomPart(total=8, count=100, batch_size=100)
-    list(part.passing(data))
-    assert [tuple(x.shape) for x, _ in part.batches()] == [(5, 1, 2, 2), (3, 1, 4, 4)]
-    assert sorted(label for _, y in part.batches() for label in y.tolist()) == list(range(8))
-    nothing = RandomPart(total=8, count=0, batch_size=100)
-    list(nothing.passing(data))
-    assert (len(nothing), nothing.batches()) == (0, [])
 
 
 @pytest.mark.parametrize(

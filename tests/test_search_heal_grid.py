@@ -14,11 +14,8 @@ from torch import nn
 import theriac
 from theriac.errors import BadInput
 from theriac.search.grid import GoelGrid
-from theriac.search.grid_engine import RandomPart
 from theriac.search.heal import Healing
-from theriac.search.inputs import Batches
-from theriac.search.operation import operate
-from theriac.search.settings import heal_settings
+from theriac.search.inputs import as_batches, random_part
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
 from theriac.unlearning.dampening import dampen
 from theriac.unlearning.importance import estimate_importance
@@ -48,9 +45,8 @@ def test_it_heals(method: str, alphas: tuple[float, ...]):
 
 def test_it_takes_the_pair_that_plain_dampening_ranks_highest():
     healing = heal(method="ssd")
-    part = RandomPart(total=len(REST[1]), count=1000, batch_size=1000)
-    list(part.passing([REST]))
-    (held_out,) = part.batches()
+    rest = as_batches(REST, name="retain set", device=torch.device("cpu"), batch_size=5000)
+    (held_out,) = random_part(rest, 1000)
     assert len(held_out[1]) == 1000 < len(REST[1])
     forget, retain = (estimate_importance(POISONED.model, [data], kind="fim") for data in (FOUND, REST))
     victim, model, scores = dict(POISONED.model.named_parameters()), copy.deepcopy(POISONED.model), {}
@@ -139,28 +135,3 @@ def test_progress_knows_the_number_of_pairs():
 def test_a_forget_set_that_the_model_does_not_believe_is_refused():
     with pytest.raises(BadInput, match="nothing to unlearn"):
         heal(forget=(FOUND[0], (FOUND[1] + 1) % 10))
-
-
-class Counted:
-    """Batches that count how often they are read."""
-
-    def __init__(self, data: tuple[torch.Tensor, torch.Tensor]) -> None:
-        self.data = data
-        self.reads = 0
-
-    def __len__(self) -> int:
-        return len(self.data[1])
-
-    def __iter__(self):
-        self.reads += 1
-        return iter([self.data])
-
-
-def test_retain_is_read_as_often_as_by_ptn():
-    def reads(**settings: Any) -> int:
-        rest = Counted(REST)
-        found: Batches = Counted(FOUND)
-        operate(POISONED.model, found, rest, heal_settings(**settings))
-        return rest.reads
-
-    assert reads(search="grid", **SMALL) == reads() == 3

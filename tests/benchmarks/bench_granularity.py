@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from statistics import median
+from typing import get_args
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -28,7 +29,7 @@ from theriac.search.provenance import provenance
 from theriac.search.results import ResultsStore
 from theriac.search.scenarios import PRESETS, Cell
 from theriac.search.settings import HealSettings, Method
-from theriac.unlearning.kinds import Granularity
+from theriac.unlearning.kinds import Granularity, Precision
 
 SHARES: tuple[Share, ...] = (1.0, 0.5, 0.1, "one_shot")
 METHODS: tuple[Method, ...] = ("ssd", "lf", "xlf")
@@ -38,11 +39,17 @@ COLUMNS = (
 )
 
 
-def cells(batch_size: int) -> Iterator[Cell]:
+def cells(options: argparse.Namespace) -> Iterator[Cell]:
     """The victim as it is, and every method."""
     yield Cell(share=1.0, baseline="none")
-    for share, method, granularity in product(SHARES, METHODS, GRANULARITIES):
-        settings = HealSettings(method=method, granularity=granularity, batch_size=batch_size)
+    for share, method, granularity in product(SHARES, METHODS, options.granularities):
+        settings = HealSettings(
+            method=method,
+            granularity=granularity,
+            batch_size=options.batch_size,
+            precision=options.precision,
+            compared=2000,
+        )
         yield Cell(share=share, settings=settings)
 
 
@@ -53,7 +60,7 @@ def compute(options: argparse.Namespace) -> tuple[str, ...]:
         for seed in options.seeds:
             run = CellRun(
                 scenario=PRESETS[options.preset].model_copy(update={"seed": seed}),
-                cells=tuple(cells(options.batch_size)),
+                cells=tuple(cells(options)),
                 directory=options.results,
                 data_root=options.data,
                 scoring=Scoring(steps=0, reference=False),
@@ -94,8 +101,9 @@ def markdown(rows: list[Row], options: argparse.Namespace) -> str:
     origin = provenance("cpu")
     versions = json.loads(origin["versions"] or "{}")
     lines = [
-        f"Preset {options.preset}, seeds {options.seeds} (a victim each), batches of {options.batch_size}; "
-        f"PTN with the paper's settings. Medians over the seeds; scored on all test images.",
+        f"Preset {options.preset}, seeds {options.seeds} (a victim each), batches of {options.batch_size}, "
+        f"importances in {options.precision}; PTN with the paper's settings. Medians over the seeds; scored "
+        f"on all test images.",
         f"{datetime.now(UTC):%Y-%m-%d}, {origin['device']}, torch {versions.get('torch')}, commit "
         f"{origin['git_commit']}.",
         "",
@@ -113,7 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=[*PRESETS], default="digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--granularities", nargs="+", choices=GRANULARITIES, default=GRANULARITIES)
     parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
