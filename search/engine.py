@@ -59,7 +59,7 @@ class DampeningProblem:
     Memory, for N float32 parameters: the victim is the caller's; this holds one working copy (4 N bytes), the
     two importances in float32 (8 N), and about 20 bytes for each parameter that is sorted, at first the 1/32
     with the largest ratios; see `DampeningPath`. From the first measurement until `release`, besides: S_f and
-    the remembered outputs, at most ``memory`` bytes together (64 MB for 100 images of 32 x 32 and a ResNet-9
+    the remembered outputs, at most ``memory`` bytes together (68 MB for 100 images of 32 x 32 and a ResNet-9
     of full width).
 
     Args:
@@ -90,7 +90,9 @@ class DampeningProblem:
         piece: int | None = None,
         memory: int | None = None,
     ) -> None:
-        sorts = {(i.kind, i.granularity, i.exponent) for i in (forget_importance, retain_importance)}
+        sorts = {
+            (i.kind, i.granularity, i.exponent, i.precision) for i in (forget_importance, retain_importance)
+        }
         if len(sorts) > 1:
             raise BadInput(f"forget and retain importances are of different sorts: {sorted(sorts)}")
         self._forget_count: int | None = None

@@ -52,6 +52,7 @@ def run_grid(
         )
         if progress:
             progress(len(rows))
+    problem.release()
     return GridOutcome(
         rows=tuple(rows), forget_accuracy_before=forget_before, held_out_accuracy_before=held_out_before
     )

@@ -115,12 +115,12 @@ def operate(
     """
     device = next(victim.parameters()).device
     watch = Stopwatch(device)
-    compared = retain if settings.compared is None else random_part(retain, settings.compared)
+    compared = retain if settings.compared == "all" else random_part(retain, settings.compared)
     with watch.phase("check"):
         examination = _examine(victim, forget, _counted(compared, "check", progress), settings)
     with watch.phase("importance"):
         pair = importances() if importances else _importances(victim, forget, retain, settings, progress)
-        problem = DampeningProblem(victim, forget, *pair, dampening_constant=settings.dampening_constant)
+        problem = _problem(victim, forget, pair, settings)
     with watch.phase("search"):
         if settings.search == "grid":
             found: Finding = _grid(settings, problem, random_part(retain, settings.held_out), progress)
@@ -194,6 +194,15 @@ def _importances(
         )
 
     return importance(forget, "importance of forget"), importance(retain, "importance of retain")
+
+
+def _problem(
+    victim: nn.Module, forget: Batches, pair: ImportancePair, settings: HealSettings
+) -> DampeningProblem:
+    piece = None if settings.piece == "whole" else settings.piece
+    return DampeningProblem(
+        victim, forget, *pair, dampening_constant=settings.dampening_constant, piece=piece
+    )
 
 
 def _ptn(

@@ -24,7 +24,7 @@ Method = Literal["ssd", "lf", "xlf"]
 METHODS: dict[str, Kind] = {"ssd": "fim", "lf": "lf", "xlf": "xlf"}
 
 Search = Literal["ptn", "grid"]
-PTN_ONLY = ("rho", "b_start", "s_step", "max_steps", "strategy", "dampening_constant")
+PTN_ONLY = ("rho", "b_start", "s_step", "max_steps", "strategy", "piece", "dampening_constant")
 GRID_ONLY = ("alphas", "relative_lambdas", "held_out")
 SEARCHES: dict[str, tuple[str, ...]] = {"ptn": PTN_ONLY, "grid": GRID_ONLY}
 """Search -> the settings that it alone has; the others refuse them."""
@@ -47,6 +47,9 @@ class HealSettings(BaseModel):
         max_steps: (ptn) steps of s_step after which a search that never crossed gives up.
         strategy: (ptn) "plain" evaluates every step; "coarse_fine" every eighth until one crosses, and then
             those in between, which is faster and gives the same where the forget accuracy only falls.
+        piece: (ptn) look at S_f in pieces of this many samples, and no further than a step needs to know on
+            which side of the threshold it is; 8 is fast. The stop is the same, but the forget accuracies of
+            the other steps are not known then. "whole": each step in full.
         dampening_constant: (ptn) lambda, above 0; smaller dampens selected weights more.
         alphas: (grid) selection thresholds, finite and above 0, none twice.
         relative_lambdas: (grid) lambda in multiples of alpha, likewise; every one is tried with every alpha.
@@ -59,7 +62,7 @@ class HealSettings(BaseModel):
         collapse_share: the status is also "collapsed" if one class gains more than this share of all retain
             predictions.
         compared: how many samples of retain, drawn at random, the model before and after is compared on: for
-            the report, "collapsed" and an automatic rho. None: all of them, which takes two forward passes.
+            the report, "collapsed" and an automatic rho; "all" of them take two forward passes.
         precision: of the importances: "float32" (at least), or "bfloat16" or "float16" under autocast, faster
             where there are matrix units; see `estimate_importances` for what that changes.
         batch_size: samples per forward pass, and per batch of granularity "batch".
@@ -75,13 +78,14 @@ class HealSettings(BaseModel):
     s_step: float = Field(default=1.1, gt=1)
     max_steps: int = Field(default=500, ge=1)
     strategy: Strategy = "plain"
+    piece: Annotated[int, Field(ge=1)] | Literal["whole"] = "whole"
     dampening_constant: float = Field(default=1.0, gt=0)
     alphas: tuple[float, ...] = ALPHAS
     relative_lambdas: tuple[float, ...] = RELATIVE_LAMBDAS
     held_out: int = Field(default=1000, ge=1)
     collapse_drop: float = Field(default=0.1, gt=0, le=1)
     collapse_share: float = Field(default=0.25, gt=0, le=1)
-    compared: int | None = Field(default=None, ge=1)
+    compared: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
     precision: Precision = "float32"
     batch_size: int = Field(default=512, ge=1)
 

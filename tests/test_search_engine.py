@@ -98,6 +98,81 @@ def test_memory_held_is_a_working_copy_two_importances_and_what_is_sorted(import
     assert 12 * count < one.held_bytes <= 12 * count + 20 * count
 
 
+@pytest.mark.parametrize("piece", [None, 7])
+def test_what_is_remembered_changes_no_accuracy(importances, piece):
+    with_memory, without = (problem(importances, piece=piece, memory=memory) for memory in (None, 0))
+    for percentile, constant in [
+        (99.9, 1.0),
+        (99.8, 1.0),
+        (99.8, 1.0),
+        (98.0, 1.0),
+        (98.0, 0.5),
+        (99.9, 0.5),
+    ]:
+        alpha = with_memory.alpha_at(percentile)
+        for threshold in (None, 0.3):
+            evaluations = [
+                one.evaluate_at(alpha, constant, threshold=threshold) for one in (with_memory, without)
+            ]
+            assert evaluations[0] == evaluations[1]
+        assert with_memory.victim_forget_accuracy() == 1.0
+        plain = with_memory.dampened(alpha, constant)
+        assert not any("forward" in vars(module) for module in plain.modules())
+
+
+def test_a_step_runs_only_what_it_changed(importances, monkeypatch):
+    one = problem(importances)
+    ran: list[int] = []
+    forward = torch.nn.Linear.forward
+
+    def counted(self, x):
+        ran.append(len(self.weight))
+        return forward(self, x)
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", counted)
+    one.victim_forget_accuracy()
+    ran.clear()
+    alphas = [one.alpha_at(100 - 100 * count / one.parameter_count) for count in range(1, 60)]
+    for alpha in alphas:
+        before = {n: p.clone() for n, p in one.dampened(alpha).named_parameters()}
+        one.evaluate_at(alpha)
+        ran.clear()
+        one.evaluate_at(alpha)
+        assert ran == []
+        after = dict(one.dampened(alphas[0]).named_parameters())
+        changed = {name[0] for name in after if not torch.equal(before[name], after[name])}
+        first, last = "1" in changed, "3" in changed
+        one.evaluate_at(alphas[0])
+        assert ran == [64] * first + [10] * (first or last)
+
+
+def test_what_a_measurement_holds_is_counted_bounded_and_released(importances):
+    one = problem(importances)
+    before = one.held_bytes
+    one.victim_forget_accuracy()
+    images = sum(t.nbytes for t in POISONED.found)
+    outputs = 40 * 4 * (64 + 64 + 10)
+    assert before + images < one.held_bytes <= before + images + outputs
+    one.release()
+    assert one.held_bytes == before + images
+    small = problem(importances, memory=images)
+    small.victim_forget_accuracy()
+    assert small.held_bytes == before + images
+    run_ptn(
+        PTNSearch(),
+        PTNSearch().start(forget_count=40, train_count=1437, victim_forget_accuracy=1.0),
+        one,
+    )
+    assert one.held_bytes == before + images
+    with pytest.raises(BadInput, match="memory -1"):
+        problem(importances, memory=-1)
+
+
+def test_an_empty_forget_set_is_refused(importances):
+    with pytest.raises(BadInput, match="the forget set holds no samples"):
+        DampeningProblem(POISONED.model, [], *importances).evaluate(99.0)
+
+
 def batched(size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return list(zip(*(part.split(size) for part in POISONED.found), strict=True))
 
@@ -144,7 +219,7 @@ class Counting:
 
 def test_early_exit_reads_no_more_batches_than_it_needs(importances):
     found = Counting(4)
-    one = DampeningProblem(POISONED.model, found, *importances)
+    one = DampeningProblem(POISONED.model, found, *importances, memory=0)
     assert one.evaluate(100.0, threshold=0.2).exact
     assert found.read == 10
     believed = one.evaluate(100.0, threshold=0.2)
@@ -168,7 +243,7 @@ def test_pieces_of_one_batch_let_it_exit_early(importances):
 
 def test_a_forget_set_that_shrinks_is_noticed(importances):
     found = Counting(4)
-    one = DampeningProblem(POISONED.model, found, *importances)
+    one = DampeningProblem(POISONED.model, found, *importances, memory=0)
     one.evaluate(100.0)
     del found.batches[2:]
     with pytest.raises(BadInput, match="held 40 samples at first and holds 8 now"):

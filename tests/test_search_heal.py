@@ -153,6 +153,39 @@ def test_a_collapse_is_reported_and_not_applied():
     assert healing.metrics["forget_accuracy"] < healing.metrics["forget_accuracy_before"]
 
 
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_small_pieces_of_the_forget_set_stop_where_it_as_a_whole_does():
+    whole, pieces = heal(rho=0.2), heal(rho=0.2, piece=3)
+    assert same_weights(whole.model, pieces.model)
+    assert (whole.status, whole.alpha) == (pieces.status, pieces.alpha)
+    assert [step["s"] for step in whole.trace] == [step["s"] for step in pieces.trace]
+    assert None not in [step["forget_accuracy"] for step in whole.trace]
+    known = [step["forget_accuracy"] for step in pieces.trace]
+    assert None in known[:-1]
+    assert known[-1] == whole.trace[-1]["forget_accuracy"]
+
+
+def test_the_report_on_part_of_retain():
+    whole, part = heal(), heal(compared=150)
+    assert same_weights(whole.model, part.model)
+    assert part.metrics["retain_count"] == whole.metrics["retain_count"]
+    names = ("retain_accuracy_before", "other_accuracy", "agreement", "target_rate")
+    differences = [abs(whole.metrics[name] - part.metrics[name]) for name in names]
+    assert 0 < max(differences) < 0.15
+    assert (part.metrics["retain_accuracy"] * 150) % 1 == pytest.approx(0, abs=1e-9)
+
+
+def test_importances_in_bfloat16_heal_as_well():
+    healing = heal(precision="bfloat16")
+    assert healing.status == "stopped"
+    assert not same_weights(healing.model, heal().model)
+    assert accuracy_of(healing.model, POISONED.triggered()) > 0.65
+    assert accuracy_of(healing.model, POISONED.clean) > accuracy_of(POISONED.model, POISONED.clean) - 0.05
+
+
 def test_automatic_rho_is_reported_as_a_number():
     healing = heal(rho="auto")
     assert 0.1 < healing.settings["rho"] < 0.3
@@ -256,10 +289,6 @@ def test_a_model_that_cannot_be_copied_is_refused():
 
     with pytest.raises(BadInput, match=r"cannot be copied \(no copies\)"):
         heal(model=nn.Sequential(nn.Flatten(), Stubborn(64, 10)))
-
-
-def same_weights(a: nn.Module, b: nn.Module) -> bool:
-    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
 
 
 def test_images_on_disk_heal_like_tensors(tmp_path: Path):

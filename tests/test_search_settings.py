@@ -35,7 +35,16 @@ def test_settings_of_the_other_search_are_refused_even_with_their_defaults(
 
 
 def test_every_setting_belongs_to_both_searches_or_to_one():
-    common = {"method", "granularity", "search", "collapse_drop", "collapse_share", "batch_size"}
+    common = {
+        "method",
+        "granularity",
+        "search",
+        "collapse_drop",
+        "collapse_share",
+        "compared",
+        "precision",
+        "batch_size",
+    }
     assert set(HealSettings.model_fields) == common | set(PTN_ONLY) | set(GRID_ONLY)
     assert not set(PTN_ONLY) & set(GRID_ONLY)
 

@@ -220,6 +220,37 @@ def test_parameters_of_a_model_become_views_of_one_buffer() -> None:
     assert model.two.weight is model.one.weight
 
 
+@pytest.mark.parametrize("few", [dampening_path.FEW, 0], ids=["looked up", "all"])
+@pytest.mark.parametrize("dtypes", [(torch.float32,), (torch.float32, torch.float16)])
+def test_changed_tells_every_parameter_that_a_step_touched(
+    few: int, dtypes: tuple[torch.dtype, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dampening_path, "FEW", few)
+    parameters = {name: torch.ones(3, 4, dtype=dtypes[i % len(dtypes)]) for i, name in enumerate("abcde")} | {
+        "none": torch.ones(0),
+        "last": torch.ones(1),
+    }
+    forget = {name: torch.rand(p.shape) + 0.5 for name, p in parameters.items()}
+    retain = {name: torch.rand(p.shape) / 4 + 0.01 for name, p in parameters.items()}
+    path = DampeningPath(parameters, forget, retain)
+    assert path.changed == {}
+    looked_up = 0
+    for percentile, constant in [(98, 1.0), (95, 1.0), (95, 1.0), (95, 0.5), (60, 0.5), (90, 0.5), (97, 1.0)]:
+        before, counts = copies(parameters), dict(path.changed)
+        path.move_to(path.alpha_at(percentile), constant)
+        touched = {n for n, p in parameters.items() if not torch.equal(p, before[n])}
+        noted = {n for n, count in path.changed.items() if count > counts.get(n, 0)}
+        assert touched == noted if few else touched <= noted
+        looked_up += len(touched)
+    assert looked_up
+    counts = dict(path.changed)
+    path.restore()
+    assert any(count > counts[name] for name, count in path.changed.items())
+    counts = dict(path.changed)
+    path.restore()
+    assert path.changed == counts
+
+
 def test_memory_is_what_the_docstring_says() -> None:
     victim, forget, retain = large(count=300_000)
     path = DampeningPath(victim, forget, retain)

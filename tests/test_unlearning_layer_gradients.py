@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from theriac.tests import reference
 from theriac.tests.importance_models import CLASSES, Projected, Tokens
 from theriac.unlearning.kinds import KINDS
-from theriac.unlearning.layer_gradients import Given, Lookup, Product, rule_for, sums_of_sizes
+from theriac.unlearning.layer_gradients import rule_for
+from theriac.unlearning.per_sample import Given, Lookup, Product, sums_of_sizes
 from theriac.unlearning.sample_importance import SampleSums
 from theriac.unlearning.sensitivities import Sensitivity
 from theriac.unlearning.working_model import WorkingModel

@@ -33,6 +33,8 @@ FloatArray = np.ndarray[tuple[int], np.dtype[np.float32]]
 
 SORTED_SHARE = 1 / 32
 LEAST_SORTED = 1024
+FEW = 4096
+"""Up to so many weights a step's parameters are looked up; more of them lie in nearly all parameters."""
 
 
 class DampeningPath:
@@ -52,6 +54,11 @@ class DampeningPath:
     the parameters' own storage), 8 N for the two importances (a growing part needs them) and 20 k for what is
     sorted (up to 36 k with several buffers). Building and growing pass through another 8 N. See `held_bytes`.
 
+    Attributes:
+        changed: name of a parameter -> a number that grows with every step that may have changed it; those
+            that no step has touched are not in it. A parameter's own version does not tell: the flat buffer
+            is what is written to.
+
     Raises:
         BadInput: importances that do not match the parameters, are negative or not finite, or no finite
             ratio.
@@ -69,6 +76,11 @@ class DampeningPath:
         self._forget = _flat(parameters, forget_importance, order)
         self._retain = _flat(parameters, retain_importance, order).to(self._forget.device)
         self._buffers = _buffers(parameters, order)
+        self._names = [name for names in order for name in names]
+        sizes = torch.tensor([parameters[name].numel() for name in self._names])
+        self._ends = sizes.cumsum(0).to(self._forget.device)
+        self.changed: dict[str, int] = {}
+        self._changes = 0
         self._position = 0
         self._constant = 1.0
         ratios = _ratios(self._forget, self._retain)
@@ -148,17 +160,28 @@ class DampeningPath:
     @torch.no_grad()
     def _restore(self, start: int, stop: int) -> None:
         if start < stop:
+            self._note(start, stop)
             for buffer in self._buffers:
                 buffer.restore(start, stop)
 
     @torch.no_grad()
     def _dampen(self, start: int, stop: int) -> None:
         if start < stop:
+            self._note(start, stop)
             index = self._part.index[start:stop]
             forget, retain = self._forget.index_select(0, index), self._retain.index_select(0, index)
             factor = shrinking(forget, retain, self._constant)
             for buffer in self._buffers:
                 buffer.scale(start, stop, factor)
+
+    def _note(self, start: int, stop: int) -> None:
+        """The parameters of the weights at positions [start, stop) change now."""
+        self._changes += 1
+        places = range(len(self._names))
+        if stop - start <= FEW:
+            owners = torch.bucketize(self._part.index[start:stop], self._ends, right=True)
+            places = owners.unique().tolist()
+        self.changed.update((self._names[place], self._changes) for place in places)
 
     def _grow(self, wanted: int, ratios: Tensor | None = None) -> None:
         """Sort ``wanted`` parameters, or twice as many as now; the weights stay where they are."""

@@ -4,7 +4,8 @@ With f(x) the logits of a sample, its sensitivity to parameter i is
     fim   (d CE(f(x), y) / d theta_i)^2         Selective Synaptic Dampening: the Fisher diagonal
     lf    |d ||f(x)||_2^2 / d theta_i|          Potion eq. 3
     xlf   |d ||f(x)||_2^w / d theta_i|, w = 1   Potion eq. 4
-The model is in eval mode, the arithmetic at least float32, and all named parameters take part.
+The model is in eval mode, the arithmetic at least float32 unless asked otherwise, and all named parameters
+take part.
 
 Granularity "sample" averages the sensitivities of single samples, as the papers write. Granularity "batch"
 averages those of batch means (the gradient of the mean loss of a batch), as the authors' programs do; the
@@ -24,7 +25,7 @@ from .batch_importance import BatchSums
 from .identity import DataIdentity, model_identity
 from .importance_sums import Importance
 from .inference import evaluating
-from .kinds import GRANULARITIES, KINDS, Granularity, Kind
+from .kinds import GRANULARITIES, KINDS, Granularity, Kind, Precision
 from .sample_importance import SampleSums
 from .sensitivities import Sensitivity
 from .working_model import WorkingModel
@@ -40,6 +41,7 @@ def estimate_importance(
     granularity: Granularity = "sample",
     exponent: float | None = None,
     chunk_size: int | None = None,
+    precision: Precision = "float32",
     progress: Callable[[int], None] | None = None,
 ) -> Importance:
     """Importances of all named parameters over ``batches``; see `estimate_importances`.
@@ -51,6 +53,7 @@ def estimate_importance(
         granularity: "sample" or "batch".
         exponent: the power w of the norm for "xlf" (default 1, in (0, 16]); not for the other kinds.
         chunk_size: samples at once.
+        precision: "float32", "bfloat16" or "float16".
         progress: called with the number of samples done.
     """
     found = estimate_importances(
@@ -60,6 +63,7 @@ def estimate_importance(
         granularity=granularity,
         exponent=exponent,
         chunk_size=chunk_size,
+        precision=precision,
         progress=progress,
     )
     return found[kind]
@@ -73,11 +77,13 @@ def estimate_importances(
     granularity: Granularity = "sample",
     exponent: float | None = None,
     chunk_size: int | None = None,
+    precision: Precision = "float32",
     progress: Callable[[int], None] | None = None,
 ) -> dict[Kind, Importance]:
     """Several kinds of importance over one reading of ``batches``.
 
-    With granularity "sample", lf and xlf (of any exponent) share a backward pass, and fim takes a second one.
+    With granularity "sample", lf and xlf (of any exponent) share a forward and a backward pass, and fim takes
+    others; with "batch" all share a forward pass, and each takes a backward pass.
 
     Args:
         model: returns logits [N, classes]; left exactly as it was.
@@ -88,6 +94,12 @@ def estimate_importances(
         exponent: the power w of the norm for "xlf" (default 1, in (0, 16]).
         chunk_size: samples that are worked on at once; only rounding depends on it. Default: for "sample"
             what memory allows, at most 512; for "batch" the whole batch. Halved when memory runs out.
+        precision: "float32" means at least that. "bfloat16" and "float16" run forward and backward passes
+            under autocast; weights, losses and sums keep float32. On a trained ResNet-9
+            (CIFAR-10, width 0.375, 512 and 64 images) "bfloat16" changed the larger half of the lf and xlf by
+            0.3 % (median; 99th percentile 1.3 %), the fim by 1 % (8 %), and of the 0.1 % highest ratios of
+            "sample" 96 to 99 % stayed; do not use it with "batch" on few batches, whose highest ratios are
+            near-zero sums over signs: only 2 to 14 % of those stayed.
         progress: called with the number of samples done.
 
     Returns:
@@ -96,16 +108,19 @@ def estimate_importances(
 
     Raises:
         BadInput: no samples, unknown kind or granularity, values that are not finite, labels out of range,
-            a model that returns no logits, cuts their gradient or cannot be put in eval mode, or memory too
-            small for one sample.
+            a precision that the device or the weights do not allow, a model that returns no logits, cuts
+            their gradient or cannot be put in eval mode, or memory too small for one sample.
     """
     sensitivities = [Sensitivity(kind, _power(kind, exponent)) for kind in _checked(kinds, granularity)]
     if exponent is not None and "xlf" not in kinds:
         raise BadInput(f"exponent {exponent} with {', '.join(map(repr, kinds))}: only xlf takes an exponent")
     if chunk_size is not None and chunk_size < 1:
         raise BadInput(f"chunk_size {chunk_size}: give a whole number of samples, 1 or more")
-    with evaluating(model):
-        sums = _Reading(WorkingModel(model), sensitivities, granularity, chunk_size)
+    # highest ratios of batch means hang on rounding, so float32 keeps the order of published numbers
+    published = granularity == "batch" and precision == "float32"
+    working = WorkingModel(model, precision, keep_order=published)
+    with evaluating(model), torch.autocast(working.device.type, enabled=False):  # whatever is on around us
+        sums = _Reading(working, sensitivities, granularity, chunk_size)
         done = 0
         for x, y in batches:
             if len(x):
@@ -146,33 +161,28 @@ class _Reading:
     ) -> None:
         self.model, self.sensitivities = model, sensitivities
         self.data = DataIdentity(batches=granularity == "batch")
-        self.by_sample = SampleSums(model, sensitivities, chunk_size) if granularity == "sample" else None
-        self.by_batch = [BatchSums(model, s, chunk_size) for s in sensitivities if self.by_sample is None]
+        kind_of_sums = SampleSums if granularity == "sample" else BatchSums
+        self.sums = kind_of_sums(model, sensitivities, chunk_size)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         labels_count = any(s.squared for s in self.sensitivities)
         x, y = self.model.accept(x, y, check_numbers=labels_count)
         self.data.add(x, y)
-        if self.by_sample is not None:
-            self.by_sample.add(x, y)
-        for sums in self.by_batch:
-            sums.add(x, y)
+        self.sums.add(self.model.arranged(x), y)
 
     def result(self, granularity: Granularity) -> dict[Kind, Importance]:
-        if self.by_sample is not None:
-            totals, count = self.by_sample.totals, self.by_sample.count
-        else:
-            totals, count = [sums.total for sums in self.by_batch], self.by_batch[0].count
+        totals, count = self.sums.totals, self.sums.count
         if not count:
             raise BadInput("importances of an empty set; give at least one sample")
         model = model_identity({**self.model.parameters, **self.model.buffers})
         return {
             s.kind: Importance(
-                total=_finite(total, s.kind),
+                total=_finite(total, s.kind, self.model.arithmetic.precision),
                 count=count,
                 kind=s.kind,
                 granularity=granularity,
                 exponent=None if s.exponent == KINDS[s.kind] else s.exponent,
+                precision=self.model.arithmetic.precision,
                 model=model,
                 data=self.data.number,
             )
@@ -180,10 +190,13 @@ class _Reading:
         }
 
 
-def _finite(total: dict[str, Tensor], kind: Kind) -> dict[str, Tensor]:
+def _finite(total: dict[str, Tensor], kind: Kind, precision: Precision) -> dict[str, Tensor]:
     for name, value in total.items():
         if not torch.isfinite(value).all():
-            raise BadInput(
-                f"the {kind} importance of {name!r} is not finite; check the weights and the images"
+            remedy = (
+                "gradients overflow float16; use precision 'bfloat16' or 'float32'"
+                if precision == "float16"
+                else "check the weights and the images"
             )
+            raise BadInput(f"the {kind} importance of {name!r} is not finite; {remedy}")
     return total

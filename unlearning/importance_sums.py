@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import BadInput
-from .kinds import Granularity, Kind
+from .kinds import Granularity, Kind, Precision
+from .precision import PRECISIONS
 
 FORMAT = "theriac-importance-1"
 
@@ -28,6 +29,7 @@ class Importance:
         kind: "fim", "lf" or "xlf".
         granularity: "sample" or "batch".
         exponent: the power w of an "xlf" whose w is not 1; else None.
+        precision: in which forward and backward passes ran: "float32" (or more), "bfloat16" or "float16".
         model: `identity.model_identity` of the model; None if not known.
         data: `identity.DataIdentity` of the samples (or batches), in [0, 2^64); None if not known.
 
@@ -45,6 +47,7 @@ class Importance:
     kind: Kind
     granularity: Granularity
     exponent: float | None = None
+    precision: Precision = "float32"
     model: str | None = None
     data: int | None = None
 
@@ -85,6 +88,7 @@ class Importance:
             "count": str(self.count),
             "kind": self.kind,
             "granularity": self.granularity,
+            "precision": self.precision,
             **({} if self.exponent is None else {"exponent": repr(self.exponent)}),
             **({} if self.model is None else {"model": self.model}),
             **({} if self.data is None else {"data": str(self.data)}),
@@ -110,7 +114,7 @@ class Importance:
         return replace(self, total=total, count=count, data=data)
 
     def _check_same_sort(self, other: Importance) -> None:
-        mine, its = ((i.kind, i.granularity, i.exponent) for i in (self, other))
+        mine, its = ((i.kind, i.granularity, i.exponent, i.precision) for i in (self, other))
         if mine != its:
             raise BadInput(f"importances {mine} and {its} are different quantities; they cannot be combined")
         if None not in (self.model, other.model) and self.model != other.model:
@@ -151,12 +155,16 @@ def _identity(metadata: Mapping[str, str], path: str | Path) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         raise BadInput(f"{path} is not a file of importances ({FORMAT}); give one that Importance.save wrote")
     exponent, data = metadata.get("exponent"), metadata.get("data")
+    precision = metadata.get("precision", "float32")  # files of before there were others
     try:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r}")
         return {
             "count": int(metadata["count"]),
             "kind": metadata["kind"],
             "granularity": metadata["granularity"],
             "exponent": None if exponent is None else float(exponent),
+            "precision": precision,
             "model": metadata.get("model"),
             "data": None if data is None else int(data),
         }

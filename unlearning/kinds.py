@@ -1,4 +1,4 @@
-"""Names of the importances and of how they are computed; importable without torch, so that ``--help`` is instant."""
+"""Names of the importances and their settings; importable without torch, so that ``--help`` is instant."""
 
 from __future__ import annotations
 

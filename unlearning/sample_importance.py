@@ -6,7 +6,8 @@ itself: 3.1e-5 for the 512 samples of the largest chunk, however many chunks fol
 3e-13 for the 2500 of ImageNet); usually near sqrt(n) u = 1.3e-6. Shards merge in any order within 1e-12, as
 their sums are float64. In a difference I(S_tr) - I(S_f) both errors are relative to I(S_tr), the larger sum:
 what is left of a parameter that only S_f uses is rounding. The gradients themselves carry the rounding of a
-float32 forward and backward pass, about 1e-6 of a tensor's largest entry, as with plain autograd.
+float32 forward and backward pass, about 1e-6 of a tensor's largest entry, as with plain autograd. In reduced
+precision a sample's gradient is rounded to it, and everything after that is as above.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .chunks import LARGEST, ChunkSize, budget
-from .layer_gradients import PerSample, sums_of_sizes
+from .per_sample import PerSample, sums_of_sizes
 from .sensitivities import Sensitivity, cross_entropy, norm
 from .slow_gradients import Warnings
 from .traversal import Traversal
@@ -58,7 +59,7 @@ class SampleSums:
         losses = {s.squared: cross_entropy if s.squared else norm for s in sensitivities}
         warnings = Warnings()
         self._traversals = {
-            squared: Traversal(model.model, model.parameters, model.buffers, loss, warnings)
+            squared: Traversal(model.model, model.parameters, model.buffers, loss, warnings, model.arithmetic)
             for squared, loss in losses.items()
         }
 
@@ -67,7 +68,7 @@ class SampleSums:
         while len(x):
             size = 1
             try:
-                self._fit(x[:1], y[:1])
+                self._fit(x[:2], y[:2])
                 size = min(self._chunk.size, len(x))
                 slow = self._slow()
                 for traversal in self._traversals.values():
@@ -98,8 +99,9 @@ class SampleSums:
         sums: Sums = [{} for _ in self.sensitivities]
         for squared, traversal in self._traversals.items():
             places = [i for i, s in enumerate(self.sensitivities) if s.squared == squared]
-            logits, found = traversal.gradients(x, y)
-            weights = torch.stack([self.sensitivities[i].weights(logits) for i in places])
+            logits, scales, found = traversal.gradients(x, y)
+            units = scales.square() if squared else scales
+            weights = torch.stack([self.sensitivities[i].weights(logits) / units for i in places])
             for name in list(found):
                 # taken out one by one, so that what a layer saved is free before the next one unfolds
                 for place, value in zip(places, self._sizes(found.pop(name), weights, squared), strict=False):

@@ -7,12 +7,14 @@ What is left takes the path of `slow_gradients`, and so does what fails the chec
 
 The check compares with plain autograd: with random numbers e_i, sum_i e_i * (gradient of sample i) must be
 the gradient of sum_i e_i * L_i. It finds layers that mix samples up, and parameters used behind a rule's
-back. A model whose logits for a sample depend on the rest of the batch takes the slow path altogether.
+back. It runs in float32 whatever the precision, as it tests rules and not rounding. A model whose logits for
+a sample depend on the rest of the batch takes the slow path altogether.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +25,9 @@ from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
 from .inference import first_line
-from .layer_gradients import PREPARATIONS, TAPS, Given, PerSample, Rule, rule_for
+from .layer_gradients import PREPARATIONS, TAPS, Rule, rule_for
+from .per_sample import Given, PerSample
+from .precision import Arithmetic
 from .slow_gradients import Loss, SlowGradients, Warnings
 from .working_model import gradients_of
 
@@ -75,6 +79,7 @@ class Traversal:
         buffers: likewise.
         loss: per sample.
         warnings: where to say what takes the slow path; give several traversals of a model the same.
+        arithmetic: of the fast path; the slow path is never of less than float32.
 
     Attributes:
         slow: names of the parameters that take the slow path, as far as is known.
@@ -83,14 +88,16 @@ class Traversal:
     def __init__(
         self,
         model: nn.Module,
-        parameters: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
+        parameters: MutableMapping[str, Tensor],
+        buffers: MutableMapping[str, Tensor],
         loss: Loss,
         warnings: Warnings | None = None,
+        arithmetic: Arithmetic | None = None,
     ) -> None:
         self.model, self.parameters, self.buffers, self.loss = model, parameters, buffers, loss
         self._warnings = warnings or Warnings()
-        self._slowly = SlowGradients(model, {**parameters, **buffers}, loss, self._warnings)
+        self._arithmetic = arithmetic or Arithmetic()
+        self._slowly = SlowGradients(model, ChainMap(parameters, buffers), loss, self._warnings)
         canonical = {id(p): name for name, p in model.named_parameters()}
         self._layers = {path: m for path, m in model.named_modules() if rule_for(m) is not None}
         self._names = {
@@ -110,20 +117,23 @@ class Traversal:
         self._checked = 0
         self._mixes = False
 
-    def gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Contributions]:
-        """The logits [n, classes], and each parameter's contributions (none: all its gradients are 0).
+    def gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Contributions]:
+        """Logits [n, classes], scales [n], and contributions by parameter (none: all its gradients are 0).
 
-        To be called after `check` has seen the samples.
+        The gradients of sample i are ``scales[i]`` times too large. To be called after `check` has seen the
+        samples.
         """
         if self._mixes:
             logits = torch.cat([self._alone(x[i : i + 1]) for i in range(len(x))])
             found: Contributions = {}
+            scales = logits.new_ones(len(x))
         else:
-            logits, found = self._fast(x, y)
+            logits, scales, found = self._fast(x, y)
         if self.slow:
             for name, values in self._slowly(self.slow, x, y).items():
-                found[name] = [Given(values)]
-        return logits, found
+                scale = scales.to(values).reshape(-1, *[1] * (values.ndim - 1))
+                found[name] = [Given(values * scale if self._arithmetic.scaled else values)]
+        return logits, scales, found
 
     def check(self, x: Tensor, y: Tensor) -> None:
         """Move to the slow path what differs from plain autograd on a few samples, unless done before.
@@ -131,43 +141,88 @@ class Traversal:
         One sample, or samples that all have gradient 0, cannot tell: then the next ones are looked at too.
         """
         if self._checked < min(2, len(x)):
-            self._check(x[:CHECKED_SAMPLES], y[:CHECKED_SAMPLES])
+            with self._in_full_precision():
+                self._check(x[:CHECKED_SAMPLES], y[:CHECKED_SAMPLES])
 
     def bytes_per_sample(self, x: Tensor, y: Tensor) -> int:
-        """Of x [1, ...]: saved activations, their gradients, what the rules hold, and slow gradients."""
+        """Saved activations, their gradients, what the rules hold, and slow gradients.
+
+        Args:
+            x: two samples, or one: with two, what does not grow with them (weights in half precision) is
+                told apart from what does.
+            y: their labels.
+        """
+        slow = len(self.slow)
+        with self._without_copies() as copied:  # not checked yet, so two samples may be one too many
+            fast = [self._held(x[:count], y[:count]) for count in range(1, min(len(x), 2) + 1)]
+        if len(self.slow) > slow:  # found out half way
+            return self.bytes_per_sample(x, y)
+        needs = fast[-1] - sum(fast[:-1]) + 2 * sum(self.parameters[name].nbytes for name in copied)
+        if self.slow:
+            wanted = {name: self.parameters[name] for name in self.slow}
+            with self._noting() as saved:
+                self._slowly.one(wanted, x[:1].clone(), y[:1])
+            needs += 2 * sum(saved.values()) + 2 * sum(value.nbytes for value in wanted.values())
+        return max(1, needs)
+
+    @contextmanager
+    def _without_copies(self) -> Iterator[set[str]]:
+        copied, self._copied = self._copied, set()
+        try:
+            yield copied
+        finally:
+            self._copied = copied - self.slow
+
+    def _held(self, x: Tensor, y: Tensor) -> int:
+        with self._noting() as saved:
+            *_, found = self._fast(x, y)
+        calls = sum(c.nbytes for contributions in found.values() for c in contributions)
+        return 2 * sum(saved.values()) + calls
+
+    @contextmanager
+    def _noting(self) -> Iterator[dict[int, int]]:
+        """Bytes of what autograd saves inside the block, weights apart."""
         weights = {value.data_ptr() for value in self.parameters.values()}
         saved: dict[int, int] = {}
 
         def note(tensor: Tensor) -> Tensor:
             if tensor.data_ptr() not in weights:
-                saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+                saved[tensor.data_ptr()] = tensor.nbytes
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            _, found = self._fast(x, y)
-            if self.slow:
-                self._slowly.one({name: self.parameters[name] for name in self.slow}, x.clone(), y)
-        calls = sum(c.nbytes for contributions in found.values() for c in contributions)
-        slow = sum(self.parameters[n].numel() * self.parameters[n].element_size() for n in self.slow)
-        return max(1, 2 * sum(saved.values()) + calls + 2 * slow)
+            yield saved
 
-    def _fast(self, x: Tensor, y: Tensor) -> tuple[Tensor, Contributions]:
+    def _fast(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Contributions]:
         calls: list[_Call] = []
         copies = {name: self._copy(name, len(x)) for name in self._copied}
         with torch.enable_grad(), self._recording(calls):
             logits = self._logits({**self.parameters, **copies}, x)
-            losses = self.loss(logits, y)
-            if losses.requires_grad:
-                losses.sum().backward()
+            scales = self._backward(logits, y)
         found = self._collected(calls, len(x))
         for name, copy in copies.items():
             found[name] = [] if copy.grad is None else [Given(copy.grad[:, None])]
-        return logits.detach(), found
+        return logits.detach(), scales, found
+
+    def _backward(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Back from the loss of every sample, times its scale; returns the scales [n]."""
+        losses = self.loss(logits, y)
+        scales = torch.ones_like(losses.detach())
+        if not losses.requires_grad:
+            return scales
+        if not self._arithmetic.scaled:
+            losses.sum().backward()
+            return scales
+        (outer,) = torch.autograd.grad(losses.sum(), logits)
+        scales = self._arithmetic.sample_scales(outer)
+        logits.backward(outer * scales[:, None])
+        return scales
 
     def _logits(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Of a copy of x, as a model may write into its input."""
-        logits: Tensor = functional_call(self.model, {**parameters, **self.buffers}, (x.clone(),))
-        return logits
+        with self._arithmetic.autocast(x.device):
+            logits: Tensor = functional_call(self.model, {**parameters, **self.buffers}, (x.clone(),))
+        return self._arithmetic.widened(logits)
 
     def _copy(self, name: str, count: int) -> Tensor:
         value = self.parameters[name]
@@ -214,6 +269,14 @@ class Traversal:
         self.slow |= new
         self._copied -= new
 
+    @contextmanager
+    def _in_full_precision(self) -> Iterator[None]:
+        arithmetic, self._arithmetic = self._arithmetic, Arithmetic()
+        try:
+            yield
+        finally:
+            self._arithmetic = arithmetic
+
     def _check(self, x: Tensor, y: Tensor) -> None:
         draws = torch.randn(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
         logits, expected = self._weighted_by_autograd(x, y, draws)
@@ -236,14 +299,14 @@ class Traversal:
         """Of `_fast`, after giving up copies that break the model or change its logits."""
         if self._copied:
             try:
-                found_logits, found = self._fast(x, y)
+                found_logits, _, found = self._fast(x, y)
                 if _same(found_logits, logits):
                     return found
             except RuntimeError as error:
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
             self._give_up(set(self._copied), "the model does not take one copy a sample")
-        return self._fast(x, y)[1]
+        return self._fast(x, y)[2]
 
     @torch.no_grad()
     def _alone(self, x: Tensor) -> Tensor:
@@ -287,6 +350,8 @@ def _recorder(path: str, rule: Rule, layer: nn.Module, calls: list[_Call]) -> Ca
         x = inputs[0].detach()
         if rule in PREPARATIONS:
             x = PREPARATIONS[rule](layer, x)
+        elif x.is_floating_point() and output.dtype.itemsize < x.dtype.itemsize:
+            x = x.to(output.dtype)  # as autocast did, for products of one dtype
         call = _Call(path, rule, layer, x, x._version)
         output.register_hook(call.came_back)
         calls.append(call)

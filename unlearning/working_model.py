@@ -11,6 +11,7 @@ from torch.func import functional_call
 from ..datasets.images import check_labels
 from ..errors import BadInput
 from .inference import check_batch, check_logits, check_targets
+from .precision import arithmetic_for
 
 
 class WorkingModel:
@@ -18,16 +19,22 @@ class WorkingModel:
 
     Args:
         model: in eval mode, and kept in it while this is used.
+        precision: of forward and backward passes.
+        keep_order: never turn weights and images to channels last.
 
     Attributes:
-        parameters: name -> detached value; half precision is widened to float32.
+        parameters: name -> detached value; half precision is widened to float32. Matrices of 4 dimensions are
+            channels last where the model has convolutions whose windows overlap: convolutions in that order
+            took 0.7 to 0.8 of the time. Only rounding depends on it.
         buffers: likewise.
+        arithmetic: what ``precision`` means here.
 
     Raises:
-        BadInput: no parameters, quantised ones, or a wrapper that hides them.
+        BadInput: no parameters, quantised ones, a wrapper that hides them, or a precision that the device or
+            the weights do not allow.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, precision: str = "float32", *, keep_order: bool = False) -> None:
         if isinstance(model, torch.jit.ScriptModule | nn.DataParallel):
             raise BadInput(
                 f"the model is a {type(model).__name__}, which cannot be called with other weights; give the "
@@ -39,6 +46,8 @@ class WorkingModel:
             raise BadInput("the model has no parameters; there is nothing to dampen")
         self.buffers = {name: _widened(b) for name, b in model.named_buffers()}
         self.classes: int | None = None
+        self.arithmetic = arithmetic_for(precision, self.device, next(iter(self.parameters.values())).dtype)
+        self._arrange(torch.channels_last if not keep_order and self._overlaps() else torch.contiguous_format)
 
     @property
     def device(self) -> torch.device:
@@ -48,7 +57,9 @@ class WorkingModel:
     def zeros(self) -> dict[str, Tensor]:
         """Sums to begin with: float64, so that a million samples lose no digits (MPS has only float32)."""
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        return {name: torch.zeros_like(p, dtype=dtype) for name, p in self.parameters.items()}
+        return {
+            name: torch.zeros(p.shape, dtype=dtype, device=p.device) for name, p in self.parameters.items()
+        }
 
     def accept(self, x: Tensor, y: Tensor, *, check_numbers: bool) -> tuple[Tensor, Tensor]:
         """The batch on the model's device and in its dtype.
@@ -73,7 +84,15 @@ class WorkingModel:
 
     def logits(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Of ``x`` with other values for the parameters, checked."""
-        return check_logits(functional_call(self.model, {**parameters, **self.buffers}, (x,)), len(x))
+        with self.arithmetic.autocast(self.device):
+            logits = functional_call(self.model, {**parameters, **self.buffers}, (x,))
+        if isinstance(logits, Tensor):
+            logits = self.arithmetic.widened(logits)
+        return check_logits(logits, len(x))
+
+    def arranged(self, x: Tensor) -> Tensor:
+        """The same images in the order of memory that suits the model."""
+        return x.contiguous(memory_format=self._order) if x.ndim == 4 else x
 
     def trainable(self) -> dict[str, Tensor]:
         """The parameters as leaves that gather gradients."""
@@ -81,6 +100,29 @@ class WorkingModel:
 
     def _count_classes(self, x: Tensor) -> int:
         """From one sample, so that a model that cannot be used is told before any long work."""
+        if self._order == torch.channels_last:
+            try:
+                return self._classes_of(self.arranged(x))
+            except RuntimeError:  # a model that calls view needs the usual order
+                self._arrange(torch.contiguous_format)
+        return self._classes_of(x)
+
+    def _overlaps(self) -> bool:
+        able = self.device.type in ("cpu", "cuda")
+        return able and any(
+            isinstance(module, nn.Conv2d)
+            and module.weight.dtype != torch.float64
+            and any(k > step for k, step in zip(module.kernel_size, module.stride, strict=True))
+            for module in self.model.modules()
+        )
+
+    def _arrange(self, order: torch.memory_format) -> None:
+        self._order = order
+        for name, value in self.parameters.items():
+            if value.ndim == 4:
+                self.parameters[name] = value.contiguous(memory_format=order)
+
+    def _classes_of(self, x: Tensor) -> int:
         with torch.enable_grad():
             logits = self.logits(self.trainable(), x.clone())  # a model may write into its input
         if not logits.requires_grad:
@@ -108,8 +150,19 @@ def _value(name: str, parameter: Tensor) -> Tensor:
     return _widened(parameter)
 
 
-def gradients_of(total: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gradients of a scalar by name, dense; zeros for leaves it does not depend on."""
-    values = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+def gradients_of(
+    total: Tensor, leaves: Mapping[str, Tensor], outer: Tensor | None = None, *, keep: bool = False
+) -> dict[str, Tensor]:
+    """Gradients of a scalar by name, dense; zeros for leaves it does not depend on.
+
+    Args:
+        total: a scalar, or anything with ``outer``.
+        leaves: name -> leaf.
+        outer: the gradient that comes back to ``total``.
+        keep: keep the graph for another backward pass.
+    """
+    values = torch.autograd.grad(
+        total, list(leaves.values()), outer, retain_graph=keep, materialize_grads=True
+    )
     # up to torch 2.8 the zeros themselves ask for gradients
     return {name: value.detach().to_dense() for name, value in zip(leaves, values, strict=True)}
