@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from theriac.unlearning import convolutions, traversal
 from theriac.unlearning.importance import Importance, estimate_importance, estimate_importances
 from theriac.unlearning.kinds import GRANULARITIES, KINDS
 from theriac.unlearning.layer_gradients import rule_for
-from theriac.unlearning.precision import Arithmetic, arithmetic_for
+from theriac.unlearning.precision import Arithmetic, arithmetic_for, no_tf32
 from theriac.unlearning.sample_importance import SampleSums
 from theriac.unlearning.sensitivities import Sensitivity
 from theriac.unlearning.working_model import WorkingModel
@@ -122,6 +123,31 @@ def test_float32_means_it_inside_an_autocast(granularity: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         inside = estimate(model, batches, granularity=granularity)
     assert all(torch.equal(inside.total[name], value) for name, value in plain.total.items())
+
+
+@pytest.fixture(params=[True, False])
+def tf32(request: pytest.FixtureRequest) -> Iterator[bool]:
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = request.param
+    yield request.param
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def test_tf32_is_off_on_cuda_while_importances_are_computed(tf32: bool) -> None:
+    def states() -> list[bool]:
+        return [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
+
+    def interrupted() -> None:
+        with no_tf32(torch.device("cuda")):
+            seen.append(states())
+            raise KeyError
+
+    seen: list[list[bool]] = []
+    with no_tf32(torch.device("cpu")):
+        seen.append(states())
+    with pytest.raises(KeyError):
+        interrupted()
+    assert [*seen, states()] == [[tf32, tf32], [False, False], [tf32, tf32]]
 
 
 def test_the_slow_path_goes_on_in_float32(caplog: pytest.LogCaptureFixture) -> None:

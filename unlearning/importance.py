@@ -26,6 +26,7 @@ from .identity import DataIdentity, model_identity
 from .importance_sums import Importance
 from .inference import evaluating
 from .kinds import GRANULARITIES, KINDS, Granularity, Kind, Precision
+from .precision import no_tf32
 from .sample_importance import SampleSums
 from .sensitivities import Sensitivity
 from .working_model import WorkingModel
@@ -119,7 +120,9 @@ def estimate_importances(
     # highest ratios of batch means hang on rounding, so float32 keeps the order of published numbers
     published = granularity == "batch" and precision == "float32"
     working = WorkingModel(model, precision, keep_order=published)
-    with evaluating(model), torch.autocast(working.device.type, enabled=False):  # whatever is on around us
+    device = working.device
+    # whatever is on around us
+    with evaluating(model), torch.autocast(device.type, enabled=False), no_tf32(device):
         sums = _Reading(working, sensitivities, granularity, chunk_size)
         done = 0
         for x, y in batches:

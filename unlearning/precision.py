@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,6 +78,27 @@ def _power_of_two(sizes: Tensor) -> Tensor:
     """The largest power of two in each size, 1 for 0; within 2^-40 and 2^40, so that squares fit float32."""
     exponents = torch.frexp(torch.where(sizes > 0, sizes, torch.ones_like(sizes))).exponent - 1
     return torch.ldexp(torch.ones_like(sizes), exponents.clamp(-40, 40))
+
+
+@contextmanager
+def no_tf32(device: torch.device) -> Iterator[None]:
+    """On CUDA, matrix products and convolutions of float32 keep all their bits inside the block.
+
+    By default PyTorch rounds the factors of convolutions to TF32, which has 10 bits after the point; that is
+    less than float32 promises, and as much as the check of per-sample gradients takes for an error.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    switches: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = False
+        yield
+    finally:
+        for switch, allowed in zip(switches, before, strict=True):
+            switch.allow_tf32 = allowed
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ COLUMNS = (
 def cells(options: argparse.Namespace) -> Iterator[Cell]:
     """The victim as it is, and every method."""
     yield Cell(share=1.0, baseline="none")
-    for share, method, granularity in product(SHARES, METHODS, options.granularities):
+    for share, method, granularity in product(SHARES, options.methods, options.granularities):
         settings = HealSettings(
             method=method,
             granularity=granularity,
@@ -121,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=[*PRESETS], default="digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--granularities", nargs="+", choices=GRANULARITIES, default=GRANULARITIES)
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--precision", choices=get_args(Precision), default="float32")
