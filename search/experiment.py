@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from ..unlearning.models import create_model, load_into
 from ..unlearning.retraining import train_from_scratch
 from .artifacts import ArtifactStore, StoredModel
 from .importances import VictimImportances
-from .operation import Outcome, Progress, operate, silent
+from .operation import ImportancePair, Outcome, Progress, operate, silent
 from .provenance import row_key
 from .scenarios import Cell, Scenario
 from .settings import HealSettings
@@ -225,13 +225,20 @@ class Experiment:
 
     def _dampened(self, cell: Cell, victim: StoredModel, progress: Progress) -> _Treated:
         settings = cell.settings or HealSettings()
-        importances = cache(lambda: self.importances.of(cell.share, settings, progress))
+        seconds_importance = 0.0
+
+        def importances() -> ImportancePair:
+            nonlocal seconds_importance
+            timed = self.importances.of(cell.share, settings, progress)
+            seconds_importance = timed.seconds
+            return timed.pair
+
         outcome = operate(
             self.model(victim),
             self.data.forget(cell.share).batched(settings.batch_size),
             self.data.retain(cell.share).batched(settings.batch_size),
             settings,
-            importances=lambda: importances().pair,
+            importances=importances,
             progress=progress,
         )
         start = time.perf_counter()
@@ -239,7 +246,7 @@ class Experiment:
         seconds = time.perf_counter() - start
         columns = {
             **_found(outcome),
-            "seconds_importance": importances().seconds,
+            "seconds_importance": seconds_importance,
             "seconds_evaluation": seconds,
         }
         return _Treated(truth=truth, columns=columns, steps=steps)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from itertools import pairwise
 from operator import add
 
@@ -53,7 +53,7 @@ class VictimImportances:
 
     Args:
         data: the poisoned data.
-        victim: makes the model, when something has to be computed.
+        victim: gives the model, when something has to be computed; called once, and the model is kept.
         key: of the victim in the store.
         store: where importances are kept.
     """
@@ -61,7 +61,8 @@ class VictimImportances:
     def __init__(
         self, data: PoisonedData, victim: Callable[[], nn.Module], key: str, store: ArtifactStore
     ) -> None:
-        self.data, self.victim, self.key, self.store = data, victim, key, store
+        self.data, self.key, self.store = data, key, store
+        self.victim = cache(victim)
 
     def of(self, share: Share, settings: HealSettings, progress: Progress = silent) -> TimedPair:
         """The importances that a method works with at a discovery share, on the device of the data."""

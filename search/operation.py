@@ -119,8 +119,8 @@ def operate(
     with watch.phase("check"):
         examination = _examine(victim, forget, _counted(compared, "check", progress), settings)
     with watch.phase("importance"):
-        pair = importances() if importances else _importances(victim, forget, retain, settings, progress)
-        problem = _problem(victim, forget, pair, settings)
+        make = importances or (lambda: _importances(victim, forget, retain, settings, progress))
+        problem = _problem(victim, forget, make(), settings)  # keeps no sums: they are twice as large
     with watch.phase("search"):
         if settings.search == "grid":
             found: Finding = _grid(settings, problem, random_part(retain, settings.held_out), progress)

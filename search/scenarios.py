@@ -106,7 +106,7 @@ PRESETS: dict[str, Scenario] = {
         model=ModelSpec(width=0.5),
         manipulated=500,
         recipe=Recipe(iterations=2000, learning_rate=0.1, precision="bfloat16"),
-        gate=Gate(clean_accuracy=0.8, asr=0.8),
+        gate=Gate(clean_accuracy=0.8, asr=0.85),
     ),
     "cifar10": Scenario(dataset="cifar10", manipulated=500, gate=Gate(clean_accuracy=0.85, asr=0.9)),
 }

@@ -39,10 +39,15 @@ COLUMNS = (
 )
 
 
+def share(text: str) -> Share:
+    """A number, or "one_shot"."""
+    return "one_shot" if text == "one_shot" else float(text)
+
+
 def cells(options: argparse.Namespace) -> Iterator[Cell]:
     """The victim as it is, and every method."""
     yield Cell(share=1.0, baseline="none")
-    for share, method, granularity in product(SHARES, options.methods, options.granularities):
+    for found, method, granularity in product(options.shares, options.methods, options.granularities):
         settings = HealSettings(
             method=method,
             granularity=granularity,
@@ -50,7 +55,7 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
             precision=options.precision,
             compared=2000,
         )
-        yield Cell(share=share, settings=settings)
+        yield Cell(share=found, settings=settings)
 
 
 def compute(options: argparse.Namespace) -> tuple[str, ...]:
@@ -121,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=[*PRESETS], default="digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--shares", nargs="+", type=share, default=SHARES)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--granularities", nargs="+", choices=GRANULARITIES, default=GRANULARITIES)
     parser.add_argument("--batch-size", type=int, default=512)
