@@ -16,6 +16,9 @@ from ..unlearning.inference import predict
 from .forget_set import Batches, ForgetSet
 from .ptn import PTNSearch, PTNState, crosses
 
+BELOW = 1 - 1e-6
+"""Below this multiple of lambda, what a smaller alpha selects does not change: min(lambda / r, 1) is 1."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -96,6 +99,7 @@ class DampeningProblem:
         if len(sorts) > 1:
             raise BadInput(f"forget and retain importances are of different sorts: {sorted(sorts)}")
         self._forget_count: int | None = None
+        self._below_lambda: dict[tuple[float, float | None], tuple[float, bool]] = {}
         self._constant = dampening_constant
         self._model = copy.deepcopy(victim).requires_grad_(False)
         self._path = DampeningPath(dict(self._model.named_parameters()), forget_importance, retain_importance)
@@ -125,8 +129,9 @@ class DampeningProblem:
         self, alpha: float, dampening_constant: float | None = None, *, threshold: float | None = None
     ) -> Evaluation:
         """Dampen at alpha, with another lambda if one is given, and measure; see `evaluate`."""
-        count = self._path.move_to(alpha, self._lambda(dampening_constant))
-        forget_accuracy, exact = self._forget_accuracy(threshold)
+        constant = self._lambda(dampening_constant)
+        count = self._path.move_to(alpha, constant)
+        forget_accuracy, exact = self._measured(alpha, constant, threshold)
         kind = Evaluation if exact else BoundedEvaluation
         return kind(alpha=alpha, dampened=count, forget_accuracy=forget_accuracy)
 
@@ -159,6 +164,14 @@ class DampeningProblem:
     def release(self) -> None:
         """Hold no outputs of the last measurement any more; the next one starts afresh. S_f itself stays."""
         self._forget.release()
+
+    def _measured(self, alpha: float, constant: float, threshold: float | None) -> tuple[float, bool]:
+        """Of the weights at alpha. Those of every alpha below lambda are the same, so one is measured."""
+        if alpha > constant * BELOW:
+            return self._forget_accuracy(threshold)
+        if (constant, threshold) not in self._below_lambda:
+            self._below_lambda[constant, threshold] = self._forget_accuracy(threshold)
+        return self._below_lambda[constant, threshold]
 
     def _lambda(self, dampening_constant: float | None) -> float:
         return self._constant if dampening_constant is None else dampening_constant

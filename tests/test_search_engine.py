@@ -146,6 +146,27 @@ def test_a_step_runs_only_what_it_changed(importances, monkeypatch):
         assert ran == [64] * first + [10] * (first or last)
 
 
+def test_what_dampens_nothing_more_is_not_measured_again(importances, monkeypatch):
+    measured = []
+    original = DampeningProblem._forget_accuracy
+
+    def counted(self, threshold):
+        measured.append(threshold)
+        return original(self, threshold)
+
+    monkeypatch.setattr(DampeningProblem, "_forget_accuracy", counted)
+    one, alphas = problem(importances), (2.0, 1.0, 0.9, 0.5, 0.9, 0.0, 2.0)
+    found = [one.evaluate_at(alpha) for alpha in alphas]
+    assert len(measured) == 4  # alpha 2, 1, 0.9 and 2 again
+    assert found == [problem(importances).evaluate_at(alpha) for alpha in alphas]
+    assert found[3].dampened > found[2].dampened
+    measured.clear()
+    assert one.evaluate_at(0.5, 0.6) == problem(importances).evaluate_at(0.5, 0.6)
+    assert one.evaluate_at(0.55, 0.6) == problem(importances).evaluate_at(0.55, 0.6)
+    assert one.evaluate_at(0.65, 0.6) == problem(importances).evaluate_at(0.65, 0.6)
+    assert len(measured) == 2 + 3
+
+
 def test_what_a_measurement_holds_is_counted_bounded_and_released(importances):
     one = problem(importances)
     before = one.held_bytes
