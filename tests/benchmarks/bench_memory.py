@@ -22,7 +22,7 @@ from theriac.unlearning.importance import Importance, estimate_importance
 from theriac.unlearning.models import ModelSpec, create_model
 
 MEGABYTE = 2**20
-STEPS = 30
+STEPS = 5
 
 
 def wide_resnet_28_10() -> nn.Module:
@@ -42,7 +42,7 @@ def named(name: str, side: int) -> nn.Module:
     return create_model(ModelSpec(name=name), num_classes=10, shape=(3, side, side))
 
 
-MODELS = {"resnet9": (32, 256), "wrn28x10": (32, 16), "vit_base_patch16_224": (224, 16)}
+MODELS = {"resnet9": (32, 256), "wrn28x10": (32, 16), "vit_base_patch16_224": (224, 8)}
 """Name -> side of the images, and how many."""
 
 
