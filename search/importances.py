@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from itertools import pairwise
-from operator import add
 
 from torch import nn
 
@@ -68,16 +67,20 @@ class VictimImportances:
         """The importances that a method works with at a discovery share, on the device of the data."""
         if settings.granularity == "batch":
             return self._by_batch(share, settings, progress)
+        forget, seconds = self._of_forget(share, settings, progress)
+        whole, more = self._stored(["S_tr"], self.data.train(), settings, progress)
+        return TimedPair(pair=(forget, whole - forget), seconds=seconds + more)
+
+    def _of_forget(
+        self, share: Share, settings: HealSettings, progress: Progress
+    ) -> tuple[Importance, float]:
+        """The sum of the pieces of S_f, of which one at a time is in memory beside the sum."""
         count = discovered_count(self.data.manipulated, share)
-        bounds = piece_bounds(self.data.manipulated, count)
-        pieces = [
+        pieces = (
             self._stored(["S_m", start, stop], self._piece(start, stop), settings, progress)
-            for start, stop in pairwise(bounds)
-        ]
-        whole = self._stored(["S_tr"], self.data.train(), settings, progress)
-        forget = reduce(add, (importance for importance, _ in pieces))
-        seconds = sum(seconds for _, seconds in (whole, *pieces))
-        return TimedPair(pair=(forget, whole[0] - forget), seconds=seconds)
+            for start, stop in pairwise(piece_bounds(self.data.manipulated, count))
+        )
+        return reduce(lambda sums, piece: (sums[0] + piece[0], sums[1] + piece[1]), pieces)
 
     def _by_batch(self, share: Share, settings: HealSettings, progress: Progress) -> TimedPair:
         size = settings.batch_size

@@ -111,7 +111,8 @@ def operate(
         progress: called with (phase, done, total or None).
 
     Raises:
-        BadInput: found by the first passes over the data, before the importances are computed.
+        BadInput: found by the first passes over the data, before the importances are computed; in samples
+            of retain that are not compared, while they are computed.
     """
     device = next(victim.parameters()).device
     watch = Stopwatch(device)

@@ -235,8 +235,8 @@ class Odd(nn.Module):
         return self.head(self.middle(torch.tanh(self.first(x.flatten(1, 2)))).mean(1))
 
     def middle(self, x: Tensor) -> Tensor:
-        """[n, 36, width] -> [n, tokens, width]."""
-        raise NotImplementedError
+        """[n, 36, width] -> [n, tokens, width]; nothing, unless a subclass does more."""
+        return x
 
 
 class DirectTokens(Odd):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from theriac.errors import BadInput
 from theriac.search.artifacts import ArtifactStore
@@ -45,6 +46,26 @@ def test_a_writer_killed_half_way_leaves_no_entry(tmp_path: Path):
     store = ArtifactStore(tmp_path)
     assert store.find("a") is None
     assert store.put("a", WEIGHTS, {}).info == {}
+
+
+def test_who_is_killed_while_making_something_lets_the_next_in(tmp_path: Path):
+    program = (
+        "import sys, time\n"
+        "from theriac.search.artifacts import ArtifactStore\n"
+        "with ArtifactStore(sys.argv[1]).making('a'):\n"
+        "    print('inside', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "inside\n"
+        lock = FileLock(tmp_path / "locks" / "a")
+        with pytest.raises(Timeout):
+            lock.acquire(timeout=0.1)
+        process.kill()
+    lock.acquire(timeout=10)
+    lock.release()
 
 
 def test_a_failing_rename_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
