@@ -16,10 +16,10 @@ import ray
 from .. import __version__
 from ..errors import BadInput
 from ..search.artifacts import ArtifactStore
-from ..search.experiment import CellRows, Experiment, Part, Scoring
+from ..search.experiment import CellRows, Experiment, Part
 from ..search.provenance import provenance, row_key
 from ..search.results import ResultsStore
-from ..search.scenarios import Cell, Scenario
+from ..search.scenarios import Cell, Scenario, Scoring
 from .fanout import Pool, Reporter, Silent
 from .session import local_ray
 from .workers import Worker

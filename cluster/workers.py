@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from ..search.artifacts import ArtifactStore
-from ..search.experiment import CellRows, Experiment, Part, Row, Scoring
-from ..search.scenarios import Cell, Scenario
+from ..search.experiment import CellRows, Experiment, Part, Row
+from ..search.scenarios import Cell, Scenario, Scoring
 
 Phase = tuple[str, int, int | None]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from .. import __version__
@@ -24,7 +23,7 @@ from .artifacts import ArtifactStore, StoredModel
 from .importances import VictimImportances
 from .operation import ImportancePair, Outcome, Progress, operate, silent
 from .provenance import row_key
-from .scenarios import Cell, Scenario
+from .scenarios import Cell, Scenario, Scoring
 from .settings import HealSettings
 from .truth import Truth, measure_truth
 
@@ -51,22 +50,6 @@ class Part:
         if self.name == "retain" and self.share is not None:
             return data.retain(self.share)
         return data.train() if self.name == "victim" else data.clean_train()
-
-
-class Scoring(BaseModel):
-    """What is measured of a cell beside the scores of its stop; nothing that is searched depends on it.
-
-    Attributes:
-        steps: about how many steps of a search get scores of their own, for the figure, beside those beyond
-            the stop. With 0 only the stop is scored, which on many test images is much faster.
-        reference: train the clean model that `healed` is measured against, if it is not in the store;
-            without it that column stays empty.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int = Field(default=60, ge=0)
-    reference: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

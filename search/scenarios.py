@@ -93,6 +93,22 @@ class Cell(BaseModel):
         return str(self.share)
 
 
+class Scoring(BaseModel):
+    """What is measured of a cell beside the scores of its stop; nothing that is searched depends on it.
+
+    Attributes:
+        steps: about how many steps of a search get scores of their own, for the figure, beside those beyond
+            the stop. With 0 only the stop is scored, which on many test images is much faster.
+        reference: train the clean model that `healed` is measured against, if it is not in the store;
+            without it that column stays empty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(default=60, ge=0)
+    reference: bool = True
+
+
 PRESETS: dict[str, Scenario] = {
     "digits": Scenario(
         dataset="digits",
