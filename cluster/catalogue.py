@@ -8,6 +8,7 @@ from ..datasets.sources import available
 from ..datasets.triggers import TRIGGERS
 from ..search.scenarios import PRESETS, Scenario
 from ..search.settings import METHODS, SEARCHES
+from ..search.sweeps import sweep_presets
 from ..unlearning.models import MODELS
 
 Entries = list[tuple[str, str]]
@@ -40,6 +41,7 @@ def catalogue(data: Path | None) -> dict[str, Entries]:
         ],
         "searches": [(name, SEARCH_TEXTS[name]) for name in SEARCHES],
         "presets": [(name, _about(scenario)) for name, scenario in PRESETS.items()],
+        "sweeps": list(sweep_presets().items()),
     }
 
 

@@ -46,7 +46,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # `run` says what to do next
 )
 
-Topic = Literal["datasets", "models", "triggers", "methods", "searches", "presets"]
+Topic = Literal["datasets", "models", "triggers", "methods", "searches", "presets", "sweeps"]
 Format = Literal["terminal", "markdown", "latex", "csv"]
 Numbers = tuple[float, ...]
 
@@ -82,7 +82,7 @@ def quickstart(
     from .display import live_reporter
     from .quickstart import run_quickstart
 
-    with live_reporter(err) as reporter:
+    with live_reporter(err, _say) as reporter:
         report = run_quickstart(
             results, workers=workers, seed=seed, fresh=fresh, verbose=verbose, reporter=reporter
         )
@@ -180,6 +180,122 @@ def heal(
 
 
 @app.command
+def sweep(
+    sweep: str,
+    /,
+    *,
+    set_: Annotated[list[str], Parameter(name="--set", consume_multiple=False)] = [],  # noqa: B006 (read only)
+    results: Path = Path("theriac-results"),
+    store: str | None = None,
+    address: str | None = None,
+    workers: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    per_gpu: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    data: Path | None = None,
+    log: Literal["tensorboard", "mlflow", "wandb"] | None = None,
+    fresh: bool = False,
+    dry_run: bool = False,
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False,
+) -> int:
+    """Compute every cell of a sweep that is not in the results yet, on this machine or a Ray cluster.
+
+    Ctrl-C once finishes what has begun, twice stops at once; the same command goes on. `theriac status`,
+    `table` and `plot` work meanwhile.
+
+    Parameters
+    ----------
+    sweep
+        A YAML file, or a preset (`theriac list sweeps`).
+    set_
+        Change a value of the sweep: --set seeds=[0,1] --set settings.rho=0.1.
+    results
+        Folder of the results; many sweeps may share it.
+    store
+        Models and importances: a folder that all nodes see, or s3://..., gs://...; by default RESULTS.
+    address
+        Join a Ray cluster: auto, or the address of its head. By default a local Ray on the loopback.
+    workers
+        Most workers; by default one for each GPU, or else for each CPU.
+    device
+        auto takes GPUs if there are any.
+    per_gpu
+        Workers that share a GPU.
+    data
+        Folder of the datasets; by default the variable THERIAC_DATA, else ./data.
+    log
+        Also log every cell to TensorBoard (in RESULTS/tensorboard), MLflow or Weights & Biases.
+    fresh
+        Compute all cells again; trained models and importances are kept.
+    dry_run
+        Only check the sweep, and print it with the number of its cells.
+    verbose
+        Let Ray, Tune and the workers log to stderr.
+    """
+    from ..search.sweeps import load_sweep
+    from .display import live_reporter
+    from .loggers import cell_logger
+    from .sweeping import SweepRun, preview, verdict
+
+    run = SweepRun(
+        sweep=load_sweep(sweep, set_),
+        directory=results,
+        store=store,
+        data_root=data,
+        address=address,
+        workers=workers,
+        device=device,
+        per_gpu=per_gpu,
+        fresh=fresh,
+        log=cell_logger(log, results),
+    )
+    if dry_run:
+        print(preview(run))
+        return 0
+    with live_reporter(err, _say) as reporter:
+        summary = run.execute(reporter, verbose=verbose)
+    _say(verdict(summary, results))
+    return FAILED if summary.failed else 0
+
+
+@app.command
+def status(results: Path, /, *, json: bool = False) -> int:
+    """How the sweeps of a results folder stand: done, running, failed, to go, time left.
+
+    Parameters
+    ----------
+    results
+        Folder of results.
+    json
+        As JSON.
+    """
+    from ..search.status import status_json, status_text, sweep_status
+
+    found = sweep_status(results)
+    if not found:
+        raise BadInput(f"no sweep was run into {results} yet; start one with `theriac sweep`")
+    print(status_json(found) if json else status_text(found))
+    return 0
+
+
+@app.command
+def plot(results: Path, /, *, to: Path | None = None) -> int:
+    """Draw healing and damage against the share found, a figure for each model and granularity.
+
+    Parameters
+    ----------
+    results
+        Folder of results; they may still be growing.
+    to
+        Folder for the figures; by default RESULTS/figures.
+    """
+    from ..search.sweep_plots import sweep_figures
+
+    for figure in sweep_figures(_searches(results), to or results / "figures"):
+        print(figure)
+    return 0
+
+
+@app.command
 def table(results: Path, /, *, format: Format = "terminal", aggregate: bool = False) -> int:
     """Print the searches of a results folder as a table; works while they are being written.
 
@@ -192,19 +308,13 @@ def table(results: Path, /, *, format: Format = "terminal", aggregate: bool = Fa
     aggregate
         Mean and standard deviation over seeds.
     """
-    from ..search.results import ResultsStore
-
-    store = ResultsStore(results, create=False)
-    searches = store.read("searches")
-    if not searches.num_rows:
-        raise BadInput(f"{results} holds no finished searches yet; run `theriac quickstart` or wait for one")
-    _print_table(searches, format, aggregate=aggregate)
+    _print_table(_searches(results), format, aggregate=aggregate)
     return 0
 
 
 @app.command(name="list")
 def list_(topic: Topic | None = None, /, *, data: Path | None = None) -> int:
-    """List what can be named: datasets, models, triggers, methods, searches, presets; all of them by default.
+    """List what can be named: datasets, models, methods, presets, sweeps ...; everything by default.
 
     Parameters
     ----------
@@ -269,6 +379,15 @@ def run(arguments: list[str]) -> int:
         _say("interrupted; finished cells are kept: run the same command again to go on")
         return INTERRUPTED
     return status if isinstance(status, int) else 0
+
+
+def _searches(results: Path) -> Any:
+    from ..search.results import ResultsStore
+
+    searches = ResultsStore(results, create=False).read("searches")
+    if not searches.num_rows:
+        raise BadInput(f"{results} holds no finished searches yet; run `theriac sweep` or wait for one")
+    return searches
 
 
 def _say(line: str) -> None:

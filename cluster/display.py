@@ -1,62 +1,27 @@
-"""Progress on stderr while people watch; nothing at all when they don't."""
+"""Progress on stderr: bars while people watch, a plain line a minute elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from .fanout import Reporter, Silent
-from .workers import Phase
+from ..search.status import Running, SweepProgress
+from ..search.status_text import duration
+from .watch import Reporter
 
-
-class LiveReporter:
-    """One bar for the group of jobs, and below it one for what each worker does."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._group = progress.add_task("", total=None)
-        self._workers: dict[int, TaskID] = {}
-        self._doing: dict[int, str] = {}
-
-    def begin(self, title: str, total: int) -> None:
-        """A group of ``total`` jobs begins."""
-        self._progress.reset(self._group, description=title, total=total)
-
-    def finished(self, done: int) -> None:
-        """``done`` jobs of the group are over."""
-        self._progress.update(self._group, completed=done)
-
-    def working(self, worker: int, phase: Phase | None) -> None:
-        """What a worker is doing; None: nothing."""
-        name, done, total = phase or ("waiting", 0, None)
-        bar = self._bar(worker)
-        if self._doing.get(worker) != name:
-            self._doing[worker] = name
-            self._progress.reset(bar, description=f"  worker {worker + 1}: {name}")
-        _set_total(self._progress, bar, total)
-        self._progress.update(bar, completed=done)
-
-    def _bar(self, worker: int) -> TaskID:
-        """Bars are made in the order of the workers, whichever reports first."""
-        for number in range(len(self._workers), worker + 1):
-            self._workers[number] = self._progress.add_task(f"  worker {number + 1}: waiting", total=None)
-        return self._workers[worker]
-
-
-def _set_total(progress: Progress, bar: TaskID, total: int | None) -> None:
-    """`Progress.update` takes None for "as before", not for "unknown"."""
-    next(task for task in progress.tasks if task.id == bar).total = total
+LINE_SECONDS = 60.0
 
 
 @contextmanager
 def bars(console: Console) -> Iterator[Progress]:
     """Progress bars on ``console`` that vanish at the end; shown on terminals only."""
     columns = (
-        TextColumn("{task.description}", justify="left"),
-        BarColumn(),
+        TextColumn("{task.description}", justify="left", markup=False),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
@@ -65,10 +30,89 @@ def bars(console: Console) -> Iterator[Progress]:
 
 
 @contextmanager
-def live_reporter(console: Console) -> Iterator[Reporter]:
-    """A `LiveReporter` on terminals, else a silent one."""
+def live_reporter(console: Console, say: Callable[[str], None]) -> Iterator[Reporter]:
+    """A reporter for ``console``: bars on a terminal, lines elsewhere.
+
+    Args:
+        console: of stderr.
+        say: writes a line to it.
+    """
     with bars(console) as progress:
-        yield LiveReporter(progress) if console.is_terminal else Silent()
+        yield LiveReporter(progress, say) if console.is_terminal else LineReporter(say)
+
+
+class LiveReporter:
+    """One bar for the cells of the sweep, and below it one for what each worker does."""
+
+    def __init__(self, progress: Progress, say: Callable[[str], None]) -> None:
+        self._progress, self._say = progress, say
+        self._cells = progress.add_task("starting", total=None)
+        self._workers: dict[int, tuple[TaskID, str]] = {}
+
+    def say(self, line: str) -> None:
+        """A line above the bars."""
+        self._say(line)
+
+    def show(self, progress: SweepProgress) -> None:
+        """Bring the bars up to date."""
+        done = progress.cells_present + progress.cells_done
+        _set(self._progress, self._cells, summary(progress), done, progress.cells_total)
+        for number in self._workers.keys() - {running.worker for running in progress.running}:
+            self._progress.remove_task(self._workers.pop(number)[0])
+        for running in progress.running:
+            self._show_worker(running)
+
+    def _show_worker(self, running: Running) -> None:
+        text = f"  {doing(running)}"
+        bar, before = self._workers.get(running.worker) or (self._progress.add_task(text, total=None), text)
+        if before != text:  # its clock starts again
+            self._progress.reset(bar)
+        self._workers[running.worker] = (bar, text)
+        _set(self._progress, bar, text, running.done, running.total)
+
+
+class LineReporter:
+    """A plain line a minute, for logs."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._last = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """A line."""
+        self._say(line)
+
+    def show(self, progress: SweepProgress) -> None:
+        """A line, if a minute has gone by since the last, or it is over."""
+        now, over = time.monotonic(), progress.state in ("finished", "interrupted")
+        if over or now - self._last >= LINE_SECONDS:
+            self._last = now
+            done = progress.cells_present + progress.cells_done
+            self._say(f"{progress.state}: {done} of {progress.cells_total} cells, {summary(progress)}")
+
+
+def summary(progress: SweepProgress) -> str:
+    """Failures, speed and time left, where there is anything to say."""
+    rate = progress.configurations / progress.seconds if progress.seconds else 0.0
+    parts = [progress.name]
+    parts += [f"{progress.cells_failed} failed"] if progress.cells_failed else []
+    parts += [f"{progress.lost_workers} workers lost"] if progress.lost_workers else []
+    parts += [f"{progress.configurations:,} settings, {rate:.1f}/s"] if progress.configurations else []
+    left = progress.left_seconds if progress.state == "running" else None
+    parts += [f"about {duration(left)} left"] if left else []
+    return ", ".join(parts)
+
+
+def doing(running: Running) -> str:
+    """What a worker does, in a line."""
+    cell = f" {running.method} at {running.share}" if running.method else ""
+    return f"worker {running.worker + 1} ({running.node}): {running.doing}{cell}, {running.scenario}"
+
+
+def _set(progress: Progress, bar: TaskID, text: str, done: int, total: int | None) -> None:
+    """`Progress.update` takes None for "as before", not for "unknown"."""
+    next(task for task in progress.tasks if task.id == bar).total = total
+    progress.update(bar, description=text, completed=done)
 
 
 class PhaseBars:

@@ -1,4 +1,4 @@
-"""The main job, end to end, on the handwritten digits that scikit-learn carries."""
+"""The main job, end to end, on the handwritten digits that scikit-learn carries: the sweep `quickstart`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from ..search.artifacts import ArtifactStore
 from ..search.experiment import Experiment
 from ..search.plots import caption, contact_sheet, tradeoff_figure
 from ..search.results import ResultsStore
-from ..search.scenarios import PRESETS, Cell, Scenario
-from ..search.settings import METHODS, HealSettings, Method
-from .cells import CellRun, Summary
-from .fanout import Reporter
+from ..search.scenarios import Scenario
+from ..search.sweeps import Sweep, load_sweep
+from .sweeping import Summary, SweepRun
+from .watch import Reporter
 
-SHARE = 0.2
-IMPORTANCE_BATCH = 16
 SAMPLES_SHOWN = 8
 
 
@@ -41,20 +39,9 @@ class Quickstart:
     results: Path
 
 
-def quickstart_cells() -> tuple[Cell, ...]:
-    """None, EU, and PTN with SSD, LF and XLF at both granularities, with a fifth of S_m found.
-
-    "batch" takes batches of 16: then retain has about 90 of them, as 50,000 images have with the published
-    programs' 512. Three batches of 512, all that the digits would give, are too few to average over: PTN
-    then wrecks the model.
-    """
-    methods: tuple[Method, ...] = tuple(METHODS)  # type: ignore[arg-type]
-    settings = [HealSettings(method=method, granularity="sample") for method in methods]
-    settings += [
-        HealSettings(method=method, granularity="batch", batch_size=IMPORTANCE_BATCH) for method in methods
-    ]
-    baselines = (Cell(share=SHARE, baseline="eu"), Cell(share=SHARE, baseline="none"))
-    return (*baselines, *(Cell(share=SHARE, settings=chosen) for chosen in settings))
+def quickstart_sweep(seed: int) -> Sweep:
+    """None, EU, and PTN with SSD, LF and XLF at both granularities, with a fifth of S_m found."""
+    return load_sweep("quickstart", [f"seeds=[{seed}]"])
 
 
 def run_quickstart(
@@ -73,14 +60,14 @@ def run_quickstart(
     Raises:
         BadInput: the directory cannot be used, or the victim cannot be trained.
     """
-    scenario = PRESETS["digits"].model_copy(update={"seed": seed})
-    run = CellRun(scenario=scenario, cells=quickstart_cells(), directory=directory, fresh=fresh)
-    summary = run.execute(workers, reporter, verbose=verbose)
+    sweep = quickstart_sweep(seed)
+    run = SweepRun(sweep=sweep, directory=directory, workers=workers, fresh=fresh)
+    summary = run.execute(reporter, verbose=verbose)
     searches, steps = _rows(directory, summary)
     return Quickstart(
         summary=summary,
         searches=searches,
-        figures=_draw(scenario, searches, steps, directory),
+        figures=_draw(sweep.tasks()[0].scenario, searches, steps, directory),
         results=directory,
     )
 

@@ -13,6 +13,7 @@ import ray
 from ray._private import ray_constants
 
 from ..errors import BadInput
+from .names import NAMESPACE
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20
@@ -26,6 +27,45 @@ SETTINGS = {
 }
 TOKEN = "RAY_AUTH_TOKEN"
 TOKEN_SOURCES = ("RAY_AUTH_MODE", TOKEN, "RAY_AUTH_TOKEN_PATH")
+
+
+@contextmanager
+def ray_session(address: str | None, workers: int, *, verbose: bool = False) -> Iterator[None]:
+    """The Ray cluster at ``address``, or a local one with ``workers`` CPUs; see `local_ray`.
+
+    Args:
+        address: "auto" for the cluster of this machine, or the address of its head; None: a local Ray.
+        workers: CPUs of a local Ray, at least 1.
+        verbose: let Ray and the workers log to stderr.
+
+    Raises:
+        BadInput: no cluster answers, or workers below 1.
+    """
+    if address is None or ray.is_initialized():
+        with local_ray(workers, verbose=verbose):
+            yield
+        return
+    _set_defaults(SETTINGS)
+    try:
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise BadInput(
+            f"no Ray cluster answers at {address!r} ({_first_line(error)}); start one (see "
+            f"docs/clusters/README.md), or leave --address out for a local Ray"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from .decoding import in_memory, square
 from .digits import IMAGE_SIZE as DIGITS_SIZE
 from .digits import load_digits
 from .folder import load_folder
-from .images import ImageSource, on_device
+from .images import ImageSource, MemoryImages, on_device
 from .parquet import load_parquet, names_in_file
 from .torchvision_sets import TORCHVISION
 
@@ -96,6 +96,12 @@ class ImageDataset:
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of every image."""
         return self.train.shape
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of pixels that sit decoded in memory."""
+        sources = (self.train, self.test)
+        return sum(source.pixels.nbytes for source in sources if isinstance(source, MemoryImages))
 
     def to(self, device: torch.device | str) -> ImageDataset:
         """The same dataset; pixels that sit decoded in memory are on ``device``."""

@@ -1,28 +1,21 @@
-"""Trained models and importances on disk, keyed by the hash of all that determines them."""
+"""Trained models and importances on disk or remote storage, keyed by the hash of all that determines them."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import BadInput
 from ..unlearning.importance import Importance
+from .entries import IMPORTANCES, MODELS, Entries, LocalEntries
+from .storage import checked_location, is_uri, open_storage, shown
 
-Entry = TypeVar("Entry")
-
-MODELS, IMPORTANCES = "models", "importances"
-WEIGHTS_FILE, IMPORTANCE_FILE, INFO_FILE = "model.safetensors", "importance.safetensors", "info.json"
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +23,7 @@ class StoredModel:
     """A finished training.
 
     Attributes:
-        weights: path of the safetensors file.
+        weights: path of the safetensors file on this machine.
         info: what was trained, its metrics, and the seconds it took.
     """
 
@@ -47,7 +40,7 @@ class StoredImportance:
     """Finished importances.
 
     Attributes:
-        path: of the file that `Importance.save` wrote.
+        path: of the file that `Importance.save` wrote, on this machine.
         info: the seconds they took.
     """
 
@@ -56,40 +49,47 @@ class StoredImportance:
 
 
 class ArtifactStore:
-    """A folder of models and importances; each entry appears whole or not at all, whoever is killed.
+    """Models and importances; each entry appears whole or not at all, whoever is killed.
+
+    In a folder an entry is on the disk before it appears. On remote storage each node downloads an entry
+    once, into its cache. An entry that is found torn is logged, counts as missing, and is replaced by the
+    next put. Whatever reads or writes may raise `BadInput`: a full disk, a folder without permission, a
+    storage that cannot be reached.
 
     Args:
-        root: made if missing.
+        location: a folder that all users of the store see (local or NFS; made if missing), or a URI; see
+            `search.storage`.
+        cache: for URIs, the folder on this node for copies; one serves many locations. Default:
+            theriac/artifacts under $XDG_CACHE_HOME or ~/.cache. Folders need none.
+
+    Attributes:
+        location: what another process passes to open the same store.
+        root: the folder, or that of the copies.
 
     Raises:
-        BadInput: the folder cannot be made.
+        BadInput: the folder cannot be made, or the URI cannot be opened.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).absolute()
-        try:
-            for kind in (MODELS, IMPORTANCES):
-                (self.root / kind).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"cannot write {self.root} ({error}); choose a folder you may write to") from error
+    def __init__(self, location: str | Path, *, cache: Path | None = None) -> None:
+        self._entries = _open(checked_location(location), cache)
+        self.location: str = self._entries.location
+        self.root: Path = self._entries.root
 
     def find(self, key: str) -> StoredModel | None:
         """The model under ``key``, or None."""
-        info = self._info(MODELS, key)
-        weights = self.root / MODELS / key / WEIGHTS_FILE
-        return None if info is None else StoredModel(weights=weights, info=info)
+        found = self._entries.find(MODELS, key)
+        return None if found is None else StoredModel(weights=found.path, info=found.info)
 
     def put(self, key: str, weights: dict[str, Tensor], info: dict[str, Any]) -> StoredModel:
         """Store a model; if another process was faster, its entry stands."""
         tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
-        self._put(MODELS, key, info, lambda folder: save_file(tensors, folder / WEIGHTS_FILE))
+        self._entries.put(MODELS, key, info, lambda file: save_file(tensors, file))
         return self._present(self.find(key), key)
 
     def find_importance(self, key: str) -> StoredImportance | None:
         """The importances under ``key``, or None."""
-        info = self._info(IMPORTANCES, key)
-        path = self.root / IMPORTANCES / key / IMPORTANCE_FILE
-        return None if info is None else StoredImportance(path=path, info=info)
+        found = self._entries.find(IMPORTANCES, key)
+        return None if found is None else StoredImportance(path=found.path, info=found.info)
 
     def importance(self, key: str) -> StoredImportance:
         """The importances under ``key``.
@@ -101,44 +101,43 @@ class ArtifactStore:
 
     def put_importance(self, key: str, importance: Importance, info: dict[str, Any]) -> StoredImportance:
         """Store importances; if another process was faster, its entry stands."""
-        self._put(IMPORTANCES, key, info, lambda folder: importance.save(folder / IMPORTANCE_FILE))
+        self._entries.put(IMPORTANCES, key, info, importance.save)
         return self.importance(key)
 
-    @contextmanager
-    def making(self, key: str) -> Iterator[None]:
-        """Let one process at a time make what belongs under ``key``; a killed one lets the next in."""
-        locks = self.root / "locks"
-        locks.mkdir(exist_ok=True)
-        with FileLock(locks / key):
-            yield
+    def discard_importance(self, key: str) -> None:
+        """Remove importances that nobody needs any more."""
+        self._entries.discard(IMPORTANCES, key)
 
-    def _info(self, kind: str, key: str) -> dict[str, Any] | None:
-        file = self.root / kind / key / INFO_FILE
-        if not file.is_file():
-            return None
-        info: dict[str, Any] = json.loads(file.read_text())
-        return info
+    def making(self, key: str) -> AbstractContextManager[None]:
+        """Let one process at a time make what belongs under ``key``; a killed one lets the next in.
 
-    def _put(self, kind: str, key: str, info: dict[str, Any], write: Callable[[Path], None]) -> None:
-        folder = self.root / kind / key
-        staging = folder.with_name(f".{key}.{uuid.uuid4().hex}")
-        staging.mkdir()
-        write(staging)
-        (staging / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n")
-        _publish(staging, folder)
+        On remote storage a maker on another node that was killed is waited for, 90 seconds, and two makers at
+        once are rare but possible: the entry of the first stands.
 
-    def _present(self, found: Entry | None, key: str) -> Entry:
+        Raises:
+            BadInput: the file system cannot lock files.
+        """
+        return self._entries.making(key)
+
+    def usage(self) -> dict[str, tuple[int, int]]:
+        """How many "models" and "importances" there are, and their bytes: {kind: (count, bytes)}."""
+        return {kind: self._entries.usage(kind) for kind in (MODELS, IMPORTANCES)}
+
+    def _present(self, found: Found | None, key: str) -> Found:
         if found is None:
             raise BadInput(
-                f"{key} vanished from {self.root} while it was written; do not clean the results during a run"
+                f"{key} vanished from {shown(self.location)} while it was written; do not clean the results"
+                " during a run"
             )
         return found
 
 
-def _publish(staging: Path, folder: Path) -> None:
-    try:
-        os.replace(staging, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        shutil.rmtree(staging)
+def _open(location: str, cache: Path | None) -> Entries:
+    if not is_uri(location):
+        return LocalEntries(Path(location))
+    from .remote_artifacts import RemoteEntries  # only who has a URI pays for what it imports
+
+    return RemoteEntries(open_storage(location), cache=cache)
+
+
+__all__ = ["ArtifactStore", "StoredImportance", "StoredModel"]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -14,7 +12,7 @@ from ..unlearning.dampening_path import DampeningPath
 from ..unlearning.importance import Importance
 from ..unlearning.inference import predict
 from .forget_set import Batches, ForgetSet
-from .ptn import PTNSearch, PTNState, crosses
+from .ptn import crosses
 
 BELOW = 1 - 1e-6
 """Below this multiple of lambda, what a smaller alpha selects does not change: min(lambda / r, 1) is 1."""
@@ -77,6 +75,7 @@ class DampeningProblem:
             same up to how rounding depends on the size of a batch.
         memory: bytes for S_f and for remembered outputs, >= 0. None: half of what a GPU has free; on a CPU
             512 MiB or a quarter of what is. If S_f does not fit, nothing is kept or remembered.
+        forget_count: |S_f|, where it is known; else the first measurement counts, and is always exact.
 
     Raises:
         BadInput: a piece below 1, memory below 0, or importances of different kinds or of another model.
@@ -92,13 +91,14 @@ class DampeningProblem:
         dampening_constant: float = 1.0,
         piece: int | None = None,
         memory: int | None = None,
+        forget_count: int | None = None,
     ) -> None:
         sorts = {
             (i.kind, i.granularity, i.exponent, i.precision) for i in (forget_importance, retain_importance)
         }
         if len(sorts) > 1:
             raise BadInput(f"forget and retain importances are of different sorts: {sorted(sorts)}")
-        self._forget_count: int | None = None
+        self._forget_count = forget_count
         self._below_lambda: dict[tuple[float, float | None], tuple[float, bool]] = {}
         self._constant = dampening_constant
         self._model = copy.deepcopy(victim).requires_grad_(False)
@@ -177,7 +177,7 @@ class DampeningProblem:
         return self._constant if dampening_constant is None else dampening_constant
 
     def _forget_accuracy(self, threshold: float | None) -> tuple[float, bool]:
-        """Of the working copy as it is, and whether that is exact. The first time it is: |S_f| is counted."""
+        """Of the working copy as it is, and whether that is exact. If |S_f| is not known yet, it is."""
         count, correct, seen = self._forget_count, 0, 0
         for number, piece in enumerate(self._forget):
             with self._forget.recalling(number, self._path.changed):
@@ -197,75 +197,3 @@ class DampeningProblem:
             raise BadInput("the forget set holds no samples; give at least one that is known to be poisoned")
         self._forget_count = seen
         return correct / seen, True
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchOutcome:
-    """A finished PTN search: the state, and one evaluation per step of its trace."""
-
-    state: PTNState
-    evaluations: tuple[Evaluation, ...]
-
-    @property
-    def chosen(self) -> Evaluation | None:
-        """The evaluation of the step the search settled on, always exact; None if it never crossed."""
-        step = self.state.chosen
-        return None if step is None else self.evaluations[self.state.trace.index(step)]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One dict per evaluated step: s, percentile, alpha, dampened, forget_accuracy, crossed.
-
-        ``forget_accuracy`` is None where the measurement stopped early: a bound is no accuracy.
-        """
-        return [
-            {
-                **asdict(step),
-                "alpha": evaluation.alpha,
-                "dampened": evaluation.dampened,
-                "forget_accuracy": evaluation.forget_accuracy if evaluation.exact else None,
-            }
-            for step, evaluation in zip(self.state.trace, self.evaluations, strict=True)
-        ]
-
-
-def run_ptn(
-    search: PTNSearch,
-    state: PTNState,
-    problem: DampeningProblem,
-    progress: Callable[[int], None] | None = None,
-    *,
-    early_exit: bool = True,
-) -> SearchOutcome:
-    """Drive the state machine to its end.
-
-    Args:
-        search: its settings.
-        state: where to start.
-        problem: what is searched.
-        progress: called with the number of steps done.
-        early_exit: where S_f has several batches or pieces, stop measuring a step once it is certain on which
-            side of the threshold it lies. Steps, stop and alpha are the same; the forget accuracies of the
-            other steps may then be bounds. That of the chosen step is exact.
-    """
-    evaluations: list[Evaluation] = []
-    threshold = state.threshold if early_exit else None
-    while state.status == "searching":
-        evaluations.append(problem.evaluate(state.percentile, threshold=threshold))
-        state = search.update(state, evaluations[-1].forget_accuracy)
-        if progress:
-            progress(len(evaluations))
-    outcome = _with_exact_choice(SearchOutcome(state=state, evaluations=tuple(evaluations)), problem)
-    problem.release()
-    return outcome
-
-
-def _with_exact_choice(outcome: SearchOutcome, problem: DampeningProblem) -> SearchOutcome:
-    """Measure the chosen step to its end, if that was not done."""
-    step, chosen = outcome.state.chosen, outcome.chosen
-    if step is None or chosen is None or chosen.exact:
-        return outcome
-    evaluation = problem.evaluate_at(chosen.alpha)
-    exact = replace(step, forget_accuracy=evaluation.forget_accuracy)
-    trace = tuple(exact if one is step else one for one in outcome.state.trace)
-    evaluations = tuple(evaluation if one is chosen else one for one in outcome.evaluations)
-    return SearchOutcome(state=replace(outcome.state, trace=trace), evaluations=evaluations)

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
 from .. import __version__
-from ..datasets.poisoning import PoisonedData, Share, discovered_count
+from ..datasets.poisoning import PoisonedData, Share
 from ..datasets.sources import load_dataset
 from ..datasets.views import View
-from ..unlearning.metrics import damage, healed
 from ..unlearning.models import create_model, load_into
 from ..unlearning.retraining import train_from_scratch
+from ..unlearning.unchanged import bytes_of
 from .artifacts import ArtifactStore, StoredModel
+from .cell_rows import CellRows, Row, cell_key, failed_row, gate_failure, identity, scores
 from .importances import VictimImportances
-from .operation import ImportancePair, Outcome, Progress, operate, silent
+from .keeping import Keeper
+from .operation import Progress, silent
 from .provenance import row_key
 from .scenarios import Cell, Scenario, Scoring
 from .settings import HealSettings
+from .treatment import Compared, Problem, Treatment, problem_sort
 from .truth import Truth, measure_truth
-
-Row = dict[str, Any]
-
-STEPS_AFTER_STOP = 15
 
 
 @dataclass(frozen=True)
@@ -52,23 +51,6 @@ class Part:
         return data.train() if self.name == "victim" else data.clean_train()
 
 
-@dataclass(frozen=True, kw_only=True)
-class CellRows:
-    """What a finished cell adds to the results: one row of `searches`, and its rows of `steps`."""
-
-    search: Row
-    steps: list[Row]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Treated:
-    """What a method did: truth after it (None: the weights are the victim's), columns of its own, steps."""
-
-    columns: Row
-    truth: Truth | None = None
-    steps: list[Row] = field(default_factory=list)
-
-
 class Experiment:
     """One scenario on one device.
 
@@ -78,6 +60,7 @@ class Experiment:
         data_root: folder of the datasets; None for the default of `load_dataset`.
         device: where everything is computed.
         scoring: what is measured beside the scores of a cell's stop.
+        keeper: keeps in memory what several cells use; by default what the last cell used.
     """
 
     def __init__(
@@ -88,19 +71,26 @@ class Experiment:
         data_root: Path | None = None,
         device: str = "cpu",
         scoring: Scoring | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self.scenario = scenario
         self.store = store
         self.data_root = data_root
         self.device = torch.device(device)
         self.scoring = scoring or Scoring()
+        self.keeper = keeper or Keeper(0)
 
     @cached_property
     def data(self) -> PoisonedData:
-        """The poisoned dataset, loaded at first use."""
+        """The poisoned dataset, loaded at first use; scenarios of one dataset share the pixels."""
         scenario = self.scenario
+        name, size = scenario.dataset, scenario.image_size
+        dataset = self.keeper.get(
+            ("dataset", name, size),
+            lambda: load_dataset(name, root=self.data_root, image_size=size).to(self.device),
+        )
         return PoisonedData(
-            dataset=load_dataset(scenario.dataset, root=self.data_root, image_size=scenario.image_size),
+            dataset=dataset,
             attack=scenario.attack,
             manipulated=scenario.manipulated,
             seed=scenario.seed,
@@ -119,8 +109,18 @@ class Experiment:
     @cached_property
     def importances(self) -> VictimImportances:
         """Of the victim, which must be in the store by the time they are computed."""
-        key = self._model_key(Part("victim"))
-        return VictimImportances(self.data, lambda: self.model(self.trained(Part("victim"))), key, self.store)
+        return VictimImportances(self.data, lambda: self.victim, self._model_key(Part("victim")), self.store)
+
+    @cached_property
+    def victim(self) -> nn.Module:
+        """The victim, from the store or trained now; not to be changed."""
+        return self.model(self.trained(Part("victim")))
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the victim, if it is in memory; those of the images count as the dataset's."""
+        victim = self.__dict__.get("victim")
+        return bytes_of(victim.state_dict().values()) if victim else 0
 
     def model(self, stored: StoredModel) -> nn.Module:
         """A stored model on the device, in eval mode."""
@@ -130,35 +130,74 @@ class Experiment:
         return model.to(self.device).eval()
 
     def run(self, cell: Cell, *, progress: Progress = silent) -> CellRows:
-        """The rows of ``cell``.
+        """The rows of ``cell``, from beginning to end in this process.
 
         Args:
             cell: what to do.
             progress: called with (phase, done, total or None).
         """
-        victim = self.trained(Part("victim"), progress)
-        before = Truth(**victim.info["truth"])
-        failure = self._gate_failure(before)
+        self.keeper.begin()
+        self.trained(Part("victim"), progress)
+        failed = self.gate_failure()
+        if self.scoring.reference and not failed:
+            self.trained(Part("clean"), progress)
+        if cell.baseline or failed:
+            return self.untreated(cell, progress)
+        treatment = Treatment(self, cell, progress)
+        return treatment.rows(treatment.carry_on([]))
+
+    def untreated(self, cell: Cell, progress: Progress = silent) -> CellRows:
+        """The rows of a baseline, or of any cell of a victim that fails its gate.
+
+        A baseline is nothing, or retraining on retain; its time counts as the search.
+        """
+        failure = self.gate_failure()
         if failure:
-            return CellRows(search={**self._head(cell, victim), **failure}, steps=[])
-        reference = self.trained(Part("clean"), progress) if self.scoring.reference else None
-        treat = self._dampened if cell.baseline is None else self._baseline
-        treated = treat(cell, victim, progress)
-        row = {
-            **self._head(cell, victim),
-            **_scores(before, treated.truth or before, reference),
-            **treated.columns,
-        }
-        return CellRows(search=row, steps=treated.steps)
+            return CellRows(search={**self._head(cell), **failure}, steps=[])
+        columns: Row = {"status": "done", "seconds_search": 0.0}
+        if cell.baseline == "none":
+            return self.scored(cell, columns, None)
+        stored = self.trained(Part("retain", cell.share), progress)
+        columns["seconds_search"] = stored.info["seconds"]
+        return self.scored(cell, columns, Truth(**stored.info["truth"]))
+
+    def scored(self, cell: Cell, columns: Row, truth: Truth | None, steps: Sequence[Row] = ()) -> CellRows:
+        """The rows of a cell whose model has this truth (None: the weights are the victim's)."""
+        before = self._truth(Part("victim"))
+        clean = self._truth(Part("clean")).healed_raw if self.scoring.reference else None
+        row = {**self._head(cell), **scores(before, truth or before, clean), **columns}
+        return CellRows(search=row, steps=list(steps))
+
+    def gate_failure(self) -> Row | None:
+        """See `cell_rows.gate_failure`; the victim must be trained, or is now."""
+        return gate_failure(self.scenario, self._truth(Part("victim")))
+
+    def problem(self, cell: Cell, progress: Progress = silent) -> Problem:
+        """What the cell's search works on; kept, so that cells which differ in the search share it."""
+        settings = cell.settings or HealSettings()
+        key = ("problem", self.scenario.key, cell.share, *problem_sort(settings))
+        return self.keeper.get(key, lambda: Problem(self, cell.share, settings, progress))
+
+    def compared(self, cell: Cell) -> Compared:
+        """The victim on the part of retain that cells compare; kept, so that the cells of a share have it."""
+        settings = cell.settings or HealSettings()
+        key = ("compared", self.scenario.key, cell.share, settings.compared, settings.batch_size)
+        return self.keeper.get(key, lambda: Compared.of(self, cell.share, settings))
 
     def failed(self, cell: Cell, error: BaseException) -> Row:
         """The row of a cell that raised ``error``."""
-        return {
-            **self._identity(cell),
-            "status": "failed",
-            "error_class": type(error).__name__,
-            "error_message": str(error),
-        }
+        return failed_row(self.scenario, cell, type(error).__name__, str(error))
+
+    def key(self, cell: Cell) -> str:
+        """Key of the cell's row in `searches`."""
+        return cell_key(self.scenario, cell)
+
+    def _truth(self, part: Part) -> Truth:
+        return Truth(**self.trained(part).info["truth"])
+
+    def _head(self, cell: Cell) -> Row:
+        victim = self.trained(Part("victim"))
+        return {**identity(self.scenario, cell), "seconds_victim": victim.info["seconds"]}
 
     def _model_key(self, part: Part) -> str:
         return row_key(self.scenario.key, part.name, str(part.share), __version__)
@@ -179,140 +218,6 @@ class Experiment:
             "scenario": self.scenario.model_dump(mode="json"),
             "truth": asdict(measure_truth(model, self.data)),
             "seconds": seconds,
+            "train_count": len(self.data.train()),
         }
         return self.store.put(key, model.state_dict(), info)
-
-    def _gate_failure(self, victim: Truth) -> Row | None:
-        gate = self.scenario.gate
-        if victim.clean_accuracy >= gate.clean_accuracy and victim.asr >= gate.asr:
-            return None
-        return {
-            **_truth_before(victim),
-            "status": "gate_failed",
-            "error_class": "GateFailed",
-            "error_message": (
-                f"the victim has clean accuracy {victim.clean_accuracy:.1%} (gate {gate.clean_accuracy:.1%}) "
-                f"and ASR {victim.asr:.1%} (gate {gate.asr:.1%}); train it longer or change the recipe"
-            ),
-        }
-
-    def _baseline(self, cell: Cell, victim: StoredModel, progress: Progress) -> _Treated:
-        """Nothing, or retraining on retain; its time counts as the search."""
-        if cell.baseline == "none":
-            return _Treated(columns={"status": "done", "seconds_search": 0.0})
-        stored = self.trained(Part("retain", cell.share), progress)
-        return _Treated(
-            truth=Truth(**stored.info["truth"]),
-            columns={"status": "done", "seconds_search": stored.info["seconds"]},
-        )
-
-    def _dampened(self, cell: Cell, victim: StoredModel, progress: Progress) -> _Treated:
-        settings = cell.settings or HealSettings()
-        seconds_importance = 0.0
-
-        def importances() -> ImportancePair:
-            nonlocal seconds_importance
-            timed = self.importances.of(cell.share, settings, progress)
-            seconds_importance = timed.seconds
-            return timed.pair
-
-        outcome = operate(
-            self.model(victim),
-            self.data.forget(cell.share).batched(settings.batch_size),
-            self.data.retain(cell.share).batched(settings.batch_size),
-            settings,
-            importances=importances,
-            progress=progress,
-        )
-        start = time.perf_counter()
-        truth, steps = self._truth_at(outcome), list(self._steps(cell, outcome, progress))
-        seconds = time.perf_counter() - start
-        columns = {
-            **_found(outcome),
-            "seconds_importance": seconds_importance,
-            "seconds_evaluation": seconds,
-        }
-        return _Treated(truth=truth, columns=columns, steps=steps)
-
-    def _truth_at(self, outcome: Outcome) -> Truth | None:
-        """Of the stop, collapsed or not; None without a stop."""
-        if outcome.chosen is None:
-            return None
-        return measure_truth(outcome.at_the_stop(), self.data)
-
-    def _steps(self, cell: Cell, outcome: Outcome, progress: Progress) -> Iterator[Row]:
-        """Rows of `steps`; truth is measured on `Scoring.steps` of them, and beyond the stop."""
-        rows = [{**row, "after_stop": False} for row in outcome.rows()]
-        stride = max(1, len(rows) // max(1, self.scoring.steps))
-        if self.scoring.steps:
-            rows += [{**row, "after_stop": True} for row in outcome.beyond_the_stop(STEPS_AFTER_STOP)]
-        for number, row in enumerate(rows):
-            wanted = row["after_stop"] or row.get("crossed") or number % stride == 0
-            if wanted and self.scoring.steps:
-                model = outcome.problem.dampened(row["alpha"], row["dampening_constant"])
-                row |= _truth_columns(measure_truth(model, self.data))
-            search = self.key(cell)
-            yield {"key": row_key(search, number), "search": search, "step": number, **row}
-            progress("scoring", number + 1, len(rows))
-
-    def key(self, cell: Cell) -> str:
-        """Key of the cell's row in `searches`."""
-        return row_key(self.scenario.key, cell.model_dump(mode="json"))
-
-    def _identity(self, cell: Cell) -> Row:
-        scenario = self.scenario
-        return {
-            "key": self.key(cell),
-            "scenario": scenario.key,
-            "dataset": scenario.dataset,
-            "model": scenario.model.name,
-            "attack": scenario.attack.trigger.name,
-            "target": scenario.attack.target,
-            "manipulated": scenario.manipulated,
-            "discovered": discovered_count(scenario.manipulated, cell.share),
-            "share": cell.share_name,
-            "seed": scenario.seed,
-            "method": cell.method,
-            "granularity": cell.settings.granularity if cell.settings else None,
-            "search": cell.search,
-            "settings": cell.settings.model_dump_json() if cell.settings else None,
-            "uses_oracle": False,
-        }
-
-    def _head(self, cell: Cell, victim: StoredModel) -> Row:
-        return {**self._identity(cell), "seconds_victim": victim.info["seconds"]}
-
-
-def _found(outcome: Outcome) -> Row:
-    chosen, before = outcome.chosen, outcome.examination.forget_accuracy
-    return {
-        "status": outcome.status,
-        **outcome.found.columns(),
-        "forget_accuracy_before": before,
-        "forget_accuracy": before if chosen is None else chosen.forget_accuracy,
-        "seconds_search": outcome.seconds["search"],
-        "peak_memory": outcome.peak_memory,
-    }
-
-
-def _truth_before(victim: Truth) -> Row:
-    return {
-        "clean_accuracy_before": victim.clean_accuracy,
-        "asr_before": victim.asr,
-        "healed_raw_before": victim.healed_raw,
-    }
-
-
-def _truth_columns(truth: Truth) -> Row:
-    return {"clean_accuracy": truth.clean_accuracy, "asr": truth.asr, "healed_raw": truth.healed_raw}
-
-
-def _scores(before: Truth, after: Truth, reference: StoredModel | None) -> Row:
-    clean_raw = None if reference is None else reference.info["truth"]["healed_raw"]
-    return {
-        **_truth_before(before),
-        **_truth_columns(after),
-        "damage": damage(after.clean_accuracy, before.clean_accuracy),
-        "healed": healed(after.healed_raw, clean_raw),
-        "lfr": after.lfr,
-    }

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from .engine import DampeningProblem, Evaluation, SearchOutcome
+from .engine import DampeningProblem, Evaluation
 from .grid import GridOutcome
 from .ptn import PTNSearch, crosses, percentile_of
+from .ptn_engine import SearchOutcome
 
 Row = dict[str, Any]
 

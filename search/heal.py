@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from .inputs import as_batches
-from .operation import Outcome, Progress, metrics_of, operate, silent
+from .operation import Operation, Outcome, Progress, metrics_of, operate, silent
 from .settings import HealSettings, heal_settings
 
 
@@ -107,7 +107,7 @@ def heal(
     found = as_batches(forget, name="forget set", device=device, batch_size=chosen.batch_size)
     rest = as_batches(retain, name="retain set", device=device, batch_size=chosen.batch_size)
     _check_sizes(len(found), len(rest))
-    outcome = operate(victim, found, rest, chosen, progress=progress)
+    outcome = operate(Operation(victim, found, rest, chosen, progress=progress))
     return _conclude(model, victim, outcome, chosen, metrics_of(outcome, len(found), len(rest)))
 
 

@@ -4,23 +4,31 @@ With granularity "sample" importances are sums over samples: I(retain) = I(S_tr)
 S_f is made of the pieces of S_m that lie between neighbouring tenths (and its first sample), each computed
 once. So eleven shares cost one reading of S_tr and one of S_m. The pieces are always the same ones, added in
 the same order: the result does not depend on which share was asked for first. With granularity "batch" the
-boundaries of the batches shift with the share, and nothing can be shared.
+boundaries of the batches shift with the share: several kinds can share a forward pass, nothing else.
+
+S_tr and retain are read in shards, which several workers may compute side by side. The shards depend on the
+number of samples only, and are added in order: the result does not depend on who computed what.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import reduce
 from itertools import pairwise
+from typing import Literal
 
+import torch
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from .. import __version__
 from ..datasets.poisoning import PoisonedData, Share, discovered_count
-from ..datasets.views import View
+from ..datasets.views import BATCH_SIZE, View
 from ..unlearning.importance import Importance, Kind, estimate_importances
+from ..unlearning.kinds import Granularity, Precision
 from .artifacts import ArtifactStore
 from .operation import ImportancePair, Progress, silent
 from .provenance import row_key
@@ -28,6 +36,73 @@ from .settings import HealSettings
 
 TOGETHER: dict[Kind, tuple[Kind, ...]] = {"fim": ("fim",), "lf": ("lf", "xlf"), "xlf": ("lf", "xlf")}
 """Kinds that one traversal of granularity "sample" gives."""
+
+Keys = dict[Kind, str]
+
+MOST_SHARDS = 32
+SHARD_SAMPLES = 4096
+
+
+class ImportancePart(BaseModel):
+    """A large set that importances are computed on, or a shard of it.
+
+    Attributes:
+        of: "S_tr" (granularity "sample") or "retain" (granularity "batch").
+        share: of "retain", else None.
+        kinds: computed in one traversal; for granularity "sample" one of the values of `TOGETHER`.
+        granularity: "sample" or "batch".
+        precision: see `HealSettings`.
+        batch_size: samples per batch.
+        shard: its number, from 0, and how many there are; None for the whole, which is put together from
+            shards where there are several.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    of: Literal["S_tr", "retain"]
+    share: Share | None = None
+    kinds: tuple[Kind, ...]
+    granularity: Granularity
+    precision: Precision
+    batch_size: int
+    shard: tuple[int, int] | None = None
+
+    def shards(self, samples: int) -> tuple[ImportancePart, ...]:
+        """The shards of the whole of so many samples; none where one traversal does."""
+        count = shard_count(samples, self.granularity, self.batch_size)
+        numbers = range(count) if count > 1 else ()
+        return tuple(self.model_copy(update={"shard": (number, count)}) for number in numbers)
+
+
+def part_for(share: Share, settings: HealSettings, kinds: tuple[Kind, ...] = ()) -> ImportancePart:
+    """The large set that a method needs at a discovery share.
+
+    ``kinds`` are those to compute beside its own, where the granularity is "batch".
+    """
+    sample = settings.granularity == "sample"
+    return ImportancePart(
+        of="S_tr" if sample else "retain",
+        share=None if sample else share,
+        kinds=TOGETHER[settings.kind] if sample else tuple(sorted({settings.kind, *kinds})),
+        granularity=settings.granularity,
+        precision=settings.precision,
+        batch_size=BATCH_SIZE if sample else settings.batch_size,
+    )
+
+
+def shard_count(samples: int, granularity: Granularity, batch_size: int) -> int:
+    """How many shards so many samples are read in: 1 to `MOST_SHARDS`."""
+    units = samples if granularity == "sample" else -(-samples // batch_size)
+    return max(1, min(MOST_SHARDS, units, -(-samples // SHARD_SAMPLES)))
+
+
+def shard_of(samples: int, part: ImportancePart) -> range:
+    """Positions of a shard in its set; with granularity "batch" whole batches."""
+    number, count = part.shard or (0, 1)
+    unit = 1 if part.granularity == "sample" else part.batch_size
+    units = -(-samples // unit)
+    start, stop = (units * edge // count * unit for edge in (number, number + 1))
+    return range(start, min(stop, samples))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +127,7 @@ class VictimImportances:
 
     Args:
         data: the poisoned data.
-        victim: gives the model, when something has to be computed; called once, and the model is kept.
+        victim: gives the model, when something has to be computed.
         key: of the victim in the store.
         store: where importances are kept.
     """
@@ -60,69 +135,128 @@ class VictimImportances:
     def __init__(
         self, data: PoisonedData, victim: Callable[[], nn.Module], key: str, store: ArtifactStore
     ) -> None:
-        self.data, self.key, self.store = data, key, store
-        self.victim = cache(victim)
+        self.data, self.victim, self.key, self.store = data, victim, key, store
 
     def of(self, share: Share, settings: HealSettings, progress: Progress = silent) -> TimedPair:
         """The importances that a method works with at a discovery share, on the device of the data."""
-        if settings.granularity == "batch":
-            return self._by_batch(share, settings, progress)
-        forget, seconds = self._of_forget(share, settings, progress)
-        whole, more = self._stored(["S_tr"], self.data.train(), settings, progress)
-        return TimedPair(pair=(forget, whole - forget), seconds=seconds + more)
+        kind, part = settings.kind, part_for(share, settings)
+        forget, seconds = self._of_forget(share, kind, part, progress)
+        whole, more = self._loaded(self._prepared(part, progress), kind)
+        retain = whole - forget if settings.granularity == "sample" else whole
+        return TimedPair(pair=(forget, retain), seconds=seconds + more)
+
+    def prepare(self, part: ImportancePart, progress: Progress = silent) -> float:
+        """Make sure that importances of a large set, or of a shard, are in the store; seconds they took.
+
+        A shard of something that is there as a whole is not needed any more.
+        """
+        return max(self._seconds(key) for key in self._prepared(part, progress).values())
 
     def _of_forget(
-        self, share: Share, settings: HealSettings, progress: Progress
+        self, share: Share, kind: Kind, part: ImportancePart, progress: Progress
     ) -> tuple[Importance, float]:
-        """The sum of the pieces of S_f, of which one at a time is in memory beside the sum."""
+        """Those of S_f; granularity "sample": the sum of its pieces, one in memory at a time beside it."""
+        if part.granularity == "batch":
+            found = self._made(["S_f", str(share), part.batch_size], self.data.forget(share), part, progress)
+            return self._loaded(found, kind)
         count = discovered_count(self.data.manipulated, share)
         pieces = (
-            self._stored(["S_m", start, stop], self._piece(start, stop), settings, progress)
+            self._loaded(self._made(["S_m", start, stop], self._piece(start, stop), part, progress), kind)
             for start, stop in pairwise(piece_bounds(self.data.manipulated, count))
         )
         return reduce(lambda sums, piece: (sums[0] + piece[0], sums[1] + piece[1]), pieces)
 
-    def _by_batch(self, share: Share, settings: HealSettings, progress: Progress) -> TimedPair:
-        size = settings.batch_size
-        forget, retain = self.data.forget(share).batched(size), self.data.retain(share).batched(size)
-        of_forget, seconds = self._stored(["S_f", str(share), size], forget, settings, progress)
-        of_retain, more = self._stored(["retain", str(share), size], retain, settings, progress)
-        return TimedPair(pair=(of_forget, of_retain), seconds=seconds + more)
+    def _prepared(self, part: ImportancePart, progress: Progress) -> Keys:
+        """Keys of a whole or of a shard that are in the store by now."""
+        samples = self._samples(part)
+        name: list[str | int] = [part.of]
+        if part.share is not None:
+            name += [str(part.share), part.batch_size]
+        if part.shard is not None:
+            whole = self._keys(name, part)
+            if not self._missing(whole):
+                return whole
+            chosen = samples.select(torch.tensor(shard_of(len(samples), part)))
+            return self._made([*name, "shard", *part.shard], chosen, part, progress)
+        shards = part.shards(len(samples))
+        if not shards:
+            return self._made(name, samples, part, progress)
+        keys = self._keys(name, part)
+        with self._making(keys) as missing:
+            if missing:
+                self._merge(keys, [self._prepared(shard, progress) for shard in shards])
+        return keys
 
-    def _piece(self, start: int, stop: int) -> View:
-        return self.data.train().select(self.data.order[start:stop])
+    def _merge(self, keys: Keys, shards: Sequence[Keys]) -> None:
+        """Put the sum of the shards under ``keys``, and let the shards go."""
+        for kind, key in keys.items():
+            parts = (self._loaded({kind: shard[kind]}, kind) for shard in shards)
+            total, seconds = reduce(lambda sums, one: (sums[0] + one[0], sums[1] + one[1]), parts)
+            self.store.put_importance(key, total, {"shards": len(shards), "seconds": seconds})
+        for key in (key for shard in shards for key in shard.values()):
+            self.store.discard_importance(key)
 
-    def _stored(
-        self, part: Sequence[str | int], samples: View, settings: HealSettings, progress: Progress
-    ) -> tuple[Importance, float]:
-        """Importances of ``samples`` and the seconds they took, from the store or computed now."""
-        key = self._key(part, settings, settings.kind)
-        if self.store.find_importance(key) is None:
-            with self.store.making(self._key(part, settings, self._kinds(settings)[0])):
-                if self.store.find_importance(key) is None:
-                    self._compute(part, samples, settings, progress)
-        found = self.store.importance(key)
-        return Importance.load(found.path, self.data.device), found.info["seconds"]
+    def _made(
+        self, name: Sequence[str | int], samples: View, part: ImportancePart, progress: Progress
+    ) -> Keys:
+        """Keys of importances on ``samples``, from the store or computed now."""
+        keys = self._keys(name, part)
+        with self._making(keys) as missing:
+            if missing:
+                self._compute(name, samples.batched(part.batch_size), part, missing, progress)
+        return keys
+
+    @contextmanager
+    def _making(self, keys: Keys) -> Iterator[Keys]:
+        """Those of ``keys`` that are not in the store; nobody else makes them meanwhile."""
+        if not self._missing(keys):
+            yield {}
+            return
+        with ExitStack() as locks:
+            for key in sorted(keys.values()):
+                locks.enter_context(self.store.making(key))
+            yield self._missing(keys)
+
+    def _missing(self, keys: Keys) -> Keys:
+        return {kind: key for kind, key in keys.items() if self.store.find_importance(key) is None}
 
     def _compute(
-        self, part: Sequence[str | int], samples: View, settings: HealSettings, progress: Progress
+        self,
+        name: Sequence[str | int],
+        samples: View,
+        part: ImportancePart,
+        missing: Keys,
+        progress: Progress,
     ) -> None:
-        kinds, name = self._kinds(settings), part[0]
         start = time.perf_counter()
         found = estimate_importances(
             self.victim(),
             samples,
-            kinds=kinds,
-            granularity=settings.granularity,
-            precision=settings.precision,
-            progress=lambda done: progress(f"importance of {name}", done, len(samples)),
+            kinds=tuple(missing),
+            granularity=part.granularity,
+            precision=part.precision,
+            progress=lambda done: progress(f"importance of {name[0]}", done, len(samples)),
         )
-        info = {"part": list(part), "kinds": list(kinds), "seconds": time.perf_counter() - start}
+        seconds = (time.perf_counter() - start) / (1 if part.granularity == "sample" else len(missing))
+        info = {"part": list(name), "kinds": list(missing), "seconds": seconds}
         for kind, importance in found.items():
-            self.store.put_importance(self._key(part, settings, kind), importance, info)
+            self.store.put_importance(missing[kind], importance, info)
 
-    def _kinds(self, settings: HealSettings) -> tuple[Kind, ...]:
-        return TOGETHER[settings.kind] if settings.granularity == "sample" else (settings.kind,)
+    def _samples(self, part: ImportancePart) -> View:
+        return self.data.train() if part.share is None else self.data.retain(part.share)
 
-    def _key(self, part: Sequence[str | int], settings: HealSettings, kind: Kind) -> str:
-        return row_key(self.key, list(part), kind, settings.granularity, settings.precision, __version__)
+    def _piece(self, start: int, stop: int) -> View:
+        return self.data.train().select(self.data.order[start:stop])
+
+    def _loaded(self, keys: Keys, kind: Kind) -> tuple[Importance, float]:
+        found = self.store.importance(keys[kind])
+        return Importance.load(found.path, self.data.device), found.info["seconds"]
+
+    def _seconds(self, key: str) -> float:
+        return float(self.store.importance(key).info["seconds"])
+
+    def _keys(self, name: Sequence[str | int], part: ImportancePart) -> Keys:
+        return {
+            kind: row_key(self.key, list(name), kind, part.granularity, part.precision, __version__)
+            for kind in part.kinds
+        }

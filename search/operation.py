@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,13 +16,15 @@ from torch import Tensor, nn
 from ..unlearning.importance import Importance, estimate_importance
 from ..unlearning.inference import predict
 from ..unlearning.metrics import accuracy
-from .engine import DampeningProblem, Evaluation, run_ptn
-from .findings import Finding, GridFinding, PTNFinding, Row
-from .grid_engine import run_grid
+from .engine import DampeningProblem, Evaluation
+from .findings import Finding, Row
+from .following import PTNStart
+from .grid_engine import GridRun
 from .harm import Harm, compare_on_retain, target_rate
 from .inputs import Batches, Pair, random_part
 from .measuring import Stopwatch, peak_memory
 from .ptn import PTNSearch, automatic_rho, check_unlearnable
+from .searching import GridSearching, PTNSearching
 from .settings import HealSettings
 
 Progress = Callable[[str, int, int | None], None]
@@ -91,52 +94,131 @@ class Outcome:
         return _at_the_stop(self.problem, self.found)
 
 
-def operate(
-    victim: nn.Module,
-    forget: Batches,
-    retain: Batches,
-    settings: HealSettings,
-    *,
-    importances: Callable[[], ImportancePair] | None = None,
-    progress: Progress = silent,
-) -> Outcome:
-    """Search how hard to dampen ``victim`` (float32 or better, never changed).
+class Operation:
+    """One healing in parts: each is computed when it is first asked for, and kept.
 
     Args:
-        victim: the model.
+        victim: the model, float32 or better, never changed.
         forget: S_f.
         retain: the rest of the training set.
         settings: method and search.
-        importances: gives those of S_f and of retain, where somebody has them; None: computed now.
+        problem: gives the dampening problem, where somebody has it or the importances; None: they are
+            computed when needed.
+        compared: gives the victim's predictions of the samples of `compared_part` and their labels, where
+            somebody has them; None: computed when needed.
         progress: called with (phase, done, total or None).
+    """
+
+    def __init__(
+        self,
+        victim: nn.Module,
+        forget: Batches,
+        retain: Batches,
+        settings: HealSettings,
+        *,
+        problem: Callable[[], DampeningProblem] | None = None,
+        compared: Callable[[], Pair] | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        self._victim, self._forget, self._retain, self.settings = victim, forget, retain, settings
+        self._problem, self._before, self.progress = problem, compared, progress
+        self._watch = Stopwatch(next(victim.parameters()).device)
+
+    @cached_property
+    def examination(self) -> Examination:
+        """The victim on both sets.
+
+        Raises:
+            BadInput: samples that the model cannot take, or a victim that does not believe the found poison.
+        """
+        with self._watch.phase("check"):
+            return _examine(self._victim, self._forget, self._before or self._predicted, self.settings)
+
+    @cached_property
+    def problem(self) -> DampeningProblem:
+        """The dampening problem; it keeps no sums of importances: they are twice as large."""
+        with self._watch.phase("importance"):
+            return self._problem() if self._problem else self._own_problem()
+
+    @cached_property
+    def searching(self) -> PTNSearching | GridSearching:
+        """The search that the settings name; examines first: what is wrong is found before long work."""
+        settings, examination = self.settings, self.examination
+        if settings.search == "grid":
+            held_out = random_part(self._retain, settings.held_out)  # read for every pair: kept in memory
+            return GridSearching(GridRun(settings.grid(), self.problem, list(held_out)), len(held_out))
+        start = PTNStart(
+            search=examination.search,
+            forget_count=len(self._forget),
+            train_count=len(self._forget) + len(self._retain),
+            forget_accuracy=examination.forget_accuracy,
+        )
+        return PTNSearching(start, self.problem, settings.dampening_constant)
+
+    def carry_on(self, history: Sequence[Row], skip: int = 0, count: int | None = None) -> list[Row]:
+        """Evaluate further settings of the search; see `Searching.carry_on`."""
+        searching = self.searching
+        total = len(self.settings.grid().pairs()) if self.settings.search == "grid" else None
+        with self._watch.phase("search"):
+            return searching.carry_on(
+                history, skip, count, lambda steps: self.progress("search", steps, total)
+            )
+
+    def conclude(self, history: Sequence[Row]) -> Outcome:
+        """Judge what the search found, of the rows of all settings it evaluated."""
+        searching = self.searching
+        with self._watch.phase("search"):
+            found = searching.finding(history)
+        with self._watch.phase("report"):
+            harm = _harm(self._compared, self.examination, found, self.problem, self.progress)
+        return Outcome(
+            status=_status(found, harm, self.settings),
+            found=found,
+            harm=harm,
+            examination=self.examination,
+            problem=self.problem,
+            seconds=self._watch.seconds,
+            peak_memory=peak_memory(next(self._victim.parameters()).device),
+        )
+
+    @property
+    def _compared(self) -> Batches:
+        return compared_part(self._retain, self.settings)
+
+    def _predicted(self) -> Pair:
+        return predict(self._victim, _counted(self._compared, "check", self.progress), "retain set")
+
+    def _own_problem(self) -> DampeningProblem:
+        pair = _importances(self._victim, self._forget, self._retain, self.settings, self.progress)
+        return dampening_problem(self._victim, self._forget, pair, self.settings)
+
+
+def operate(operation: Operation) -> Outcome:
+    """Search how hard to dampen, from beginning to end.
 
     Raises:
         BadInput: found by the first passes over the data, before the importances are computed; in samples
             of retain that are not compared, while they are computed.
     """
-    device = next(victim.parameters()).device
-    watch = Stopwatch(device)
-    compared = retain if settings.compared == "all" else random_part(retain, settings.compared)
-    with watch.phase("check"):
-        examination = _examine(victim, forget, _counted(compared, "check", progress), settings)
-    with watch.phase("importance"):
-        make = importances or (lambda: _importances(victim, forget, retain, settings, progress))
-        problem = _problem(victim, forget, make(), settings)  # keeps no sums: they are twice as large
-    with watch.phase("search"):
-        if settings.search == "grid":
-            found: Finding = _grid(settings, problem, random_part(retain, settings.held_out), progress)
-        else:
-            found = _ptn(settings, examination, problem, len(forget), len(retain), progress)
-    with watch.phase("report"):
-        harm = _harm(compared, examination, found, problem, progress)
-    return Outcome(
-        status=_status(found, harm, settings),
-        found=found,
-        harm=harm,
-        examination=examination,
-        problem=problem,
-        seconds=watch.seconds,
-        peak_memory=peak_memory(device),
+    return operation.conclude(operation.carry_on([]))
+
+
+def compared_part(retain: Batches, settings: HealSettings) -> Batches:
+    """The samples of retain that a model before and after is compared on."""
+    return retain if settings.compared == "all" else random_part(retain, settings.compared)
+
+
+def dampening_problem(
+    victim: nn.Module, forget: Batches, pair: ImportancePair, settings: HealSettings
+) -> DampeningProblem:
+    """What the settings search, from the importances of S_f and of retain."""
+    return DampeningProblem(
+        victim,
+        forget,
+        *pair,
+        dampening_constant=settings.dampening_constant,
+        piece=None if settings.piece == "whole" else settings.piece,
+        forget_count=len(forget),
     )
 
 
@@ -159,12 +241,12 @@ def metrics_of(outcome: Outcome, forget_count: int, retain_count: int) -> dict[s
 
 
 def _examine(
-    victim: nn.Module, forget: Batches, compared: Iterator[Pair], settings: HealSettings
+    victim: nn.Module, forget: Batches, predicted: Callable[[], Pair], settings: HealSettings
 ) -> Examination:
     predictions, forget_labels = predict(victim, forget, "forget set")
     forget_accuracy = accuracy(predictions, forget_labels)
     check_unlearnable(forget_accuracy)
-    before, labels = predict(victim, compared, "retain set")
+    before, labels = predicted()
     rho = _automatic_rho(before, forget_labels) if settings.rho == "auto" else settings.rho
     return Examination(
         forget_accuracy=forget_accuracy,
@@ -195,43 +277,6 @@ def _importances(
         )
 
     return importance(forget, "importance of forget"), importance(retain, "importance of retain")
-
-
-def _problem(
-    victim: nn.Module, forget: Batches, pair: ImportancePair, settings: HealSettings
-) -> DampeningProblem:
-    piece = None if settings.piece == "whole" else settings.piece
-    return DampeningProblem(
-        victim, forget, *pair, dampening_constant=settings.dampening_constant, piece=piece
-    )
-
-
-def _ptn(
-    settings: HealSettings,
-    examination: Examination,
-    problem: DampeningProblem,
-    forget_count: int,
-    retain_count: int,
-    progress: Progress,
-) -> PTNFinding:
-    search = examination.search
-    start = search.start(
-        forget_count=forget_count,
-        train_count=forget_count + retain_count,
-        victim_forget_accuracy=examination.forget_accuracy,
-    )
-    outcome = run_ptn(search, start, problem, lambda steps: progress("search", steps, None))
-    return PTNFinding(search=search, outcome=outcome, constant=settings.dampening_constant)
-
-
-def _grid(
-    settings: HealSettings, problem: DampeningProblem, held_out: Batches, progress: Progress
-) -> GridFinding:
-    """The held-out samples are read for every pair, so they are kept in memory."""
-    grid = settings.grid()
-    total = len(grid.pairs())
-    outcome = run_grid(grid, problem, list(held_out), lambda done: progress("search", done, total))
-    return GridFinding(outcome=outcome, held_out_count=len(held_out))
 
 
 def _harm(

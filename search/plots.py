@@ -60,7 +60,7 @@ def tradeoff_figure(steps: pa.Table, searches: pa.Table, path: str | Path) -> Pa
         raise BadInput(
             "there is no search with recorded steps to draw; run ssd, lf or xlf with a PTN search first"
         )
-    return _save(_tradeoff(panels, traces), Path(path))
+    return save_figure(_tradeoff(panels, traces), Path(path))
 
 
 def _traces(steps: pa.Table) -> dict[str, list[Row]]:
@@ -92,7 +92,7 @@ def _about(row: Row) -> str:
 def _tradeoff(panels: Mapping[tuple[str, str], Row], traces: Mapping[str, list[Row]]) -> Figure:
     lines = [name for name in GRANULARITIES if any(place[0] == name for place in panels)]
     columns = [name for name in METHODS if any(place[1] == name for place in panels)]
-    figure = _figure((max(8.0, 14 * len(columns) / 3), 1.6 + 3.2 * len(lines)))
+    figure = new_figure((max(8.0, 14 * len(columns) / 3), 1.6 + 3.2 * len(lines)))
     axes = figure.subplots(len(lines), len(columns), sharex=True, sharey=True, squeeze=False)
     shown = [row["s"] for panel in panels.values() for row in traces.get(panel["key"], [])]
     for i, granularity in enumerate(lines):
@@ -111,7 +111,8 @@ def _title(row: Row | None, method: str, granularity: str) -> str:
     return f"{name}, {granularity}" if not row or row["granularity"] else f"{name}"
 
 
-def _figure(size: tuple[float, float]) -> Figure:
+def new_figure(size: tuple[float, float]) -> Figure:
+    """An empty figure of ``size`` in inches."""
     figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -230,7 +231,7 @@ def contact_sheet(
     labels = labels or {}
     _check_pictures(rows, labels)
     columns = max(len(pictures) for pictures in rows.values())
-    figure = _figure((1.4 + 1.3 * columns, 0.2 + 1.65 * len(rows)))
+    figure = new_figure((1.4 + 1.3 * columns, 0.2 + 1.65 * len(rows)))
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for i, (name, pictures) in enumerate(rows.items()):
         for j in range(columns):
@@ -240,7 +241,7 @@ def contact_sheet(
         axes[i, 0].set_ylabel(
             name.replace(" ", "\n"), fontsize=11, color=INK, rotation=0, ha="right", va="center", labelpad=8
         )
-    return _save(figure, Path(path))
+    return save_figure(figure, Path(path))
 
 
 def caption(true: str, given: str | None = None) -> str:
@@ -281,7 +282,12 @@ def _picture(panel: Axes, picture: Tensor | None) -> None:
         panel.imshow(pixels, interpolation="nearest", vmin=0, vmax=1)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write the figure, whole or not at all; the ending says in which format.
+
+    Raises:
+        BadInput: another ending, or the file cannot be written.
+    """
     ending = path.suffix.lower().removeprefix(".")
     if ending not in FORMATS:
         raise BadInput(f"{path} does not end in .{', .'.join(FORMATS)}; choose one of these endings")

@@ -20,6 +20,7 @@ may be more aggressive than the plain search's (after walking back: less aggress
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -195,6 +196,28 @@ class PTNSearch(BaseModel):
         if step.crossed == state.walked_back:
             return self._go_on(state, step)
         return self._turn_fine(state)
+
+    def ahead(self, state: PTNState, count: int) -> PTNState:
+        """Where the search will stand after ``count`` more steps if none of them changes its direction.
+
+        The forget accuracies in the trace of the result are made up. A search that is over stays so.
+        """
+        for _ in range(count):
+            if state.status != "searching":
+                break
+            state = self.update(state, 0.0 if state.walked_back else 1.0)
+        return state
+
+    def replay(self, state: PTNState, forget_accuracies: Iterable[float]) -> PTNState:
+        """The state after steps that gave these forget accuracies; what is left when it is over is ignored.
+
+        So several measurements of one search lead to the same state however they were divided among workers.
+        """
+        for forget_accuracy in forget_accuracies:
+            if state.status != "searching":
+                break
+            state = self.update(state, forget_accuracy)
+        return state
 
     def _go_on(self, state: PTNState, step: PTNStep) -> PTNState:
         """Up while nothing crosses, down while everything does; at p = 0 or 100 there is nothing further."""

@@ -3,7 +3,7 @@
 A table is a folder of part files. A part is written whole under a temporary name, flushed to disk and
 renamed, so a file named ``part-*.parquet`` is always complete, whatever was killed; nothing is ever changed
 afterwards. Rows carry a key, and reading takes the newest row of each key: a rerun replaces what it repeats
-and adds what is new.
+and adds what is new. `compaction` merges many small parts into few.
 DuckDB, pandas and polars read the folders as they stand.
 """
 
@@ -14,12 +14,13 @@ import logging
 import operator
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,10 +29,11 @@ import pyarrow.parquet as pq
 from ..errors import BadInput
 from .schemas import ADDED, SCHEMA_VERSION, SCHEMAS, STAMPS, TABLE_ENTRY, VERSION_ENTRY
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
+
+GENERATION_FILE = ".generation"
+PAUSES = (0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+"""Seconds before a table that changed while it was read is listed again; NFS may show old names for 60 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,7 @@ class ResultsStore:
         name = f"part-{moment:%Y%m%dT%H%M%S%fZ}-{uuid.uuid4().hex[:12]}.parquet"
         path = self.directory / table / name
         try:
-            write_atomically(path, lambda temporary: _write(data, temporary))
+            write_atomically(path, lambda temporary: write_part(data, temporary))
         except OSError as error:
             raise _not_writable(self.directory, error) from error
         return path
@@ -109,27 +111,60 @@ class ResultsStore:
             BadInput: a part was written with another schema version.
         """
         schema = _schema(table)
-        good: list[pa.Table] = [schema.empty_table()]
-        skipped: list[SkippedPart] = []
-        for path in self._parts(table):
-            try:
-                good.append(_read_part(path, table, schema))
-            except _Unusable as error:
-                log.warning("skipped results file %s: %s", path, error)
-                skipped.append(SkippedPart(path=path, reason=str(error)))
-        self._skipped[table] = tuple(skipped)
-        return _newest(pa.concat_tables(good))
+        contents = self._contents(table, schema)
+        skipped = tuple(content for content in contents if isinstance(content, SkippedPart))
+        for part in skipped:
+            log.warning("skipped results file %s: %s", part.path, part.reason)
+        self._skipped[table] = skipped
+        good = [content for content in contents if isinstance(content, pa.Table)]
+        return newest_rows(pa.concat_tables([schema.empty_table(), *good]))
 
-    def _parts(self, table: str) -> list[Path]:
-        """The files a reader sees, in order of their names: that of time."""
-        return sorted(path for path in (self.directory / table).glob("*.parquet") if path.name[0] not in "._")
+    def compact(self, table: str | None = None, *, least: int = 32) -> int:
+        """Merge small parts into few, while others append and read; see `compaction` for what is kept.
+
+        Whatever stands in the way (another process compacts, a full disk, a broken part) is logged and leaves
+        all rows in place: a sweep never fails for it.
+
+        Args:
+            table: "runs", "searches" or "steps"; None for all.
+            least: leave a table alone that has fewer small parts; at least 2.
+
+        Returns:
+            How many parts were replaced by merged ones.
+
+        Raises:
+            ValueError: unknown table, or ``least`` below 2.
+        """
+        from .compaction import compact_table  # it is made of the functions below
+
+        if least < 2:
+            raise ValueError(f"least = {least}: one part cannot be merged; give at least 2")
+        tables = list(SCHEMAS) if table is None else [table]
+        return sum(compact_table(self.directory, name, _schema(name), least) for name in tables)
+
+    def _contents(self, table: str, schema: pa.Schema) -> list[pa.Table | SkippedPart]:
+        """What the parts of one listing hold; begun again when a compaction takes a part away meanwhile."""
+        known: dict[Path, pa.Table | SkippedPart] = {}
+        for pause in PAUSES:
+            time.sleep(pause)
+            try:
+                parts = list_parts(self.directory / table)
+                known |= {path: _content(path, table, schema) for path in parts if path not in known}
+            except PartsChanged as change:
+                log.debug("listing %s again: %s", self.directory / table, change)
+                continue
+            return [known[path] for path in parts]
+        raise BadInput(
+            f"results directory {self.directory}: files of {table!r} vanish while they are read; "
+            "do not delete results during a run"
+        )
 
     def _check_version(self, table: str) -> None:
         """Look at the newest usable part only: `read` looks at all."""
-        for path in reversed(self._parts(table)):
+        for path in reversed(_visible(self.directory / table)):
             try:
-                _open_part(path, table).close()
-            except _Unusable:
+                open_part(path, table).close()
+            except UnusablePart:
                 continue
             return
 
@@ -168,8 +203,52 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-class _Unusable(Exception):
+class UnusablePart(Exception):
     """Why a part cannot be read."""
+
+
+class PartsChanged(Exception):
+    """What a compaction did while the table was read."""
+
+
+def list_parts(folder: Path) -> list[Path]:
+    """The parts of a table in order of their names: that of time.
+
+    Looking at a folder takes time, in which a compaction may add the merged part behind the eye and delete
+    the merged ones before it. It changes the generation in between: an unchanged one proves the list whole.
+
+    Raises:
+        PartsChanged: it is not whole; list again.
+    """
+    before = _generation(folder)
+    parts = _visible(folder)
+    if _generation(folder) != before:
+        raise PartsChanged("parts were merged while they were listed")
+    return parts
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.parquet") if path.name[0] not in "._")
+
+
+def _generation(folder: Path) -> str:
+    try:
+        return (folder / GENERATION_FILE).read_text()
+    except FileNotFoundError:
+        return ""  # never compacted
+    except OSError as error:
+        if error.errno != errno.ESTALE:  # NFS: replaced since it was opened
+            raise
+        raise PartsChanged("parts are being merged") from error
+
+
+def _content(path: Path, table: str, schema: pa.Schema) -> pa.Table | SkippedPart:
+    try:
+        return read_part(path, table, schema)
+    except UnusablePart as error:
+        if not os.path.lexists(path):
+            raise PartsChanged(f"{path.name} is gone") from error
+        return SkippedPart(path=path, reason=str(error))
 
 
 def _schema(table: str) -> pa.Schema:
@@ -250,15 +329,17 @@ def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:
         raise ValueError(f"column {field.name!r} ({field.type}): {error}") from error
 
 
-def _write(data: pa.Table, path: Path) -> None:
+def write_part(data: pa.Table, path: Path) -> None:
+    """Into a temporary file: `write_atomically` makes it a part."""
     pq.write_table(data, path, compression="zstd", write_page_checksum=True)
 
 
-def _open_part(path: Path, table: str) -> pq.ParquetFile:
+def open_part(path: Path, table: str) -> pq.ParquetFile:
+    """The part, checked as far as its end tells; the caller closes it."""
     try:
         part = pq.ParquetFile(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _Unusable(f"truncated or not Parquet ({_one_line(error)})") from error
+        raise UnusablePart(f"truncated or not Parquet ({_one_line(error)})") from error
     try:
         _check_origin(path, table, part.schema_arrow.metadata or {})
     except Exception:
@@ -269,7 +350,7 @@ def _open_part(path: Path, table: str) -> pq.ParquetFile:
 
 def _check_origin(path: Path, table: str, entries: Mapping[bytes, bytes]) -> None:
     if VERSION_ENTRY not in entries or entries.get(TABLE_ENTRY) != table.encode():
-        raise _Unusable(f"not written by theriac as part of {table!r}; move it elsewhere")
+        raise UnusablePart(f"not written by theriac as part of {table!r}; move it elsewhere")
     version = entries[VERSION_ENTRY].decode(errors="replace")
     if version != str(SCHEMA_VERSION):
         raise BadInput(
@@ -278,13 +359,16 @@ def _check_origin(path: Path, table: str, entries: Mapping[bytes, bytes]) -> Non
         )
 
 
-def _read_part(path: Path, table: str, schema: pa.Schema) -> pa.Table:
-    with _open_part(path, table) as part:
+def read_part(path: Path, table: str, schema: pa.Schema) -> pa.Table:
+    """All rows of one part, with the columns of ``schema``."""
+    with open_part(path, table) as part:
         try:
             rows = _with_added(part.read(use_threads=False), table, schema)
             return rows if rows.schema.equals(schema) else rows.select(schema.names).cast(schema)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise _Unusable(f"damaged, or other columns than {table!r} has ({_one_line(error)})") from error
+            raise UnusablePart(
+                f"damaged, or other columns than {table!r} has ({_one_line(error)})"
+            ) from error
 
 
 def _with_added(rows: pa.Table, table: str, schema: pa.Schema) -> pa.Table:
@@ -294,8 +378,11 @@ def _with_added(rows: pa.Table, table: str, schema: pa.Schema) -> pa.Table:
     return rows
 
 
-def _newest(rows: pa.Table) -> pa.Table:
-    """Rows come in order of file names, and the sort is stable: the last row of a key is the newest."""
+def newest_rows(rows: pa.Table) -> pa.Table:
+    """The newest row of each key, oldest first.
+
+    Rows come in order of file names, and the sort is stable: the last row of a key is the newest.
+    """
     rows = rows.combine_chunks()
     rows = rows.take(pc.sort_indices(rows["written_at"]))
     newest = {key: position for position, key in enumerate(rows["key"].to_pylist())}

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from theriac.search.engine import DampeningProblem, SearchOutcome, run_ptn
+from theriac.search.engine import DampeningProblem
 from theriac.search.ptn import PTNSearch
+from theriac.search.ptn_engine import SearchOutcome, run_ptn
 from theriac.tests import reference
 from theriac.unlearning.dampening import Ratios, alpha_at, dampen
 from theriac.unlearning.importance import Importance, estimate_importance

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from theriac.errors import BadInput
-from theriac.search.engine import DampeningProblem, run_ptn
+from theriac.search.engine import DampeningProblem
 from theriac.search.harm import compare_on_retain, target_rate
 from theriac.search.ptn import PTNSearch
+from theriac.search.ptn_engine import run_ptn
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
 from theriac.unlearning.dampening import alpha_at, dampen
 from theriac.unlearning.importance import Importance, estimate_importance

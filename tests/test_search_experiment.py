@@ -9,10 +9,12 @@ from theriac.datasets.poisoning import Attack
 from theriac.errors import BadInput
 from theriac.search import experiment as experiment_module
 from theriac.search.artifacts import ArtifactStore
-from theriac.search.experiment import STEPS_AFTER_STOP, CellRows, Experiment, Part
+from theriac.search.cell_rows import CellRows
+from theriac.search.experiment import Experiment, Part
 from theriac.search.results import ResultsStore
 from theriac.search.scenarios import PRESETS, Cell, Gate, Scenario, Scoring
 from theriac.search.settings import HealSettings
+from theriac.search.treatment import STEPS_AFTER_STOP
 from theriac.search.truth import measure_truth
 from theriac.unlearning.models import ModelSpec
 from theriac.unlearning.training import Recipe

@@ -8,7 +8,8 @@ import pytest
 
 from theriac.errors import BadInput
 from theriac.search.artifacts import ArtifactStore
-from theriac.search.experiment import CellRows, Experiment, Part
+from theriac.search.cell_rows import CellRows
+from theriac.search.experiment import Experiment, Part
 from theriac.search.plots import tradeoff_figure
 from theriac.search.results import ResultsStore
 from theriac.search.scenarios import Cell, Scenario

@@ -303,7 +303,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     store = ResultsStore(tmp_path)
-    monkeypatch.setattr(results, "_write", full)
+    monkeypatch.setattr(results, "write_part", full)
     with pytest.raises(BadInput, match=r"No space left on device\); change its permissions, free space"):
         store.append("steps", [{"key": "a"}])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

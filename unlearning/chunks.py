@@ -15,15 +15,22 @@ LARGEST = 512
 logger = logging.getLogger(__name__)
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a CUDA device, or on this machine; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None
+
+
 def budget(device: torch.device) -> int:
     """Bytes that a chunk may take: half of what a GPU has free; on a CPU 512 MiB or a quarter of what is."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] // 2
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # not on every system
-        return CPU_BUDGET
-    return min(CPU_BUDGET, free // 4)
+    free = free_memory(device)
+    if device.type == "cuda" and free is not None:
+        return free // 2
+    return CPU_BUDGET if free is None else min(CPU_BUDGET, free // 4)
 
 
 class ChunkSize:

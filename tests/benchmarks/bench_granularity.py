@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from theriac.cluster.cells import CellRun
 from theriac.cluster.session import local_ray
 from theriac.datasets.poisoning import Share
-from theriac.search.experiment import Row
+from theriac.search.cell_rows import Row
 from theriac.search.provenance import provenance
 from theriac.search.results import ResultsStore
 from theriac.search.scenarios import PRESETS, Cell, Scoring

@@ -23,9 +23,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from theriac.search.engine import DampeningProblem, SearchOutcome, run_ptn
+from theriac.search.engine import DampeningProblem
 from theriac.search.grid import GoelGrid
 from theriac.search.ptn import PTNSearch, percentile_of
+from theriac.search.ptn_engine import SearchOutcome, run_ptn
 from theriac.unlearning.dampening import dampen
 from theriac.unlearning.dampening_path import DampeningPath
 from theriac.unlearning.importance import Importance, estimate_importance

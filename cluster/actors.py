@@ -1,0 +1,87 @@
+"""What a Ray actor does: it holds victims, importances and data on its device, and answers with scalars."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..search.artifacts import ArtifactStore
+from ..search.cell_rows import CellRows
+from ..search.jobs import read_job
+from ..search.runner import JobRunner
+from ..search.scenarios import Scoring
+from ..unlearning.chunks import free_memory
+
+GIBIBYTE = 1 << 30
+
+Phase = tuple[str, int, int | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorSettings:
+    """How an actor works.
+
+    Attributes:
+        store: location of the artifact store.
+        data_root: folder of the datasets; None for the default.
+        device: "cpu" or "cuda".
+        scoring: `Scoring` as JSON (never pickled tensors).
+        sharers: actors that share the memory of the device; each keeps between jobs what fits its part of
+            half of what is free when it starts.
+        threads: of torch.
+    """
+
+    store: str
+    data_root: str | None = None
+    device: str = "cpu"
+    scoring: str = "{}"
+    sharers: int = 1
+    threads: int = 1
+
+
+class ImportanceActor:
+    """Does jobs; see `JobRunner`. All methods are idempotent: a killed actor is restarted and asked again.
+
+    A job is a JSON text, and so is its answer. Other threads of the actor tell how far it is, and hand out
+    rows of cells; a job that is asked for while one is being done waits for it.
+    """
+
+    def __init__(self, settings: ActorSettings) -> None:
+        torch.set_num_threads(settings.threads)
+        self._lock = threading.Lock()
+        self._phase: Phase | None = None
+        self._runner = JobRunner(
+            ArtifactStore(settings.store),
+            data_root=None if settings.data_root is None else Path(settings.data_root),
+            device=settings.device,
+            scoring=Scoring.model_validate_json(settings.scoring),
+            budget=(free_memory(torch.device(settings.device)) or GIBIBYTE) // 2 // settings.sharers,
+            progress=self._note,
+        )
+
+    def work(self, job: str) -> str:
+        """Do a job (JSON of `search.jobs`); the answer as JSON."""
+        with self._lock:
+            self._phase = ("starting", 0, None)
+            try:
+                return self._runner.run(read_job(job)).model_dump_json()
+            finally:
+                self._phase = None
+
+    def collect(self, key: str) -> CellRows:
+        """The rows of a cell that a job finished.
+
+        Raises:
+            KeyError: they are not here: the actor was restarted.
+        """
+        return self._runner.collect(key)
+
+    def phase(self) -> Phase | None:
+        """What the actor is doing: (phase, done, total or None); None: nothing."""
+        return self._phase
+
+    def _note(self, phase: str, done: int, total: int | None) -> None:
+        self._phase = (phase, done, total)

@@ -1,0 +1,49 @@
+"""Ctrl-C once: what has begun comes to its end. Twice: everything stops."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from .conductor import Conductor
+from .watch import Reporter
+
+FIRST = "finishing what has begun; Ctrl-C again stops at once (finished cells are kept in any case)"
+
+
+class Interrupts:
+    """Around the fan-out, in the main thread; elsewhere signals are left as they are.
+
+    SIGTERM counts as Ctrl-C: schedulers of clusters send it some time before they kill.
+
+    Raises:
+        KeyboardInterrupt: at the second signal at once, after one when what had begun is done.
+    """
+
+    def __init__(self, conductor: Conductor, reporter: Reporter) -> None:
+        self._conductor, self._reporter = conductor, reporter
+        self._before: dict[int, Any] = {}
+        self._count = 0
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {one: signal.signal(one, self._handle) for one in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for one, before in self._before.items():
+            signal.signal(one, before)
+        if self._count and error is None and self._conductor.left:
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1:
+            raise KeyboardInterrupt
+        # the interrupted code may hold the conductor's lock, in this very thread: it is reentrant
+        self._conductor.drain()
+        self._reporter.say(FIRST)

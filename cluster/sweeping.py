@@ -1,0 +1,262 @@
+"""Run a sweep: what is missing of its cells, on a local Ray or a cluster, row by row into the results."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import ray
+
+from .. import __version__
+from ..errors import BadInput
+from ..search.artifacts import ArtifactStore
+from ..search.cell_rows import CellRows
+from ..search.provenance import provenance, row_key
+from ..search.results import ResultsStore, write_atomically
+from ..search.schedule import Schedule
+from ..search.status import FAILED, SWEEPS
+from ..search.sweeps import Sweep, Task, dump_sweep
+from .actors import ActorSettings
+from .conductor import Conductor
+from .fleet import Fleet
+from .interrupts import Interrupts
+from .loggers import CellLogger
+from .preflight import check_store
+from .searcher import fan_out
+from .session import ray_session
+from .watch import Reporter, Silent, Watch
+
+Device = Literal["auto", "cpu", "cuda"]
+
+KIND = "accelerator_type:"
+
+__all__ = ["Summary", "SweepRun", "finished_keys"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        keys: of the rows of all cells, in the order of the cells.
+        computed: cells computed now; the others were in the results already, or are still missing.
+        failed: cells of any age whose status is "failed" or "gate_failed".
+        missing: cells that were not computed, because the run was interrupted.
+        counts: jobs done, settings evaluated; see `schedule.Counts`.
+    """
+
+    keys: tuple[str, ...]
+    computed: int
+    failed: int
+    missing: int
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRun:
+    """A sweep, where its rows go, and where it runs.
+
+    Attributes:
+        sweep: what to compute.
+        directory: of the results.
+        store: location of models and importances, which all nodes see; None: the directory.
+        data_root: folder of the datasets; None for the default.
+        address: of a Ray cluster; None: a local Ray.
+        workers: most workers; None: all that the cluster or this machine has.
+        device: "cpu", "cuda", or "auto": GPUs if the cluster has any.
+        per_gpu: workers that share a GPU.
+        fresh: compute cells again that are in the results already.
+        log: is given the row of every finished cell; None: nobody is.
+    """
+
+    sweep: Sweep
+    directory: Path
+    store: str | None = None
+    data_root: Path | None = None
+    address: str | None = None
+    workers: int | None = None
+    device: Device = "auto"
+    per_gpu: int = 1
+    fresh: bool = False
+    log: CellLogger | None = None
+
+    def execute(self, reporter: Reporter | None = None, *, verbose: bool = False) -> Summary:
+        """Compute the cells that are missing.
+
+        Args:
+            reporter: is told how the work goes on.
+            verbose: let Ray and Tune log.
+
+        Raises:
+            BadInput: the results cannot be written, the dataset is missing, or the cluster is of no use.
+        """
+        results, tasks = ResultsStore(self.directory), self.sweep.tasks()
+        keys = tuple(task.key for task in tasks)
+        present = set() if self.fresh else finished_keys(results, keys)
+        missing = [task for task in tasks if task.key not in present]
+        counts: dict[str, int] = {}
+        if missing:
+            counts = self._compute(missing, tasks, results, reporter or Silent(), verbose)
+        return _summary(results, keys, present, counts)
+
+    def _compute(
+        self,
+        missing: Sequence[Task],
+        tasks: Sequence[Task],
+        results: ResultsStore,
+        reporter: Reporter,
+        verbose: bool,
+    ) -> dict[str, int]:
+        store = ArtifactStore(self.store or self.directory)
+        reporter.say("starting Ray")
+        with ray_session(self.address, self.workers or _own_workers(), verbose=verbose):
+            _check_nodes(store)
+            device = _device(self.device)
+            run = self._register(results, tasks, device)
+            with self._fleet(store, device) as fleet:
+                reference, size = self.sweep.scoring.reference, len(fleet.members)
+                schedule = Schedule(missing, reference=reference, workers=size)
+                conductor = Conductor(schedule, fleet, _Recorder(results, run, self.log).record)
+                watch = Watch(conductor, self.sweep, run, self.directory, tasks, missing, reporter)
+                with watch, Interrupts(conductor, reporter):
+                    fan_out(conductor, verbose=verbose)
+        results.compact(least=2)
+        return {
+            **{f"{sort} jobs": number for sort, number in sorted(schedule.counts.jobs.items())},
+            "settings": schedule.counts.settings,
+            "search_jobs": schedule.counts.search_jobs,
+            "retried": schedule.counts.retried,
+            "lost_workers": fleet.lost,
+        }
+
+    @contextmanager
+    def _fleet(self, store: ArtifactStore, device: str) -> Iterator[Fleet]:
+        settings = ActorSettings(
+            store=store.location,
+            data_root=None if self.data_root is None else str(self.data_root.absolute()),
+            device=device,
+            scoring=self.sweep.scoring.model_dump_json(),
+        )
+        fleet = Fleet(settings, size=self.workers, per_gpu=self.per_gpu)
+        try:
+            yield fleet
+        finally:
+            fleet.stop()
+
+    def _register(self, results: ResultsStore, tasks: Sequence[Task], device: str) -> str:
+        """A row of `runs`, and the sweep as run, for `theriac status`."""
+        started = datetime.now(UTC)
+        text = dump_sweep(self.sweep)
+        key = row_key(text, started.isoformat(), os.getpid())
+        row = {
+            "key": key,
+            "started_at": started,
+            "command": " ".join(["theriac", *sys.argv[1:]]),
+            "configuration": text,
+            "seed": tasks[0].scenario.seed,
+            **provenance(device),
+            **_accelerators(),
+        }
+        results.append("runs", [row])
+        file = self.directory / SWEEPS / f"{self.sweep.key}.yaml"
+        try:
+            write_atomically(file, lambda path: _write(path, text))
+        except OSError as error:
+            raise BadInput(f"cannot write {file} ({error}); free space or name another folder") from error
+        return key
+
+
+@dataclass(frozen=True)
+class _Recorder:
+    """Writes the rows of finished cells, those of run ``run``."""
+
+    results: ResultsStore
+    run: str
+    log: CellLogger | None
+
+    def record(self, task: Task, rows: CellRows) -> None:
+        """Steps first: a search that is in the results is whole."""
+        self.results.append("steps", rows.steps)
+        self.results.append("searches", [{**rows.search, "run": self.run}])
+        if self.log:
+            self.log.cell(rows.search)
+
+
+def preview(run: SweepRun) -> str:
+    """The sweep as YAML, how many cells it has, and how many of them are in the results already."""
+    tasks = run.sweep.tasks()
+    present: set[str] = set()
+    if run.directory.is_dir():
+        present = finished_keys(ResultsStore(run.directory, create=False), [task.key for task in tasks])
+    victims = len({task.scenario.key for task in tasks})
+    shown = f"{len(tasks)} cells on {victims} victims; {len(present)} are in {run.directory} already"
+    return f"{dump_sweep(run.sweep)}# {shown}"
+
+
+def verdict(summary: Summary, directory: Path) -> str:
+    """What a run did, in a line."""
+    parts = [f"{summary.computed} cells computed", f"{len(summary.keys) - summary.computed} already there"]
+    parts += [f"{summary.failed} failed: see `theriac status {directory}`"] if summary.failed else []
+    return f"{', '.join(parts)}; theriac table {directory}"
+
+
+def finished_keys(results: ResultsStore, keys: Sequence[str]) -> set[str]:
+    """Cells that this version of theriac has computed.
+
+    Failed ones are left out, and those of a victim that failed its gate: the gate may be another one now.
+    """
+    runs = results.read("runs").select(["key", "versions"]).to_pylist()
+    current = {row["key"] for row in runs if f'"theriac": "{__version__}"' in (row["versions"] or "")}
+    wanted = set(keys)
+    rows = results.read("searches").select(["key", "run", "status"]).to_pylist()
+    return {
+        row["key"]
+        for row in rows
+        if row["key"] in wanted and row["run"] in current and row["status"] not in FAILED
+    }
+
+
+def _summary(
+    results: ResultsStore, keys: tuple[str, ...], present: set[str], counts: dict[str, int]
+) -> Summary:
+    rows = results.read("searches").select(["key", "status"]).to_pylist()
+    statuses = {row["key"]: row["status"] for row in rows if row["key"] in set(keys)}
+    return Summary(
+        keys=keys,
+        computed=len(statuses.keys() - present),
+        failed=sum(status in FAILED for status in statuses.values()),
+        missing=len(keys) - len(statuses),
+        counts=counts,
+    )
+
+
+def _device(wanted: Device) -> str:
+    if wanted != "auto":
+        return wanted
+    return "cuda" if ray.cluster_resources().get("GPU") else "cpu"  # type: ignore[no-untyped-call]
+
+
+def _accelerators() -> dict[str, str]:
+    """The GPUs of the cluster, which are not those of this machine, where there are any."""
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    kinds = sorted(name.removeprefix(KIND) for name in resources if name.startswith(KIND))
+    return {"device": f"{resources['GPU']:g} x {', '.join(kinds)}"} if kinds and "GPU" in resources else {}
+
+
+def _own_workers() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_nodes(store: ArtifactStore) -> None:
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    check_store(store.location, [(node["NodeID"], node["NodeManagerAddress"]) for node in nodes])
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,39 @@
+"""What Ray Tune runs: a trial takes one job to the actor that is to do it, and waits.
+
+Imports no torch: the processes of trials stay small.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayActorError
+
+from .names import ANSWER, CONFIG_ACTOR, CONFIG_JOB, LOST, NAMESPACE, why_gone
+
+
+class JobTrial(tune.Trainable):
+    """One job; its process is used again for the next one."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take the job."""
+        self._job = config
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next job."""
+        self._job = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The actor's answer as JSON, or why there is none."""
+        try:
+            actor = ray.get_actor(self._job[CONFIG_ACTOR], namespace=NAMESPACE)
+            asked: Any = actor.work.remote(self._job[CONFIG_JOB])
+            answer = ray.get(asked)
+            return {ANSWER: answer, "done": True}
+        except RayActorError as error:
+            return {LOST: why_gone(error), "done": True}
+        except ValueError:  # no actor of that name
+            return {LOST: "a worker was gone before its work began", "done": True}

@@ -1,0 +1,108 @@
+"""A search in instalments: each carries on from what was evaluated before, here or on another machine.
+
+What was evaluated goes over the wire as rows of scalars. A search started anew from any prefix of its rows
+goes on as if it had never stopped, to the bit; so does one that skips steps which somebody else evaluates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from .engine import DampeningProblem
+from .findings import Finding, GridFinding, PTNFinding
+from .following import GridStart, PTNStart, Start
+from .grid import GridRow
+from .grid_engine import GridRun
+from .ptn_engine import advance_ptn, conclude_ptn, evaluation_from, row_from
+
+Row = dict[str, Any]
+Count = Callable[[int], None]
+
+
+class Searching(Protocol):
+    """A search on the problem it works on.
+
+    Attributes:
+        start: what another process must know to follow the search.
+    """
+
+    @property
+    def start(self) -> Start: ...
+
+    def carry_on(
+        self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
+    ) -> list[Row]:
+        """Evaluate further settings.
+
+        Args:
+            history: rows of all settings evaluated so far, in order.
+            skip: settings after these that others evaluate; what they find is taken to change nothing.
+            count: at most this many settings; None: all that are left.
+            progress: called with the number of settings up to the one just done.
+
+        Returns:
+            Their rows; fewer than ``count`` where the search ends.
+        """
+        ...
+
+    def finding(self, history: Sequence[Row]) -> Finding:
+        """What the search found, of the rows of all its settings."""
+        ...
+
+
+class PTNSearching:
+    """A PTN search.
+
+    Args:
+        start: settings and sizes.
+        problem: what is searched.
+        constant: lambda of all steps.
+    """
+
+    def __init__(self, start: PTNStart, problem: DampeningProblem, constant: float) -> None:
+        self.start = start
+        self._problem, self._constant = problem, constant
+
+    def carry_on(
+        self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
+    ) -> list[Row]:
+        """See `Searching`."""
+        search = self.start.search
+        state = search.ahead(self.start.after(history), skip)
+        _, evaluations = advance_ptn(search, state, self._problem, progress, count=count)
+        return [row_from(evaluation) for evaluation in evaluations]
+
+    def finding(self, history: Sequence[Row]) -> PTNFinding:
+        """See `Searching`."""
+        evaluations = [evaluation_from(row) for row in history]
+        outcome = conclude_ptn(self.start.after(history), evaluations, self._problem)
+        return PTNFinding(search=self.start.search, outcome=outcome, constant=self._constant)
+
+
+class GridSearching:
+    """A grid.
+
+    Args:
+        run: the grid on its problem.
+        held_out_count: samples it is judged on, besides S_f.
+    """
+
+    def __init__(self, run: GridRun, held_out_count: int) -> None:
+        self._run, self._held_out_count = run, held_out_count
+        self.start = GridStart(pairs=len(run.grid.pairs()))
+
+    def carry_on(
+        self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
+    ) -> list[Row]:
+        """See `Searching`."""
+        first = len(history) + skip
+        return [
+            asdict(row) for row in self._run.rows(first, None if count is None else first + count, progress)
+        ]
+
+    def finding(self, history: Sequence[Row]) -> GridFinding:
+        """See `Searching`."""
+        outcome = self._run.outcome(GridRow(**row) for row in history)
+        return GridFinding(outcome=outcome, held_out_count=self._held_out_count)

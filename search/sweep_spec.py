@@ -1,0 +1,228 @@
+"""Sweeps: one description, and every cell of every scenario that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ..datasets.poisoning import Attack, Share
+from ..datasets.sources import DATASETS
+from ..errors import BadInput
+from ..unlearning.kinds import Granularity
+from ..unlearning.models import MODELS, ModelSpec
+from .provenance import row_key
+from .scenarios import Cell, Scenario, Scoring
+from .settings import HealSettings, Search
+from .sweep_rules import Match, SettingsFor, Task, check_settings, used_by
+from .sweep_tree import closest
+
+AnyMethod = Literal["none", "eu", "ssd", "lf", "xlf"]
+BASELINES = ("none", "eu")
+SHARES: tuple[Share, ...] = ("one_shot", 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""The paper's: one sample, and 10 to 100 % of S_m."""
+
+SCENARIO_AXES = ("datasets", "models", "attacks", "manipulated", "seeds")
+CELL_AXES = ("shares", "methods", "granularities", "searches", "settings")
+
+
+class Sweep(BaseModel):
+    """The cross product of its axes, without what is excluded.
+
+    Attributes:
+        name: what it is called.
+        about: one line on what it is for.
+        scenario: what all its scenarios share; an axis below takes the place of the field it is named for.
+        datasets: names of `theriac.datasets.sources.DATASETS`; None, here and below: the scenario's alone.
+        models: architectures.
+        attacks: attacks.
+        manipulated: |S_m|.
+        seeds: seeds of the scenario.
+        shares: discovery shares.
+        methods: "none" and "eu" are baselines: once per share, whatever the axes below. The victim as it is
+            ("none") is the same at every share, but tables show it beside the others, and it costs nothing.
+        granularities: of the dampening methods.
+        searches: of the dampening methods; the published grid is SSD's, so exclude the others with it.
+        settings: alternatives, each a mapping of further `HealSettings` fields for all dampening methods. A
+            field that only one search has goes to that search alone; cells that are equal then come once.
+        settings_for: settings for some tasks, on top of ``settings``; the later ones win.
+        exclude: a task that one of these matches is left out.
+        scoring: what is measured of every cell.
+
+    Raises:
+        ValidationError: values out of bounds, an axis that is empty or has a value twice, unknown datasets or
+            models, rules that match nothing, settings that nothing uses, or no task at all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    about: str = ""
+    scenario: Scenario
+    datasets: tuple[str, ...] | None = None
+    models: tuple[ModelSpec, ...] | None = None
+    attacks: tuple[Attack, ...] | None = None
+    manipulated: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    shares: tuple[Share, ...] = SHARES
+    methods: tuple[AnyMethod, ...] = ("none", "ssd", "lf", "xlf")
+    granularities: tuple[Granularity, ...] = ("sample",)
+    searches: tuple[Search, ...] = ("ptn",)
+    settings: tuple[dict[str, Any], ...] = ({},)
+    settings_for: tuple[SettingsFor, ...] = ()
+    exclude: tuple[Match, ...] = ()
+    scoring: Scoring = Scoring(steps=0, reference=True)
+
+    @field_validator(*SCENARIO_AXES, *CELL_AXES, mode="before")
+    @classmethod
+    def _is_list(cls, value: Any) -> Any:
+        if value is not None and not isinstance(value, list | tuple):
+            raise ValueError("give a list, such as [a, b]")
+        return value
+
+    @field_validator(*SCENARIO_AXES, *CELL_AXES)
+    @classmethod
+    def _distinct(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        if values is not None and not values:
+            raise ValueError("the list is empty; give at least one value, or leave the axis out")
+        for number, value in enumerate(values or ()):
+            if value in (values or ())[:number]:
+                shown = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+                raise ValueError(f"{shown!r} is there twice; give every value once")
+        return values
+
+    @field_validator("settings")
+    @classmethod
+    def _checked(cls, values: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        paths = ["settings"] if len(values) == 1 else [f"settings.{n}" for n in range(len(values))]
+        return tuple(check_settings(one, path) for one, path in zip(values, paths, strict=True))
+
+    @field_validator("settings_for")
+    @classmethod
+    def _checked_for(cls, rules: tuple[SettingsFor, ...]) -> tuple[SettingsFor, ...]:
+        return tuple(
+            SettingsFor(when=rule.when, set=check_settings(rule.set, f"settings_for.{number}.set"))
+            for number, rule in enumerate(rules)
+        )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Sweep:
+        for number, name in enumerate(self.datasets or (self.scenario.dataset,)):
+            _check_dataset(name, f"datasets.{number}" if self.datasets else "scenario.dataset")
+        for number, model in enumerate(self.models or (self.scenario.model,)):
+            _check_model(model.name, f"models.{number}" if self.models else "scenario.model.name")
+        drafts = self.drafts()
+        for number, rule in enumerate(self.exclude):
+            rule.check(drafts, f"exclude.{number}")
+        if not self.tasks():
+            raise BadInput("exclude: every task is excluded; leave some")
+        dampening = [task for task in self._included() if task.cell.settings]
+        for number, extra in enumerate(self.settings_for):
+            extra.when.check(dampening, f"settings_for.{number}.when")
+        self._check_settings_used(dampening)
+        return self
+
+    def _check_settings_used(self, dampening: list[Task]) -> None:
+        paths = (
+            ["settings"] if len(self.settings) == 1 else [f"settings.{n}" for n in range(len(self.settings))]
+        )
+        for path, settings in zip(paths, self.settings, strict=True):
+            _check_used(settings, dampening, path)
+        for number, extra in enumerate(self.settings_for):
+            _check_used(extra.set, filter(extra.when.matches, dampening), f"settings_for.{number}.set")
+
+    def tasks(self) -> tuple[Task, ...]:
+        """Every task once, scenario by scenario.
+
+        The order is that of nested loops over the axes as they are listed: datasets, models, attacks,
+        manipulated, seeds; and within a scenario: shares, methods, granularities, searches, settings.
+        """
+        return tuple(dict.fromkeys(task for one in self._included() for task in self._with_settings(one)))
+
+    @property
+    def key(self) -> str:
+        """Hash of the tasks and the scoring; two files that ask for the same work have the same."""
+        return row_key(
+            [task.model_dump(mode="json") for task in self.tasks()], self.scoring.model_dump(mode="json")
+        )
+
+    def _included(self) -> tuple[Task, ...]:
+        return tuple(d for d in self.drafts() if not any(rule.matches(d) for rule in self.exclude))
+
+    def drafts(self) -> tuple[Task, ...]:
+        """The whole cross product: nothing excluded, dampening methods without further settings."""
+        cells = tuple(self._draft_cells())
+        return tuple(Task(scenario=one, cell=cell) for one in self._scenarios() for cell in cells)
+
+    def _scenarios(self) -> Iterator[Scenario]:
+        base = self.scenario
+        for dataset in self.datasets or (base.dataset,):
+            for model in self.models or (base.model,):
+                for attack in self.attacks or (base.attack,):
+                    for manipulated in self.manipulated or (base.manipulated,):
+                        for seed in self.seeds or (base.seed,):
+                            yield base.model_copy(
+                                update={
+                                    "dataset": dataset,
+                                    "model": model,
+                                    "attack": attack,
+                                    "manipulated": manipulated,
+                                    "seed": seed,
+                                }
+                            )
+
+    def _draft_cells(self) -> Iterator[Cell]:
+        for share in self.shares:
+            for method in self.methods:
+                if method in ("none", "eu"):
+                    yield Cell(share=share, baseline=method)
+                    continue
+                for granularity in self.granularities:
+                    for search in self.searches:
+                        chosen = HealSettings(method=method, granularity=granularity, search=search)
+                        yield Cell(share=share, settings=chosen)
+
+    def _with_settings(self, draft: Task) -> Iterator[Task]:
+        chosen = draft.cell.settings
+        if chosen is None:
+            yield draft
+            return
+        extra: dict[str, Any] = {}
+        for rule in self.settings_for:
+            extra |= rule.set if rule.when.matches(draft) else {}
+        fixed = {"method": chosen.method, "granularity": chosen.granularity, "search": chosen.search}
+        for settings in self.settings:
+            values = used_by(chosen.search, {**settings, **extra})
+            cell = Cell(share=draft.cell.share, settings=HealSettings.model_validate({**values, **fixed}))
+            yield Task(scenario=draft.scenario, cell=cell)
+
+
+def _check_dataset(name: str, path: str) -> None:
+    if name not in DATASETS:
+        raise BadInput(
+            f"{path} = {name!r}: unknown dataset; choose one of {', '.join(DATASETS)}"
+            f"{closest(name, DATASETS)}"
+        )
+
+
+def _check_model(name: str, path: str) -> None:
+    if name in MODELS:
+        return
+    import timm  # here, because it takes a second to import
+
+    if not timm.is_model(name):
+        raise BadInput(
+            f"{path} = {name!r}: unknown model; choose {', '.join(MODELS)} or one of timm.list_models()"
+            f"{closest(name, [*MODELS, *timm.list_models()])}"
+        )
+
+
+def _check_used(settings: Mapping[str, Any], tasks: Any, path: str) -> None:
+    searches = {task.cell.search for task in tasks}
+    for name in settings:
+        if not any(name in used_by(search, settings) for search in searches):
+            raise BadInput(
+                f"{path}.{name}: no task uses it (searches: {', '.join(sorted(searches)) or 'none'}); "
+                f"leave it out, or add the search that has it"
+            )
