@@ -7,26 +7,51 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Column
+from rich.text import Text
 
 from ..search.status import Running, SweepProgress
 from ..search.status_text import duration
 from .watch import Reporter
 
 LINE_SECONDS = 60.0
+BAR_WIDTH = 12  # leaves about 50 characters of text on 80 columns
 
 
 @contextmanager
 def bars(console: Console) -> Iterator[Progress]:
     """Progress bars on ``console`` that vanish at the end; shown on terminals only."""
+    text = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # what is left beside the others
     columns = (
-        TextColumn("{task.description}", justify="left", markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        TextColumn("{task.description}", justify="left", markup=False, table_column=text),
+        BarColumn(bar_width=BAR_WIDTH),
+        CountColumn(table_column=Column(no_wrap=True, justify="right")),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, expand=True, disable=not console.is_terminal
+    ) as progress:
         yield progress
+
+
+class CountColumn(ProgressColumn):
+    """What is done, of how many if that is known; nothing where nothing is counted."""
+
+    def render(self, task: Task) -> Text:
+        """The text: "3/8", "3" or nothing."""
+        done = f"{int(task.completed)}"
+        if task.total is None:
+            return Text(done if task.completed else "")
+        return Text(f"{done}/{int(task.total)}")
 
 
 @contextmanager
@@ -56,18 +81,24 @@ class LiveReporter:
     def show(self, progress: SweepProgress) -> None:
         """Bring the bars up to date."""
         done = progress.cells_present + progress.cells_done
-        _set(self._progress, self._cells, summary(progress), done, progress.cells_total)
+        state = "finishing, " if progress.state == "finishing" else ""
+        text = f"{progress.name}: {state}{summary(progress)}"
+        _set(self._progress, self._cells, text, done, progress.cells_total)
         for number in self._workers.keys() - {running.worker for running in progress.running}:
-            self._progress.remove_task(self._workers.pop(number)[0])
+            bar, _ = self._workers[number]  # keeps its place for when it has work again
+            self._workers[number] = (bar, "")
+            self._progress.update(bar, visible=False)
+        several = len({running.node for running in progress.running}) > 1
         for running in progress.running:
-            self._show_worker(running)
+            self._show_worker(running, several)
 
-    def _show_worker(self, running: Running) -> None:
-        text = f"  {doing(running)}"
-        bar, before = self._workers.get(running.worker) or (self._progress.add_task(text, total=None), text)
-        if before != text:  # its clock starts again
+    def _show_worker(self, running: Running, several_nodes: bool) -> None:
+        text, now = f"  {doing(running, node=several_nodes)}", doing(running, node=True)
+        bar, before = self._workers.get(running.worker) or (self._progress.add_task(text, total=None), now)
+        if before != now:  # its clock starts again
             self._progress.reset(bar)
-        self._workers[running.worker] = (bar, text)
+        self._workers[running.worker] = (bar, now)
+        self._progress.update(bar, visible=True)
         _set(self._progress, bar, text, running.done, running.total)
 
 
@@ -88,25 +119,34 @@ class LineReporter:
         if over or now - self._last >= LINE_SECONDS:
             self._last = now
             done = progress.cells_present + progress.cells_done
-            self._say(f"{progress.state}: {done} of {progress.cells_total} cells, {summary(progress)}")
+            cells = f"{done:,} of {progress.cells_total:,} cells"
+            self._say(f"{progress.name}: {progress.state}, {cells}, {summary(progress)}")
 
 
 def summary(progress: SweepProgress) -> str:
-    """Failures, speed and time left, where there is anything to say."""
-    rate = progress.configurations / progress.seconds if progress.seconds else 0.0
-    parts = [progress.name]
-    parts += [f"{progress.cells_failed} failed"] if progress.cells_failed else []
-    parts += [f"{progress.lost_workers} workers lost"] if progress.lost_workers else []
-    parts += [f"{progress.configurations:,} settings, {rate:.1f}/s"] if progress.configurations else []
+    """What matters first: failures, losses, time left; then settings and their rate.
+
+    In the beginning, how many workers there are: it is never empty.
+    """
+    parts = [f"{progress.cells_failed:,} failed"] if progress.cells_failed else []
+    parts += [f"{_count(progress.lost_workers, 'worker')} lost"] if progress.lost_workers else []
     left = progress.left_seconds if progress.state == "running" else None
-    parts += [f"about {duration(left)} left"] if left else []
-    return ", ".join(parts)
+    parts += [f"{duration(left)} left"] if left else []
+    if progress.configurations and progress.seconds:
+        rate = progress.configurations / progress.seconds
+        parts += [f"{_count(progress.configurations, 'setting')}, {rate:.1f}/s"]
+    return ", ".join(parts or [_count(progress.workers, "worker")])
 
 
-def doing(running: Running) -> str:
-    """What a worker does, in a line."""
+def doing(running: Running, *, node: bool) -> str:
+    """What a worker does, in a line, with the name of its node if that is asked for."""
     cell = f" {running.method} at {running.share}" if running.method else ""
-    return f"worker {running.worker + 1} ({running.node}): {running.doing}{cell}, {running.scenario}"
+    place = f" ({running.node})" if node else ""
+    return f"worker {running.worker + 1}{place}: {running.doing}{cell}, {running.scenario}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _set(progress: Progress, bar: TaskID, text: str, done: int, total: int | None) -> None:

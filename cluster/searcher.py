@@ -77,7 +77,7 @@ def fan_out(conductor: Conductor, *, verbose: bool = False) -> None:
 
 def _tuner(searcher: Searcher, folder: str, verbose: bool) -> tune.Tuner:
     return tune.Tuner(
-        tune.with_resources(JobTrial, {"cpu": 1}),
+        JobTrial,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,

@@ -17,6 +17,11 @@ from .names import ANSWER, CONFIG_ACTOR, CONFIG_JOB, LOST, NAMESPACE, why_gone
 class JobTrial(tune.Trainable):
     """One job; its process is used again for the next one."""
 
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """A whole CPU, which stands for the actor that does the work."""
+        return tune.PlacementGroupFactory([{"CPU": 1}])
+
     def setup(self, config: dict[str, Any]) -> None:
         """Take the job."""
         self._job = config

@@ -112,7 +112,7 @@ def _mergeable(path: Path, table: str, schema: pa.Schema) -> _Part | None:
         return None
     try:
         with open_part(path, table) as part:
-            known = all(field in set(schema) for field in part.schema_arrow)
+            known = set(part.schema_arrow.names) <= set(schema.names)
         return _Part(path=path, size=size, rows=read_part(path, table, schema)) if known else None
     except (UnusablePart, BadInput) as error:
         log.debug("not merged: %s: %s", path, error)

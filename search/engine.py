@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import nn
@@ -99,7 +100,7 @@ class DampeningProblem:
         if len(sorts) > 1:
             raise BadInput(f"forget and retain importances are of different sorts: {sorted(sorts)}")
         self._forget_count = forget_count
-        self._below_lambda: dict[tuple[float, float | None], tuple[float, bool]] = {}
+        self._known: dict[tuple[Hashable, float | None], tuple[float, bool]] = {}
         self._constant = dampening_constant
         self._model = copy.deepcopy(victim).requires_grad_(False)
         self._path = DampeningPath(dict(self._model.named_parameters()), forget_importance, retain_importance)
@@ -161,17 +162,31 @@ class DampeningProblem:
         """How many parameters have I_f > alpha * I_r."""
         return self._path.selected(alpha)
 
+    def weights_at(self, alpha: float, dampening_constant: float | None = None) -> Hashable:
+        """What the dampened weights are known by: where this is equal they are, to the bit.
+
+        min(lambda / r, 1) is 1 for r up to lambda: every alpha below lambda does the same, and where only
+        infinite ratios are above both, neither matters.
+        """
+        constant = self._lambda(dampening_constant)
+        if not self._path.selected(alpha):
+            return "undampened"
+        if self._path.selected(max(alpha, constant * BELOW)) == self._path.infinite:
+            return "infinite"
+        return constant if alpha <= constant * BELOW else (alpha, constant)
+
     def release(self) -> None:
         """Hold no outputs of the last measurement any more; the next one starts afresh. S_f itself stays."""
         self._forget.release()
 
     def _measured(self, alpha: float, constant: float, threshold: float | None) -> tuple[float, bool]:
-        """Of the weights at alpha. Those of every alpha below lambda are the same, so one is measured."""
-        if alpha > constant * BELOW:
+        """Of the weights at alpha; of those that several alphas lead to once."""
+        weights = self.weights_at(alpha, constant)
+        if isinstance(weights, tuple):
             return self._forget_accuracy(threshold)
-        if (constant, threshold) not in self._below_lambda:
-            self._below_lambda[constant, threshold] = self._forget_accuracy(threshold)
-        return self._below_lambda[constant, threshold]
+        if (weights, threshold) not in self._known:
+            self._known[weights, threshold] = self._forget_accuracy(threshold)
+        return self._known[weights, threshold]
 
     def _lambda(self, dampening_constant: float | None) -> float:
         return self._constant if dampening_constant is None else dampening_constant

@@ -22,6 +22,7 @@ from ..unlearning.unchanged import bytes_of
 from .artifacts import ArtifactStore, StoredModel
 from .cell_rows import CellRows, Row, cell_key, failed_row, gate_failure, identity, scores
 from .importances import VictimImportances
+from .inputs import random_part
 from .keeping import Keeper
 from .operation import Progress, silent
 from .provenance import row_key
@@ -179,10 +180,19 @@ class Experiment:
         return self.keeper.get(key, lambda: Problem(self, cell.share, settings, progress))
 
     def compared(self, cell: Cell) -> Compared:
-        """The victim on the part of retain that cells compare; kept, so that the cells of a share have it."""
-        settings = cell.settings or HealSettings()
-        key = ("compared", self.scenario.key, cell.share, settings.compared, settings.batch_size)
-        return self.keeper.get(key, lambda: Compared.of(self, cell.share, settings))
+        """The victim on the part of retain that cells compare, kept.
+
+        If that is all of retain, every share needs the same predictions: those of S_tr.
+        """
+        settings, retain = cell.settings or HealSettings(), self.data.retain(cell.share)
+        if settings.compared == "all":
+            whole = self.keeper.get(
+                ("compared", self.scenario.key), lambda: Compared.of(self, self.data.train())
+            )
+            return whole.at(retain.positions)
+        key = ("compared", self.scenario.key, cell.share, settings.compared)
+        part = random_part(retain, settings.compared)
+        return self.keeper.get(key, lambda: Compared.of(self, part))
 
     def failed(self, cell: Cell, error: BaseException) -> Row:
         """The row of a cell that raised ``error``."""

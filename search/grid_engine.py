@@ -5,7 +5,7 @@ The importances are computed once and sorted once for all pairs; the authors' pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import cached_property
 
 from torch import Tensor, nn
@@ -25,12 +25,13 @@ class GridRun:
     Args:
         grid: which pairs.
         problem: victim, importances and S_f; its own lambda plays no part.
-        held_out: (x, y) batches; read once for each pair that selects any parameter. They may be
+        held_out: (x, y) batches; read once for each pair whose weights no other has. They may be
             contaminated: poison in them with the attacker's label makes healing look like a loss.
     """
 
     def __init__(self, grid: GoelGrid, problem: DampeningProblem, held_out: Batches) -> None:
         self.grid, self._problem, self._held_out = grid, problem, held_out
+        self._known: dict[Hashable, tuple[float, float]] = {}
 
     @cached_property
     def held_out_before(self) -> float:
@@ -66,18 +67,26 @@ class GridRun:
         )
 
     def _row(self, alpha: float, constant: float) -> GridRow:
-        before, forget_before = self.held_out_before, self.forget_before
-        evaluation = self._problem.evaluate_at(alpha, constant)
-        changed = self._problem.dampened(alpha, constant) if evaluation.dampened else None
-        after = before if changed is None else _accuracy(changed, self._held_out)
+        forget, held_out = self._accuracies(alpha, constant)
         return GridRow(
             alpha=alpha,
             dampening_constant=constant,
-            dampened=evaluation.dampened,
-            forget_accuracy=evaluation.forget_accuracy,
-            held_out_accuracy=after,
-            score=score(forget_before - evaluation.forget_accuracy, after - before),
+            dampened=self._problem.selected(alpha),
+            forget_accuracy=forget,
+            held_out_accuracy=held_out,
+            score=score(self.forget_before - forget, held_out - self.held_out_before),
         )
+
+    def _accuracies(self, alpha: float, constant: float) -> tuple[float, float]:
+        """On S_f and on the held-out data; pairs that lead to the same weights are measured once."""
+        if not self._problem.selected(alpha):
+            return self.forget_before, self.held_out_before
+        weights = self._problem.weights_at(alpha, constant)
+        if weights not in self._known:
+            forget = self._problem.evaluate_at(alpha, constant).forget_accuracy
+            changed = self._problem.dampened(alpha, constant)
+            self._known[weights] = (forget, _accuracy(changed, self._held_out))
+        return self._known[weights]
 
 
 def run_grid(

@@ -17,8 +17,12 @@ from .scenarios import Cell, Scenario
 Row = dict[str, Any]
 
 
-class _Job(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Message(BaseModel):
+    # rows may hold infinite numbers, which JSON would otherwise turn into null
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class _Job(_Message):
 
     scenario: Scenario
 
@@ -90,7 +94,7 @@ class Failure(BaseModel):
     bad_input: bool = False
 
 
-class Answer(BaseModel):
+class Answer(_Message):
     """What became of a job.
 
     Attributes:
@@ -104,8 +108,6 @@ class Answer(BaseModel):
         search_seconds: that they took.
         finished: the rows of the cell are ready to be collected.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: float = 0.0
     peak_memory: int = 0

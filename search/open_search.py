@@ -43,6 +43,13 @@ class OpenSearch:
 
     Rows of a block count if the search really came to the place where the block began; else they are thrown
     away: somebody speculated that nothing would happen before, and something did.
+
+    Attributes:
+        start: how to follow the search; None before the first block has come.
+        history: rows of all settings up to the first that is missing.
+        seconds: that all settings took, wasted ones included.
+        wasted: settings that were evaluated in vain.
+        complete: whether the rows of all settings are there.
     """
 
     def __init__(self) -> None:
@@ -50,6 +57,7 @@ class OpenSearch:
         self.history: tuple[Row, ...] = ()
         self.seconds = 0.0
         self.wasted = 0
+        self.complete = False
         self._speculative = True
         self._out: list[Block] = []
         self._early: dict[int, tuple[Block, tuple[Row, ...]]] = {}
@@ -63,11 +71,6 @@ class OpenSearch:
     def out(self) -> int:
         """Blocks that workers have now."""
         return len(self._out)
-
-    @property
-    def complete(self) -> bool:
-        """Whether the rows of all settings are there."""
-        return self.start is not None and self.start.place(self.history) is None
 
     def next_block(self, count: int, *, speculate: bool = False) -> Block | None:
         """A block to give out; None if there is nothing to evaluate now.
@@ -87,8 +90,10 @@ class OpenSearch:
             return self._to_finish()
         first, room = self._uncovered()
         skip = first - len(self.history)
+        if skip and not (speculate and self._speculative):
+            return None  # before the place is asked for: that takes longer than all the rest
         place = self.start.place(self.history, skip)
-        if place is None or (skip and not (speculate and self._speculative)):
+        if place is None:
             return None
         return self._give(
             Block(history=self.history, skip=skip, count=min(count, room), alone=not self._out, place=place)
@@ -102,12 +107,13 @@ class OpenSearch:
         self._early[block.first] = (block, tuple(rows))
         while len(self.history) in self._early:
             self._append(*self._early.pop(len(self.history)))
+        self.complete = start.place(self.history) is None
         if self.complete:
             self.wasted += sum(len(late) for _, late in self._early.values())
             self._early.clear()
 
     def give_back(self, block: Block, *, failed: bool = False) -> None:
-        """The block was not evaluated: its worker died, or (``failed``) a setting in it raised.
+        """The block was not evaluated: its worker died, or (``failed``) a setting in it raised or kills.
 
         After a failure nobody speculates any more: the search may never come to that setting.
         """

@@ -9,7 +9,7 @@ from typing import Literal
 from ..datasets.poisoning import discovered_count
 from .experiment import Part
 from .importances import ImportancePart, part_for
-from .jobs import Answer, ImportanceJob, TrainJob, UntreatedJob
+from .jobs import Answer, Failure, ImportanceJob, TrainJob, UntreatedJob
 from .open_search import OpenSearch
 from .settings import HealSettings
 from .sweeps import Task
@@ -53,7 +53,8 @@ class CellPlan:
         problem: what it shares with cells that differ in the search only.
         given: a worker has it (without search).
         over: its rows are there, or it failed.
-        attempts: workers that died with it.
+        attempts: workers that died with it since its search last got further.
+        attempts_ahead: workers that died with settings its search might not have come to.
     """
 
     task: Task
@@ -63,6 +64,7 @@ class CellPlan:
     given: bool = False
     over: bool = False
     attempts: int = 0
+    attempts_ahead: int = 0
 
 
 @dataclass(eq=False)
@@ -83,6 +85,7 @@ class ScenarioPlan:
         self.scenario = tasks[0].scenario
         self._base = frozenset([VICTIM, CLEAN] if reference else [VICTIM])
         self._there: set[Need] = set()
+        self._early_failures: list[tuple[Step, Failure]] = []
         self._gate_failed = False
         self.steps = [self._training(part) for part in (VICTIM, CLEAN) if part in self._base]
         self.cells = [self._cell(task) for task in tasks]
@@ -112,14 +115,21 @@ class ScenarioPlan:
         ready = [cell for cell in self.cells if not cell.over and cell.needs <= self._there]
         yield from sorted(ready, key=lambda cell: self._distance(cell, worker))
 
-    def step_done(self, step: Step, answer: Answer) -> list[CellPlan]:
-        """A step was taken; the cells that failed with it."""
-        if answer.failure:
-            return self._fail(step)
-        self._there.add(step.what)
-        if step.what == VICTIM:
-            self._victim_there(answer)
-        return []
+    def step_done(self, step: Step, answer: Answer) -> list[tuple[CellPlan, Failure]]:
+        """A step was taken; the cells that failed with it, and why.
+
+        Before the victim is there it is not known whether anything else is needed: its gate comes first.
+        """
+        failures = [(step, answer.failure)] if answer.failure else []
+        if step.what != VICTIM and VICTIM not in self._there:
+            self._early_failures += failures
+            failures = []
+        if not answer.failure:
+            self._there.add(step.what)
+            if step.what == VICTIM:
+                self._victim_there(answer)
+                failures, self._early_failures = self._early_failures, []
+        return [(cell, failure) for one, failure in failures for cell in self._fail(one)]
 
     def _fail(self, step: Step) -> list[CellPlan]:
         """What needs the step can never be; steps come before those that need them."""
@@ -131,7 +141,16 @@ class ScenarioPlan:
         lost = [cell for cell in self.cells if not cell.over and cell.needs & missing]
         for cell in lost:
             self.end(cell)
+        self._drop_steps()
         return lost
+
+    def _drop_steps(self) -> None:
+        """Those that only cells which are over would need."""
+        wanted = {need for cell in self.cells if not cell.over for need in cell.needs}
+        for step in reversed(self.steps):
+            if step.what in wanted:
+                wanted |= step.needs
+        self.steps = [step for step in self.steps if step.what in wanted]
 
     def end(self, cell: CellPlan) -> None:
         """The cell is over."""

@@ -134,16 +134,13 @@ class Schedule:
         self.counts.jobs[ticket.job.sort] += 1
         if ticket.step:
             failed = ticket.plan.step_done(ticket.step, answer)
-            return [Done(task=cell.task, failure=answer.failure) for cell in failed]
+            return [Done(task=cell.task, failure=failure) for cell, failure in failed]
         return self._cell_done(ticket, answer)
 
     def lost(self, number: int, failure: Failure) -> list[Done]:
         """The worker died with this job. It is given out again, but not for ever."""
         ticket = self.out[number]
-        home = ticket.step or ticket.cell
-        assert home is not None
-        home.attempts += 1
-        if home.attempts >= MOST_ATTEMPTS:
+        if _attempts(ticket) >= MOST_ATTEMPTS:
             return self.done(number, Answer(failure=failure))
         del self.out[number]
         self.counts.retried += 1
@@ -254,10 +251,27 @@ class Schedule:
         if answer.failure is None and block and cell.search and answer.start:
             cell.search.take(block, answer.start, answer.evaluated, answer.search_seconds)
             ticket.plan.measured(cell, len(answer.evaluated), answer.search_seconds)
+            if not block.skip:
+                cell.attempts = 0  # the search got further
         if answer.failure is None and not answer.finished:
             return []
         ticket.plan.end(cell)
         return [Done(task=cell.task, failure=answer.failure)]
+
+
+def _attempts(ticket: Ticket) -> int:
+    """How many workers died with this, now that another one did.
+
+    Those that went ahead of a search count apart: its answer may not need what they did, and a node that dies
+    takes several of them.
+    """
+    if ticket.cell and ticket.block and ticket.block.skip:
+        ticket.cell.attempts_ahead += 1
+        return ticket.cell.attempts_ahead
+    home = ticket.step or ticket.cell
+    assert home is not None
+    home.attempts += 1
+    return home.attempts
 
 
 def _by_scenario(tasks: Iterable[Task]) -> Iterator[list[Task]]:

@@ -14,8 +14,8 @@ from ..unlearning.inference import predict
 from ..unlearning.unchanged import bytes_of
 from .cell_rows import CellRows, Row, outcome_columns, truth_columns
 from .following import Start
-from .inputs import Pair
-from .operation import Operation, Outcome, Progress, compared_part, dampening_problem, silent
+from .inputs import Batches, Pair
+from .operation import Operation, Outcome, Progress, dampening_problem, silent
 from .provenance import row_key
 from .scenarios import Cell
 from .settings import HealSettings
@@ -65,7 +65,7 @@ def problem_sort(settings: HealSettings) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """The victim on the part of retain that cells compare.
+    """The victim on samples of the training set.
 
     Attributes:
         predictions, labels: int64 [N].
@@ -75,11 +75,15 @@ class Compared:
     labels: Tensor
 
     @classmethod
-    def of(cls, experiment: Experiment, share: Share, settings: HealSettings) -> Compared:
-        """Predicted now."""
-        retain = experiment.data.retain(share).batched(settings.batch_size)
-        found = predict(experiment.victim, compared_part(retain, settings), "retain set")
-        return cls(predictions=found[0], labels=found[1])
+    def of(cls, experiment: Experiment, samples: Batches) -> Compared:
+        """Predicted now, of samples of the training set."""
+        predictions, labels = predict(experiment.victim, samples, "training set")
+        return cls(predictions=predictions, labels=labels)
+
+    def at(self, positions: Tensor) -> Compared:
+        """Those at positions of the set, int64 on any device."""
+        predictions, labels = (one[positions.to(one.device)] for one in (self.predictions, self.labels))
+        return Compared(predictions=predictions, labels=labels)
 
     @property
     def held_bytes(self) -> int:

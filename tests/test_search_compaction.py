@@ -53,6 +53,17 @@ def test_many_parts_become_one_with_the_same_rows(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("table", list(SCHEMAS))
+def test_every_table_can_be_merged(table: str, tmp_path: Path) -> None:
+    store = ResultsStore(tmp_path)
+    lists = {"lfr": [0.1, 0.2]} if table == "searches" else {}
+    for key in ("a", "b", "c"):
+        store.append(table, [{"key": key, **lists}])
+    before = store.read(table)
+    assert store.compact(table, least=2) == 3
+    assert store.read(table).equals(before)
+
+
 def test_few_parts_are_left_alone(tmp_path: Path) -> None:
     store = ResultsStore(tmp_path)
     paths = fill(store, 31)

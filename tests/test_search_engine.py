@@ -242,7 +242,7 @@ class Counting:
 def test_early_exit_reads_no_more_batches_than_it_needs(importances):
     found = Counting(4)
     one = DampeningProblem(POISONED.model, found, *importances, memory=0)
-    assert one.evaluate(100.0, threshold=0.2).exact
+    assert one.evaluate(100.0).exact
     assert found.read == 10
     believed = one.evaluate(100.0, threshold=0.2)
     assert found.read == 10 + 3
@@ -251,6 +251,18 @@ def test_early_exit_reads_no_more_batches_than_it_needs(importances):
     assert found.read == 13 + 8
     assert (forgotten.exact, forgotten.forget_accuracy) == (False, 0.2)
     assert one.evaluate(100.0).exact
+
+
+def test_equal_weights_are_measured_once(importances):
+    found = Counting(40)
+    one = DampeningProblem(POISONED.model, found, *importances, memory=0)
+    top = one.alpha_at(100.0)
+    for alpha, constant in ((top * 2, 1.0), (top * 3, 5.0), (top / 4, top * 2), (top / 8, top * 2)):
+        one.evaluate_at(alpha, constant)
+    assert found.read == 1 + (one.selected(top / 4) > 0)
+    changed = [one.evaluate_at(top / 4, constant) for constant in (top / 2, top / 3)]
+    assert one.weights_at(top / 4, top / 2) != one.weights_at(top / 4, top / 3)
+    assert all(evaluation.dampened == one.selected(top / 4) for evaluation in changed)
 
 
 def test_pieces_of_one_batch_let_it_exit_early(importances):

@@ -1,0 +1,258 @@
+"""What a job of a sweep would take, and what its answer would be, without doing it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+
+from ..datasets.poisoning import discovered_count
+from .experiment import Part
+from .following import GridStart, PTNStart, Row, Start
+from .importances import ImportancePart, part_for, piece_bounds
+from .jobs import Answer, ImportanceJob, SearchJob, TrainJob, UntreatedJob
+from .plan_costs import Costs, Reading, SortCosts, large_sets
+from .scenarios import Cell, Scenario
+from .schedule import Ticket
+from .settings import HealSettings
+from .sweeps import Task
+from .treatment import STEPS_AFTER_STOP, problem_sort
+
+LOOK_UP = 0.01
+"""Seconds of a job that finds its result in the store."""
+AUTOMATIC_RHO = 0.2
+"""Made-up accuracies are 1 or 0: where the threshold lies between them plays no part."""
+
+TRAINING, IMPORTANCE, SEARCH, EVALUATION, LOADING, WAITING = (
+    "training",
+    "importance",
+    "search",
+    "evaluation",
+    "loading",
+    "waiting",
+)
+PHASES = (TRAINING, IMPORTANCE, SEARCH, EVALUATION, LOADING, WAITING)
+
+
+@dataclass(kw_only=True)
+class DoneWork:
+    """A job that was done.
+
+    Attributes:
+        phases: part of the work -> seconds.
+        answer: of the worker.
+    """
+
+    phases: Counter[str] = field(default_factory=Counter)
+    answer: Answer = field(default_factory=Answer)
+
+    @property
+    def seconds(self) -> float:
+        """Of all parts."""
+        return sum(self.phases.values())
+
+
+def made_by(task: Task, reference: bool) -> Iterable[Hashable]:
+    """What is in the store after a task, shards aside; importances of one kind each."""
+    scenario, cell = task.scenario, task.cell
+    yield _model(scenario, Part("victim"))
+    if reference:
+        yield _model(scenario, Part("clean"))
+    if cell.baseline == "eu":
+        yield _model(scenario, Part("retain", cell.share))
+    if cell.settings:
+        for part in (part_for(cell.share, cell.settings), *forget_parts(scenario, cell, cell.settings)):
+            yield from of_kinds(scenario, part)
+
+
+class SmallPart(ImportancePart):
+    """Samples ``first`` to ``last`` of S_m, or S_f of a share (granularity "batch")."""
+
+    first: int
+    last: int
+
+
+def forget_parts(scenario: Scenario, cell: Cell, settings: HealSettings) -> tuple[SmallPart, ...]:
+    """What importances of S_f are put together from."""
+    whole = part_for(cell.share, settings)
+    count = discovered_count(scenario.manipulated, cell.share)
+    sample = settings.granularity == "sample"
+    bounds = piece_bounds(scenario.manipulated, count) if sample else [0, count]
+    return tuple(
+        SmallPart(**whole.model_dump(), first=first, last=last) for first, last in pairwise(bounds)
+    )
+
+
+def of_kinds(scenario: Scenario, part: ImportancePart) -> tuple[Hashable, ...]:
+    """The entries of the store that a part is kept in, one for each kind."""
+    return tuple((scenario, part.model_copy(update={"kinds": (kind,)})) for kind in part.kinds)
+
+
+class SimulatedWork:
+    """All workers of a simulation: what they hold, and what is in their store.
+
+    Args:
+        costs: of everything.
+        finished: tasks whose models and importances are in the store.
+        reference: whether they had a clean model.
+    """
+
+    def __init__(self, costs: Costs, finished: Sequence[Task], *, reference: bool) -> None:
+        self._costs = costs
+        self._there: dict[Hashable, float] = {
+            thing: 0.0 for task in finished for thing in made_by(task, reference)
+        }
+        self._held: set[tuple[int, Hashable]] = set()
+
+    def do(self, ticket: Ticket, now: float) -> DoneWork:
+        """Do a job that is given out ``now``."""
+        job, done = ticket.job, DoneWork()
+        scenario, costs = job.scenario, self._costs.of(job.scenario)
+        if self._takes(ticket.worker, ("dataset", scenario.dataset, scenario.image_size)):
+            done.phases[LOADING] += costs.load
+        if isinstance(job, TrainJob):
+            self._train(scenario, job.part, costs, done)
+        elif isinstance(job, ImportanceJob):
+            self._victim(ticket.worker, scenario, costs, done)
+            self._importance(job, costs, done)
+        elif isinstance(job, UntreatedJob):
+            done.phases[EVALUATION] += LOOK_UP
+            done.answer = Answer(finished=True)
+        else:
+            self._victim(ticket.worker, scenario, costs, done)
+            self._search(ticket.worker, job, costs, done, now)
+        return done
+
+    def _takes(self, worker: int, thing: Hashable) -> bool:
+        """Whether the worker must get the thing first; it holds it from now on."""
+        new = (worker, thing) not in self._held
+        self._held.add((worker, thing))
+        return new
+
+    def _victim(self, worker: int, scenario: Scenario, costs: SortCosts, done: DoneWork) -> None:
+        if self._takes(worker, ("victim", scenario)):
+            done.phases[LOADING] += costs.build
+
+    def _train(self, scenario: Scenario, part: Part, costs: SortCosts, done: DoneWork) -> None:
+        model = _model(scenario, part)
+        if model in self._there:
+            done.phases[LOADING] += LOOK_UP
+        else:
+            self._there[model] = 0.0
+            done.phases[TRAINING] += costs.train_seconds(scenario)
+            done.phases[EVALUATION] += costs.truth_seconds()
+        passed = True if part.name == "victim" else None
+        done.answer = Answer(train_count=costs.train_count, gate_passed=passed)
+
+    def _importance(self, job: ImportanceJob, costs: SortCosts, done: DoneWork) -> None:
+        """A large set, or a shard of one; shards of a set that is there are not needed any more."""
+        part, scenario = job.part, job.scenario
+        whole = part.model_copy(update={"shard": None})
+        missing = [kind for kind in of_kinds(scenario, whole) if kind not in self._there]
+        if not missing:
+            done.phases[LOADING] += LOOK_UP
+            return
+        samples = set_size(scenario, part, costs.train_count)
+        shards = len(part.shards(samples))
+        if part.shard is None:
+            self._there.update(dict.fromkeys(missing, 0.0))
+        if part.shard is None and shards:
+            done.phases[IMPORTANCE] += len(missing) * (shards * costs.read + costs.store)
+            return
+        samples = -(-samples // part.shard[1]) if part.shard else samples
+        seconds = costs.reading_seconds(Reading.of(part), samples)
+        done.phases[IMPORTANCE] += seconds + len(part.kinds) * costs.store
+
+    def _search(
+        self, worker: int, job: SearchJob, costs: SortCosts, done: DoneWork, now: float
+    ) -> None:
+        cell, scenario = job.cell, job.scenario
+        settings = cell.settings or HealSettings()
+        count = discovered_count(scenario.manipulated, cell.share)
+        compared = costs.train_count - count
+        if settings.compared != "all":
+            compared = min(compared, settings.compared)
+        if self._takes(worker, (scenario, cell.share, settings.compared, settings.batch_size)):
+            done.phases[EVALUATION] += compared * costs.forward
+        done.phases[EVALUATION] += count * costs.forward
+        if self._takes(worker, (scenario, cell.share, problem_sort(settings))):
+            self._problem(scenario, cell, settings, costs, done, now)
+        start = self._start(settings, count, costs)
+        rows = self._rows(start, job, settings)
+        seconds = len(rows) * costs.setting_seconds(settings, count)
+        if settings.search == "grid":  # the victim on the held-out samples, for every job anew
+            seconds += min(settings.held_out, costs.train_count) * costs.forward
+        done.phases[SEARCH] += seconds
+        history = [*job.history, *rows]
+        finished = job.finish and start.place(history) is None
+        if finished:
+            done.phases[EVALUATION] += compared * costs.forward + costs.truth_seconds()
+        done.answer = Answer(start=start, evaluated=tuple(rows), search_seconds=seconds, finished=finished)
+
+    def _problem(
+        self,
+        scenario: Scenario,
+        cell: Cell,
+        settings: HealSettings,
+        costs: SortCosts,
+        done: DoneWork,
+        now: float,
+    ) -> None:
+        parts = forget_parts(scenario, cell, settings)
+        for part in parts:
+            self._piece(scenario, part, costs, done, now)
+        done.phases[LOADING] += (1 + len(parts)) * costs.read + costs.problem
+
+    def _piece(
+        self, scenario: Scenario, part: SmallPart, costs: SortCosts, done: DoneWork, now: float
+    ) -> None:
+        kinds, here = of_kinds(scenario, part), now + done.seconds
+        if all(kind in self._there for kind in kinds):
+            done.phases[WAITING] += max(0.0, max(self._there[kind] for kind in kinds) - here)
+            return
+        seconds = costs.reading_seconds(Reading.of(part), part.last - part.first)
+        done.phases[IMPORTANCE] += seconds + len(kinds) * costs.store
+        self._there.update(dict.fromkeys(kinds, now + done.seconds))
+
+    def _start(self, settings: HealSettings, count: int, costs: SortCosts) -> Start:
+        if settings.search == "grid":
+            return GridStart(pairs=len(settings.grid().pairs()))
+        return PTNStart(
+            search=settings.ptn(AUTOMATIC_RHO if settings.rho == "auto" else settings.rho),
+            forget_count=count,
+            train_count=costs.train_count,
+            forget_accuracy=1.0,
+        )
+
+    def _rows(self, start: Start, job: SearchJob, settings: HealSettings) -> list[Row]:
+        if isinstance(start, GridStart):
+            left = start.pairs - len(job.history) - job.skip
+            return [{} for _ in range(max(0, min(job.count, left)))]
+        return _steps(start, job, self._costs.expected_steps(settings))
+
+
+def set_size(scenario: Scenario, part: ImportancePart, train_count: int) -> int:
+    """Samples of the large set of a part."""
+    return train_count - (0 if part.share is None else discovered_count(scenario.manipulated, part.share))
+
+
+def readings_of(tasks: Sequence[Task], train_count: int) -> tuple[ImportancePart, ...]:
+    """The large sets of the tasks of any scenarios, and their shards."""
+    scenarios = groupby(tasks, key=lambda task: task.scenario)
+    return tuple(part for _, group in scenarios for part in large_sets(list(group), train_count))
+
+
+def _steps(start: PTNStart, job: SearchJob, stop: int) -> list[Row]:
+    """Rows of a PTN search that crosses at its plain step ``stop``, from 1."""
+    state, rows = start.search.ahead(start.after(job.history), job.skip), []
+    while state.status == "searching" and len(rows) < job.count:
+        forget_accuracy = 0.0 if state.offset >= stop - 1 else 1.0
+        rows.append({"forget_accuracy": forget_accuracy})
+        state = start.search.update(state, forget_accuracy)
+    return rows
+
+
+def _model(scenario: Scenario, part: Part) -> Hashable:
+    return (scenario.key, part)
