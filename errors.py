@@ -29,4 +29,5 @@ def explain_validation(error: ValidationError, what: str, valid: Iterable[str] =
     place = ".".join(str(part) for part in finding["loc"])
     if finding["type"] == "extra_forbidden":
         return BadInput(f"{what}: unknown setting {place!r}; the valid ones are {', '.join(sorted(valid))}")
-    return BadInput(f"{what}: {place} = {finding['input']!r}: {finding['msg']}")
+    reason = finding["msg"].removeprefix("Value error, ")
+    return BadInput(f"{what}: {place} = {finding['input']!r}: {reason}")

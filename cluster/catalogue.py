@@ -22,6 +22,7 @@ METHOD_TEXTS = {
 SEARCH_TEXTS = {
     "ptn": "more aggressive step by step until the found poison is forgotten; the default",
     "grid": "pairs of alpha and lambda (Goel et al.: 50), judged on found poison and a part of retain",
+    "tpe": "such pairs sampled by Optuna's TPE, each from what those before were worth",
 }
 
 

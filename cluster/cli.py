@@ -17,13 +17,13 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
-from pydantic import ValidationError
 from rich.console import Console
 
 from .. import __version__
-from ..errors import BadInput, explain_validation
+from ..errors import BadInput
 from ..search.settings import HealSettings
 from .messages import Warnings, explain_usage, show_numbers
+from .options import Preprocessing, Subject, Where
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -48,17 +48,21 @@ app = App(
 
 Topic = Literal["datasets", "models", "triggers", "methods", "searches", "presets", "sweeps"]
 Format = Literal["terminal", "markdown", "latex", "csv"]
-Numbers = tuple[float, ...]
+Some = Annotated[int, Parameter(validator=Number(gte=1))]
+Results = Annotated[Path, Parameter(help="Folder of results.")]
+Data = Annotated[Path | None, Parameter(help="Datasets; by default the variable THERIAC_DATA, else ./data.")]
+Set = Annotated[list[str], Parameter(name="--set", consume_multiple=False)]
+Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], help="Let Ray and the workers log to stderr.")]
 
 
 @app.command
 def quickstart(
     *,
     results: Path = Path("theriac-quickstart"),
-    workers: Annotated[int, Parameter(validator=Number(gte=1))] = 2,
+    workers: Some = 2,
     seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
     fresh: bool = False,
-    verbose: bool = False,
+    verbose: Verbose = False,
 ) -> int:
     """Poison handwritten digits, train a victim, heal it in six ways; about a minute.
 
@@ -75,8 +79,6 @@ def quickstart(
         Seed of the scenario: poison, weights, sample order.
     fresh
         Compute everything again, except the trained models.
-    verbose
-        Let Ray and the workers log to stderr.
     """
     start = time.perf_counter()  # before the imports, which take seconds
     from .display import live_reporter
@@ -87,31 +89,19 @@ def quickstart(
             results, workers=workers, seed=seed, fresh=fresh, verbose=verbose, reporter=reporter
         )
     _print_table(report.searches, "terminal", aggregate=False)
-    for figure in report.figures:
-        _say(f"figure: {figure}")
-    _say(f"results: {report.results}/  (theriac table {report.results})")
-    computed, present = report.summary.computed, len(report.summary.keys) - report.summary.computed
-    _say(f"cells: {computed} computed, {present} already there; {time.perf_counter() - start:.1f} s")
+    for line in report.lines():
+        _say(line)
+    _say(f"{time.perf_counter() - start:.1f} s")
     return FAILED if report.summary.failed else 0
 
 
 @app.command
 def heal(
     *,
-    weights: Path,
-    forget: Path,
-    retain: Path,
+    subject: Annotated[Subject, Parameter(name="*")],
     out_folder: Annotated[Path, Parameter(name="--out")] = Path("healed"),
-    model: str = "resnet9",
-    width: float = 1.0,
-    num_classes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    image_size: Annotated[int | None, Parameter(validator=Number(gte=2))] = None,
-    channels: int = 3,
-    mean: Numbers = (0.0,),
-    std: Numbers = (1.0,),
+    preprocessing: Annotated[Preprocessing, Parameter(name="*")] = Preprocessing(),  # noqa: B008 (frozen)
     settings: Annotated[HealSettings, Parameter(name="*")] = HealSettings(),  # noqa: B008 (frozen)
-    device: str = "auto",
-    trust_pickle: bool = False,
 ) -> int:
     """Heal one model of the trigger that some found samples show.
 
@@ -120,55 +110,14 @@ def heal(
 
     Parameters
     ----------
-    weights
-        The poisoned model: a safetensors file, or a torch.save checkpoint of a state dict.
-    forget
-        The samples known to be poisoned, under the labels they were trained with: class folders
-        (FORGET/LABEL/*.png) or Parquet image files.
-    retain
-        The rest of the training set, in either form; it may hold poison not yet found.
     out_folder
         Folder for the healed model and the report; what another healing left there is replaced.
-    model
-        Architecture: resnet9, or any name timm knows.
-    width
-        Width factor of our own architectures.
-    num_classes
-        Logits of the model; by default the number of classes in RETAIN.
-    image_size
-        Resize (shorter side) and centre-crop to this side; by default as stored.
-    channels
-        1 for grey, 3 for RGB.
-    mean
-        Normalisation as in training: mean of images in [0, 1], one number or one a channel.
-    std
-        Normalisation as in training: standard deviation, one number or one a channel.
-    device
-        auto, cpu, cuda, cuda:1, ...
-    trust_pickle
-        Also read checkpoints that run code when loaded. Only for files whose author you trust.
     """
-    from ..unlearning.models import ModelSpec
     from .display import PhaseBars, bars
-    from .healing import HealRequest, Preprocessing, prepare_output, verdict
+    from .healing import HealRequest, prepare_output, verdict
 
-    prepare_output(out_folder, weights)
-    preprocessing = Preprocessing(image_size=image_size, channels=channels, mean=mean, std=std)
-    try:
-        spec = ModelSpec(name=model, width=width)
-    except ValidationError as error:
-        raise explain_validation(error, "model") from error
-    request = HealRequest(
-        weights=weights,
-        model=spec,
-        forget=forget,
-        retain=retain,
-        preprocessing=preprocessing,
-        settings=settings,
-        num_classes=num_classes,
-        device=device,
-        trust_pickle=trust_pickle,
-    )
+    prepare_output(out_folder, subject.weights)
+    request = HealRequest(**dict(subject), preprocessing=preprocessing, settings=settings)
     with bars(err) as progress:
         healing = request.run(PhaseBars(progress))
     folder = healing.save(out_folder)
@@ -184,18 +133,13 @@ def sweep(
     sweep: str,
     /,
     *,
-    set_: Annotated[list[str], Parameter(name="--set", consume_multiple=False)] = [],  # noqa: B006 (read only)
+    set_: Set = [],  # noqa: B006 (read only)
     results: Path = Path("theriac-results"),
-    store: str | None = None,
-    address: str | None = None,
-    workers: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    per_gpu: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
-    data: Path | None = None,
+    where: Annotated[Where, Parameter(name="*")] = Where(),  # noqa: B008 (frozen)
     log: Literal["tensorboard", "mlflow", "wandb"] | None = None,
     fresh: bool = False,
     dry_run: bool = False,
-    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False,
+    verbose: Verbose = False,
 ) -> int:
     """Compute every cell of a sweep that is not in the results yet, on this machine or a Ray cluster.
 
@@ -210,44 +154,20 @@ def sweep(
         Change a value of the sweep: --set seeds=[0,1] --set settings.rho=0.1.
     results
         Folder of the results; many sweeps may share it.
-    store
-        Models and importances: a folder that all nodes see, or s3://..., gs://...; by default RESULTS.
-    address
-        Join a Ray cluster: auto, or the address of its head. By default a local Ray on the loopback.
-    workers
-        Most workers; by default one for each GPU, or else for each CPU.
-    device
-        auto takes GPUs if there are any.
-    per_gpu
-        Workers that share a GPU.
-    data
-        Folder of the datasets; by default the variable THERIAC_DATA, else ./data.
     log
-        Also log every cell to TensorBoard (in RESULTS/tensorboard), MLflow or Weights & Biases.
+        Also log every cell: to RESULTS/tensorboard, MLflow or Weights & Biases; off by default.
     fresh
         Compute all cells again; trained models and importances are kept.
     dry_run
         Only check the sweep, and print it with the number of its cells.
-    verbose
-        Let Ray, Tune and the workers log to stderr.
     """
     from ..search.sweeps import load_sweep
     from .display import live_reporter
     from .loggers import cell_logger
     from .sweeping import SweepRun, preview, verdict
 
-    run = SweepRun(
-        sweep=load_sweep(sweep, set_),
-        directory=results,
-        store=store,
-        data_root=data,
-        address=address,
-        workers=workers,
-        device=device,
-        per_gpu=per_gpu,
-        fresh=fresh,
-        log=cell_logger(log, results),
-    )
+    chosen, logger = load_sweep(sweep, set_), cell_logger(log, results)
+    run = SweepRun(sweep=chosen, directory=results, fresh=fresh, log=logger, **dict(where))
     if dry_run:
         print(preview(run))
         return 0
@@ -258,13 +178,55 @@ def sweep(
 
 
 @app.command
-def status(results: Path, /, *, json: bool = False) -> int:
+def plan(
+    sweep: str,
+    /,
+    *,
+    set_: Set = [],  # noqa: B006 (read only)
+    results: Path = Path("theriac-results"),
+    data: Data = None,
+    seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 8.0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    json: bool = False,
+) -> int:
+    """Estimate what is left of a sweep: device hours, memory, disk, and wall clock by workers.
+
+    Times a few batches of every sort of scenario on this machine, and simulates the sweep with them.
+
+    Parameters
+    ----------
+    sweep
+        A YAML file, or a preset (`theriac list sweeps`).
+    set_
+        Change a value of the sweep.
+    results
+        Folder whose finished cells are left out, and whose measurements are used.
+    seconds
+        How long to measure each sort of scenario.
+    device
+        Where to measure; auto takes a GPU if there is one.
+    json
+        As JSON.
+    """
+    from ..search.plan_text import plan_json, plan_text
+    from ..search.sweeps import load_sweep
+    from .display import PhaseBars, bars
+    from .sweeping import estimate
+
+    with bars(err) as progress:
+        found = estimate(
+            load_sweep(sweep, set_), results, data, device, seconds=seconds, progress=PhaseBars(progress)
+        )
+    print(plan_json(found) if json else plan_text(found))
+    return 0
+
+
+@app.command
+def status(results: Results, /, *, json: bool = False) -> int:
     """How the sweeps of a results folder stand: done, running, failed, to go, time left.
 
     Parameters
     ----------
-    results
-        Folder of results.
     json
         As JSON.
     """
@@ -278,13 +240,11 @@ def status(results: Path, /, *, json: bool = False) -> int:
 
 
 @app.command
-def plot(results: Path, /, *, to: Path | None = None) -> int:
-    """Draw healing and damage against the share found, a figure for each model and granularity.
+def plot(results: Results, /, *, to: Path | None = None) -> int:
+    """Draw healing and damage against the share found; works while results are being written.
 
     Parameters
     ----------
-    results
-        Folder of results; they may still be growing.
     to
         Folder for the figures; by default RESULTS/figures.
     """
@@ -296,13 +256,11 @@ def plot(results: Path, /, *, to: Path | None = None) -> int:
 
 
 @app.command
-def table(results: Path, /, *, format: Format = "terminal", aggregate: bool = False) -> int:
+def table(results: Results, /, *, format: Format = "terminal", aggregate: bool = False) -> int:
     """Print the searches of a results folder as a table; works while they are being written.
 
     Parameters
     ----------
-    results
-        Folder of results.
     format
         terminal, markdown, latex (booktabs) or csv (raw numbers).
     aggregate
@@ -313,15 +271,13 @@ def table(results: Path, /, *, format: Format = "terminal", aggregate: bool = Fa
 
 
 @app.command(name="list")
-def list_(topic: Topic | None = None, /, *, data: Path | None = None) -> int:
+def list_(topic: Topic | None = None, /, *, data: Data = None) -> int:
     """List what can be named: datasets, models, methods, presets, sweeps ...; everything by default.
 
     Parameters
     ----------
     topic
         One of the lists.
-    data
-        Folder of the datasets; by default the variable THERIAC_DATA, else ./data.
     """
     from .catalogue import catalogue
 
@@ -332,13 +288,11 @@ def list_(topic: Topic | None = None, /, *, data: Path | None = None) -> int:
 
 
 @app.command
-def doctor(*, data: Path | None = None, results: Path = Path(), start_ray: bool = False) -> int:
+def doctor(*, data: Data = None, results: Path = Path(), start_ray: bool = False) -> int:
     """Check versions, devices, memory, disk, Ray and data folders; each fault with its remedy.
 
     Parameters
     ----------
-    data
-        Folder of the datasets; by default the variable THERIAC_DATA, else ./data.
     results
         Folder to which results would be written.
     start_ray

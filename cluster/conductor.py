@@ -47,6 +47,7 @@ class Conductor:
         self.lock = threading.RLock()
         self.error: BaseException | None = None
         self.done = self.failed = 0
+        self.begun = self.ended = time.monotonic()
         self._idle = dict.fromkeys(fleet.members)
         self._tickets: dict[str, Ticket] = {}
         self._grown = time.monotonic()
@@ -90,6 +91,7 @@ class Conductor:
         """A trial is over; ``result`` is None or empty if its process died again and again."""
         with self.lock:
             ticket = self._tickets.pop(trial)
+            self.ended = time.monotonic()
             found = result or {}
             if ANSWER not in found:
                 self._lost(ticket, found.get(LOST, "the process of a trial died again and again"))
@@ -102,6 +104,8 @@ class Conductor:
 
     def _given(self, trial: str, ticket: Ticket) -> Config:
         del self._idle[ticket.worker]
+        if not ticket.number:
+            self.begun = time.monotonic()
         self._tickets[trial] = ticket
         member = self.fleet.members[ticket.worker]
         return {CONFIG_ACTOR: member.name, CONFIG_JOB: ticket.job.model_dump_json()}

@@ -3,77 +3,37 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from ..datasets.decoding import in_memory
 from ..datasets.images import ImageSource, on_device
 from ..datasets.local import load_images
 from ..datasets.views import View, plain_view
-from ..errors import BadInput
+from ..errors import BadInput, explain_validation
 from ..search.heal import Healing, heal
 from ..search.operation import Progress
 from ..search.settings import HealSettings
 from ..unlearning.models import ModelSpec, create_model, load_into, load_weights
+from .options import Preprocessing, Subject
 
 LEAST_AGREEMENT = 0.5
 """Share of S_f that a poisoned model should give the labels in the files; below, the verdict doubts them."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How stored images become what the model was trained on.
-
-    Attributes:
-        image_size: side in pixels; None: as stored.
-        channels: 1 or 3.
-        mean: per channel, of images in [0, 1]; one number counts for all channels.
-        std: per channel; likewise.
-    """
-
-    image_size: int | None = None
-    channels: int = 3
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-
-    def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
-            raise BadInput(f"channels {self.channels}: images have 1 (grey) or 3 (RGB)")
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, self.channels):
-                raise BadInput(f"{name} {values}: give one number, or {self.channels}")
-        if min(self.std) <= 0:
-            raise BadInput(f"std {self.std}: give numbers above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HealRequest:
+class HealRequest(Subject):
     """Everything `theriac heal` is told.
 
     Attributes:
-        weights: safetensors file or checkpoint.
-        model: architecture.
-        forget: found poison, under the labels it was trained with.
-        retain: the rest of the training set.
         preprocessing: as in training.
         settings: of the healing.
-        num_classes: logits of the model; None: the number of classes in ``retain``.
-        device: "auto", "cpu", "cuda", ...
-        trust_pickle: read checkpoints that run code.
     """
 
-    weights: Path
-    model: ModelSpec
-    forget: Path
-    retain: Path
     preprocessing: Preprocessing
     settings: HealSettings
-    num_classes: int | None = None
-    device: str = "auto"
-    trust_pickle: bool = False
 
     def run(self, progress: Progress) -> Healing:
         """Load, heal, return.
@@ -81,14 +41,12 @@ class HealRequest:
         Raises:
             BadInput: anything among the files or settings that cannot be used.
         """
-        device = choose_device(self.device)
+        device, spec = choose_device(self.device), self._spec()
         weights = load_weights(self.weights, trust_pickle=self.trust_pickle)
         retain = self._load(self.retain, None)
         _check_retain(retain, self.retain)
         forget = self._load(self.forget, retain.classes)
-        model = create_model(
-            self.model, num_classes=self.num_classes or len(retain.classes), shape=retain.shape
-        )
+        model = create_model(spec, num_classes=self.num_classes or len(retain.classes), shape=retain.shape)
         load_into(model, weights, self.weights)
         return heal(
             model.to(device).eval(),
@@ -97,6 +55,12 @@ class HealRequest:
             progress=progress,
             **self.settings.model_dump(),
         )
+
+    def _spec(self) -> ModelSpec:
+        try:
+            return ModelSpec(name=self.model, width=self.width)
+        except ValidationError as error:
+            raise explain_validation(error, "model") from error
 
     def _load(self, path: Path, classes: tuple[str, ...] | None) -> ImageSource:
         options = self.preprocessing
@@ -158,7 +122,7 @@ def verdict(healing: Healing, folder: Path) -> str:
     if healing.status == "stopped":
         return f"healed model: {folder}/model.safetensors"
     kept = f"{folder} holds the weights that came in"
-    grid = healing.settings["search"] == "grid"
+    grid = healing.settings["search"] != "ptn"
     if healing.status == "collapsed":
         gentler = "--search ptn" if grid else "a higher --rho (or auto)"
         return (

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from ..errors import BadInput
 
@@ -51,6 +51,7 @@ LOGIN_SECONDS = 30.0
 log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class CellLogger(Protocol):
     """Takes the row of `searches` of every finished cell."""
 

@@ -18,10 +18,16 @@ def explain_usage(error: Exception) -> str:
 def explain_values(error: ValidationError) -> str:
     """The first option that pydantic refused, and what it should be (several ways, where there are any)."""
     findings = error.errors()
-    field = findings[0]["loc"][0] if findings[0]["loc"] else ""
-    ways = [str(finding["msg"]) for finding in findings if finding["loc"][:1] == (field,)]
+    if not findings[0]["loc"]:  # options that do not fit together
+        return f"{_said(findings[0]['msg'])}; see --help"
+    field = findings[0]["loc"][0]
+    ways = [_said(finding["msg"]) for finding in findings if finding["loc"][:1] == (field,)]
     shown = " or ".join([ways[0], *(way[:1].lower() + way[1:] for way in ways[1:])])
     return f"--{str(field).replace('_', '-')} {findings[0]['input']}: {shown}; see --help"
+
+
+def _said(message: str) -> str:
+    return message.removeprefix("Value error, ")
 
 
 class Warnings(logging.Handler):

@@ -38,6 +38,15 @@ class Quickstart:
     figures: tuple[Path, ...]
     results: Path
 
+    def lines(self) -> list[str]:
+        """What was written, and how much of it is new."""
+        computed, cells = self.summary.computed, len(self.summary.keys)
+        return [
+            *(f"figure: {figure}" for figure in self.figures),
+            f"results: {self.results}/  (theriac table {self.results})",
+            f"cells: {computed} computed, {cells - computed} already there",
+        ]
+
 
 def quickstart_sweep(seed: int) -> Sweep:
     """None, EU, and PTN with SSD, LF and XLF at both granularities, with a fifth of S_m found."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from .names import NAMESPACE
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20
+ANSWER_SECONDS = 10.0
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -47,13 +49,14 @@ def ray_session(address: str | None, workers: int, *, verbose: bool = False) -> 
         return
     _set_defaults(SETTINGS)
     try:
+        _check_answers(address)
         ray.init(
             address=address,
             namespace=NAMESPACE,
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.ERROR,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise BadInput(
             f"no Ray cluster answers at {address!r} ({_first_line(error)}); start one (see "
             f"docs/clusters/README.md), or leave --address out for a local Ray"
@@ -62,6 +65,13 @@ def ray_session(address: str | None, workers: int, *, verbose: bool = False) -> 
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself tries for a quarter of an hour (20 times 40 s) before it gives a host and port up."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "://" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
 
 
 def _first_line(error: Exception) -> str:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import ray
+import torch
 
 from .. import __version__
 from ..errors import BadInput
 from ..search.artifacts import ArtifactStore
 from ..search.cell_rows import CellRows
+from ..search.operation import Progress
+from ..search.plan_measure import measure_costs
+from ..search.planning import SweepPlan, plan_sweep, refined
 from ..search.provenance import provenance, row_key
 from ..search.results import ResultsStore, write_atomically
 from ..search.schedule import Schedule
@@ -27,12 +30,11 @@ from .conductor import Conductor
 from .fleet import Fleet
 from .interrupts import Interrupts
 from .loggers import CellLogger
+from .options import Device, Where
 from .preflight import check_store
 from .searcher import fan_out
 from .session import ray_session
 from .watch import Reporter, Silent, Watch
-
-Device = Literal["auto", "cpu", "cuda"]
 
 KIND = "accelerator_type:"
 
@@ -48,41 +50,29 @@ class Summary:
         computed: cells computed now; the others were in the results already, or are still missing.
         failed: cells of any age whose status is "failed" or "gate_failed".
         missing: cells that were not computed, because the run was interrupted.
-        counts: jobs done, settings evaluated; see `schedule.Counts`.
+        counts: jobs done, settings evaluated and so on, see `schedule.Counts`; "working" is the wall-clock
+            from the first job to the last answer.
     """
 
     keys: tuple[str, ...]
     computed: int
     failed: int
     missing: int
-    counts: dict[str, int]
+    counts: dict[str, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SweepRun:
+class SweepRun(Where, arbitrary_types_allowed=True):
     """A sweep, where its rows go, and where it runs.
 
     Attributes:
         sweep: what to compute.
         directory: of the results.
-        store: location of models and importances, which all nodes see; None: the directory.
-        data_root: folder of the datasets; None for the default.
-        address: of a Ray cluster; None: a local Ray.
-        workers: most workers; None: all that the cluster or this machine has.
-        device: "cpu", "cuda", or "auto": GPUs if the cluster has any.
-        per_gpu: workers that share a GPU.
         fresh: compute cells again that are in the results already.
         log: is given the row of every finished cell; None: nobody is.
     """
 
     sweep: Sweep
     directory: Path
-    store: str | None = None
-    data_root: Path | None = None
-    address: str | None = None
-    workers: int | None = None
-    device: Device = "auto"
-    per_gpu: int = 1
     fresh: bool = False
     log: CellLogger | None = None
 
@@ -100,9 +90,10 @@ class SweepRun:
         keys = tuple(task.key for task in tasks)
         present = set() if self.fresh else finished_keys(results, keys)
         missing = [task for task in tasks if task.key not in present]
-        counts: dict[str, int] = {}
+        counts: dict[str, float] = {}
         if missing:
-            counts = self._compute(missing, tasks, results, reporter or Silent(), verbose)
+            with closing(self.log) if self.log else nullcontext():
+                counts = self._compute(missing, tasks, results, reporter or Silent(), verbose)
         return _summary(results, keys, present, counts)
 
     def _compute(
@@ -112,7 +103,7 @@ class SweepRun:
         results: ResultsStore,
         reporter: Reporter,
         verbose: bool,
-    ) -> dict[str, int]:
+    ) -> dict[str, float]:
         store = ArtifactStore(self.store or self.directory)
         reporter.say("starting Ray")
         with ray_session(self.address, self.workers or _own_workers(), verbose=verbose):
@@ -132,6 +123,8 @@ class SweepRun:
             "settings": schedule.counts.settings,
             "search_jobs": schedule.counts.search_jobs,
             "retried": schedule.counts.retried,
+            "busy": schedule.counts.busy,
+            "working": conductor.ended - conductor.begun,
             "lost_workers": fleet.lost,
         }
 
@@ -139,7 +132,7 @@ class SweepRun:
     def _fleet(self, store: ArtifactStore, device: str) -> Iterator[Fleet]:
         settings = ActorSettings(
             store=store.location,
-            data_root=None if self.data_root is None else str(self.data_root.absolute()),
+            data_root=None if self.data is None else str(self.data.absolute()),
             device=device,
             scoring=self.sweep.scoring.model_dump_json(),
         )
@@ -199,6 +192,32 @@ def preview(run: SweepRun) -> str:
     return f"{dump_sweep(run.sweep)}# {shown}"
 
 
+def estimate(
+    sweep: Sweep, directory: Path, data: Path | None, device: Device, *, seconds: float, progress: Progress
+) -> SweepPlan:
+    """The plan of what is missing of a sweep, from a few timed batches on this machine.
+
+    Args:
+        sweep: what to compute.
+        directory: of the results; their cells are left out, and their measurements refine the estimate.
+        data: folder of the datasets; None for the default.
+        device: where to measure.
+        seconds: how long, for each sort of scenario.
+        progress: called with (phase, done, total).
+
+    Raises:
+        BadInput: a dataset is missing.
+    """
+    tasks, rows, finished = sweep.tasks(), [], set[str]()
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    costs = measure_costs(tasks, data_root=data, device=where, seconds=seconds, progress=progress)
+    if directory.is_dir():
+        results = ResultsStore(directory, create=False)
+        rows = results.read("searches").to_pylist()
+        finished = finished_keys(results, [task.key for task in tasks])
+    return plan_sweep(sweep, refined(costs, tasks, rows) if rows else costs, finished=finished)
+
+
 def verdict(summary: Summary, directory: Path) -> str:
     """What a run did, in a line."""
     parts = [f"{summary.computed} cells computed", f"{len(summary.keys) - summary.computed} already there"]
@@ -223,7 +242,7 @@ def finished_keys(results: ResultsStore, keys: Sequence[str]) -> set[str]:
 
 
 def _summary(
-    results: ResultsStore, keys: tuple[str, ...], present: set[str], counts: dict[str, int]
+    results: ResultsStore, keys: tuple[str, ...], present: set[str], counts: dict[str, float]
 ) -> Summary:
     rows = results.read("searches").select(["key", "status"]).to_pylist()
     statuses = {row["key"]: row["status"] for row in rows if row["key"] in set(keys)}

@@ -98,6 +98,11 @@ class Experiment:
             device=self.device,
         )
 
+    def touch(self) -> None:
+        """Tell the keeper that the images are in use, or back: another scenario may want them, too."""
+        scenario, dataset = self.scenario, self.data.dataset
+        self.keeper.get(("dataset", scenario.dataset, scenario.image_size), lambda: dataset)
+
     def trained(self, part: Part, progress: Progress = silent) -> StoredModel:
         """The model trained on ``part``, from the store or trained now; its info holds truth and seconds."""
         key = self._model_key(part)

@@ -76,6 +76,27 @@ class GridStart(BaseModel):
         return min(len(rows), self.pairs)
 
 
-Start = PTNStart | GridStart
+class TPEStart(BaseModel):
+    """A search by sampling before its first sample, of which each depends on all before it.
+
+    Attributes:
+        samples: how many there are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sort: Literal["tpe"] = "tpe"
+    samples: int = Field(ge=1)
+
+    def place(self, rows: Sequence[Row], skip: int = 0) -> Hashable | None:
+        """See `PTNStart.place`; nothing can be skipped."""
+        return len(rows) if not skip and len(rows) < self.samples else None
+
+    def needed(self, rows: Sequence[Row]) -> int:
+        """See `PTNStart.needed`."""
+        return min(len(rows), self.samples)
+
+
+Start = PTNStart | GridStart | TPEStart
 AnyStart = Annotated[Start, Field(discriminator="sort")]
 """A `Start` as a field of a model."""

@@ -35,6 +35,18 @@ def check_sizes(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
+def check_range(value: tuple[float, float]) -> tuple[float, float]:
+    """``value``, if it can be the least and the greatest value on a logarithmic scale.
+
+    Raises:
+        ValueError: not finite, not above 0, or not in order.
+    """
+    low, high = value
+    if not 0 < low < high < math.inf:
+        raise ValueError("give the least and the greatest value, finite, above 0, in this order")
+    return value
+
+
 class GoelGrid(BaseModel):
     """Which pairs of alpha and lambda are tried; the defaults are the paper's 50.
 

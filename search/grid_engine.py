@@ -19,18 +19,17 @@ Pair = tuple[Tensor, Tensor]
 Batches = Iterable[Pair]
 
 
-class GridRun:
-    """The pairs of a grid on one engine, in any order and any number at a time.
+class PairScorer:
+    """What pairs of alpha and lambda are worth, in any order; equal weights are measured once.
 
     Args:
-        grid: which pairs.
         problem: victim, importances and S_f; its own lambda plays no part.
         held_out: (x, y) batches; read once for each pair whose weights no other has. They may be
             contaminated: poison in them with the attacker's label makes healing look like a loss.
     """
 
-    def __init__(self, grid: GoelGrid, problem: DampeningProblem, held_out: Batches) -> None:
-        self.grid, self._problem, self._held_out = grid, problem, held_out
+    def __init__(self, problem: DampeningProblem, held_out: Batches) -> None:
+        self._problem, self._held_out = problem, held_out
         self._known: dict[Hashable, tuple[float, float]] = {}
 
     @cached_property
@@ -43,30 +42,8 @@ class GridRun:
         """The victim's on S_f."""
         return self._problem.victim_forget_accuracy()
 
-    def rows(
-        self, start: int = 0, stop: int | None = None, progress: Callable[[int], None] | None = None
-    ) -> list[GridRow]:
-        """Evaluate the pairs from ``start`` to ``stop``, the least aggressive first.
-
-        ``progress`` is called with the number of pairs up to the one just done.
-        """
-        rows = []
-        for number, pair in list(enumerate(self.grid.pairs(), start=1))[start:stop]:
-            rows.append(self._row(*pair))
-            if progress:
-                progress(number)
-        return rows
-
-    def outcome(self, rows: Iterable[GridRow]) -> GridOutcome:
-        """The finished grid, from the rows of all its pairs, the least aggressive first."""
-        self._problem.release()
-        return GridOutcome(
-            rows=tuple(rows),
-            forget_accuracy_before=self.forget_before,
-            held_out_accuracy_before=self.held_out_before,
-        )
-
-    def _row(self, alpha: float, constant: float) -> GridRow:
+    def row(self, alpha: float, constant: float) -> GridRow:
+        """A pair, evaluated."""
         forget, held_out = self._accuracies(alpha, constant)
         return GridRow(
             alpha=alpha,
@@ -77,8 +54,17 @@ class GridRun:
             score=score(self.forget_before - forget, held_out - self.held_out_before),
         )
 
+    def outcome(self, rows: Iterable[GridRow]) -> GridOutcome:
+        """What a finished search over pairs found, from all its rows."""
+        self._problem.release()
+        return GridOutcome(
+            rows=tuple(rows),
+            forget_accuracy_before=self.forget_before,
+            held_out_accuracy_before=self.held_out_before,
+        )
+
     def _accuracies(self, alpha: float, constant: float) -> tuple[float, float]:
-        """On S_f and on the held-out data; pairs that lead to the same weights are measured once."""
+        """On S_f and on the held-out data."""
         if not self._problem.selected(alpha):
             return self.forget_before, self.held_out_before
         weights = self._problem.weights_at(alpha, constant)
@@ -95,9 +81,31 @@ def run_grid(
     held_out: Batches,
     progress: Callable[[int], None] | None = None,
 ) -> GridOutcome:
-    """Evaluate all pairs; see `GridRun`."""
-    run = GridRun(grid, problem, held_out)
-    return run.outcome(run.rows(progress=progress))
+    """Evaluate all pairs on one engine; see `PairScorer`.
+
+    ``progress`` is called with the number of pairs done.
+    """
+    scorer = PairScorer(problem, held_out)
+    return scorer.outcome(grid_rows(grid, scorer, progress=progress))
+
+
+def grid_rows(
+    grid: GoelGrid,
+    scorer: PairScorer,
+    start: int = 0,
+    stop: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[GridRow]:
+    """Evaluate the pairs from ``start`` to ``stop``, the least aggressive first.
+
+    ``progress`` is called with the number of pairs up to the one just done.
+    """
+    rows = []
+    for number, pair in list(enumerate(grid.pairs(), start=1))[start:stop]:
+        rows.append(scorer.row(*pair))
+        if progress:
+            progress(number)
+    return rows
 
 
 def _accuracy(model: nn.Module, data: Batches) -> float:

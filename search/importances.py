@@ -148,9 +148,11 @@ class VictimImportances:
     def prepare(self, part: ImportancePart, progress: Progress = silent) -> float:
         """Make sure that importances of a large set, or of a shard, are in the store; seconds they took.
 
-        A shard of something that is there as a whole is not needed any more.
+        A shard of something that is there as a whole is not needed any more; 0 seconds if somebody puts the
+        whole together just now.
         """
-        return max(self._seconds(key) for key in self._prepared(part, progress).values())
+        found = (self.store.find_importance(key) for key in self._prepared(part, progress).values())
+        return max((float(one.info["seconds"]) for one in found if one), default=0.0)
 
     def _of_forget(
         self, share: Share, kind: Kind, part: ImportancePart, progress: Progress
@@ -173,11 +175,9 @@ class VictimImportances:
         if part.share is not None:
             name += [str(part.share), part.batch_size]
         if part.shard is not None:
-            whole = self._keys(name, part)
-            if not self._missing(whole):
-                return whole
             chosen = samples.select(torch.tensor(shard_of(len(samples), part)))
-            return self._made([*name, "shard", *part.shard], chosen, part, progress)
+            whole = self._keys(name, part)
+            return self._made([*name, "shard", *part.shard], chosen, part, progress, instead=whole)
         shards = part.shards(len(samples))
         if not shards:
             return self._made(name, samples, part, progress)
@@ -197,11 +197,20 @@ class VictimImportances:
             self.store.discard_importance(key)
 
     def _made(
-        self, name: Sequence[str | int], samples: View, part: ImportancePart, progress: Progress
+        self,
+        name: Sequence[str | int],
+        samples: View,
+        part: ImportancePart,
+        progress: Progress,
+        instead: Keys | None = None,
     ) -> Keys:
-        """Keys of importances on ``samples``, from the store or computed now."""
+        """Keys of importances on ``samples``, from the store or computed now; ``instead``, where that is."""
         keys = self._keys(name, part)
+        if instead and not self._missing(instead):
+            return instead
         with self._making(keys) as missing:
+            if missing and instead and not self._missing(instead):
+                return instead  # it was put together from this while another worker held the lock
             if missing:
                 self._compute(name, samples.batched(part.batch_size), part, missing, progress)
         return keys
@@ -251,9 +260,6 @@ class VictimImportances:
     def _loaded(self, keys: Keys, kind: Kind) -> tuple[Importance, float]:
         found = self.store.importance(keys[kind])
         return Importance.load(found.path, self.data.device), found.info["seconds"]
-
-    def _seconds(self, key: str) -> float:
-        return float(self.store.importance(key).info["seconds"])
 
     def _keys(self, name: Sequence[str | int], part: ImportancePart) -> Keys:
         return {

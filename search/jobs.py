@@ -23,7 +23,6 @@ class _Message(BaseModel):
 
 
 class _Job(_Message):
-
     scenario: Scenario
 
 

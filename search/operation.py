@@ -19,12 +19,12 @@ from ..unlearning.metrics import accuracy
 from .engine import DampeningProblem, Evaluation
 from .findings import Finding, Row
 from .following import PTNStart
-from .grid_engine import GridRun
+from .grid_engine import PairScorer
 from .harm import Harm, compare_on_retain, target_rate
 from .inputs import Batches, Pair, random_part
 from .measuring import Stopwatch, peak_memory
 from .ptn import PTNSearch, automatic_rho, check_unlearnable
-from .searching import GridSearching, PTNSearching
+from .searching import GridSearching, PTNSearching, Searching, TPESearching
 from .settings import HealSettings
 
 Progress = Callable[[str, int, int | None], None]
@@ -141,12 +141,15 @@ class Operation:
             return self._problem() if self._problem else self._own_problem()
 
     @cached_property
-    def searching(self) -> PTNSearching | GridSearching:
+    def searching(self) -> Searching:
         """The search that the settings name; examines first: what is wrong is found before long work."""
         settings, examination = self.settings, self.examination
-        if settings.search == "grid":
-            held_out = random_part(self._retain, settings.held_out)  # read for every pair: kept in memory
-            return GridSearching(GridRun(settings.grid(), self.problem, list(held_out)), len(held_out))
+        if settings.search != "ptn":
+            held_out = random_part(self._retain, settings.held_out)
+            scorer = PairScorer(self.problem, list(held_out))  # read for every pair: kept in memory
+            if settings.search == "grid":
+                return GridSearching(settings.grid(), scorer, len(held_out))
+            return TPESearching(settings.tpe(), scorer, len(held_out))
         start = PTNStart(
             search=examination.search,
             forget_count=len(self._forget),
@@ -158,10 +161,12 @@ class Operation:
     def carry_on(self, history: Sequence[Row], skip: int = 0, count: int | None = None) -> list[Row]:
         """Evaluate further settings of the search; see `Searching.carry_on`."""
         searching = self.searching
-        total = len(self.settings.grid().pairs()) if self.settings.search == "grid" else None
         with self._watch.phase("search"):
             return searching.carry_on(
-                history, skip, count, lambda steps: self.progress("search", steps, total)
+                history,
+                skip,
+                count,
+                lambda steps: self.progress("search", steps, self.settings.setting_count),
             )
 
     def conclude(self, history: Sequence[Row]) -> Outcome:

@@ -170,7 +170,7 @@ class SortCosts:
         measured = (self.measured_setting or {}).get(settings.search)
         if measured is not None:
             return measured
-        held_out = min(settings.held_out, self.train_count) if settings.search == "grid" else 0
+        held_out = min(settings.held_out, self.train_count) if settings.search != "ptn" else 0
         return self.setting[ForgetPass.of(settings)].at(forget_count) + held_out * self.forward
 
 
@@ -204,6 +204,17 @@ class Costs:
         """Plain steps after which a PTN search is taken to stop, at least 1."""
         measured = (self.steps or {}).get((settings.method, settings.granularity), self.ptn_steps)
         return max(1, min(settings.max_steps, round(measured)))
+
+    def expected_settings(self, settings: HealSettings) -> int:
+        """Settings that a search evaluates to its end."""
+        if settings.setting_count is not None:
+            return settings.setting_count
+        search, stop, count = settings.ptn(0.2), self.expected_steps(settings), 0
+        state = search.start(forget_count=1, train_count=1000, victim_forget_accuracy=1.0)
+        while state.status == "searching":
+            state = search.update(state, 0.0 if state.offset >= stop - 1 else 1.0)
+            count += 1
+        return count
 
 
 def large_sets(tasks: Sequence[Task], train_count: int) -> tuple[ImportancePart, ...]:

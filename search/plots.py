@@ -54,7 +54,7 @@ def tradeoff_figure(steps: pa.Table, searches: pa.Table, path: str | Path) -> Pa
         BadInput: no search with steps, several that would share a panel, or another file ending.
     """
     traces = _traces(steps)
-    shown = [row for row in searches.to_pylist() if row["method"] in METHODS and row["search"] != "grid"]
+    shown = [row for row in searches.to_pylist() if row["method"] in METHODS and row["search"] == "ptn"]
     panels = _panels([row for row in shown if row["key"] in traces or row["status"] == "failed"])
     if not any(row["key"] in traces for row in panels.values()):
         raise BadInput(

@@ -70,6 +70,7 @@ class JobRunner:
 
     def _do(self, job: Job) -> Answer:
         experiment = self._experiment(job.scenario)
+        experiment.touch()
         if isinstance(job, TrainJob):
             return _train(experiment, job.part, self._progress)
         if isinstance(job, ImportanceJob):

@@ -84,7 +84,7 @@ class Cell(BaseModel):
 
     @property
     def search(self) -> str | None:
-        """How the setting is searched: "ptn" or "grid"; None for a baseline."""
+        """How the setting is searched: "ptn", "grid" or "tpe"; None for a baseline."""
         return self.settings.search if self.settings else None
 
     @property

@@ -60,12 +60,14 @@ class Counts:
         settings: evaluated, of searches.
         search_jobs: that evaluated any.
         retried: jobs given out again because their worker died.
+        busy: seconds that workers spent on jobs.
     """
 
     jobs: Counter[str] = field(default_factory=Counter)
     settings: int = 0
     search_jobs: int = 0
     retried: int = 0
+    busy: float = 0.0
 
 
 class Schedule:
@@ -132,6 +134,7 @@ class Schedule:
         """Take an answer; the cells that are over by it."""
         ticket = self.out.pop(number)
         self.counts.jobs[ticket.job.sort] += 1
+        self.counts.busy += answer.seconds
         if ticket.step:
             failed = ticket.plan.step_done(ticket.step, answer)
             return [Done(task=cell.task, failure=failure) for cell, failure in failed]

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 from .engine import DampeningProblem
 from .findings import Finding, GridFinding, PTNFinding
-from .following import GridStart, PTNStart, Start
-from .grid import GridRow
-from .grid_engine import GridRun
+from .following import GridStart, PTNStart, Start, TPEStart
+from .grid import GoelGrid, GridRow
+from .grid_engine import PairScorer, grid_rows
 from .ptn_engine import advance_ptn, conclude_ptn, evaluation_from, row_from
+from .tpe import TPESearch
 
 Row = dict[str, Any]
 Count = Callable[[int], None]
@@ -81,28 +82,70 @@ class PTNSearching:
         return PTNFinding(search=self.start.search, outcome=outcome, constant=self._constant)
 
 
-class GridSearching:
+class _PairSearching:
+    """What searches over pairs of alpha and lambda have in common."""
+
+    def __init__(self, scorer: PairScorer, held_out_count: int) -> None:
+        self._scorer, self._held_out_count = scorer, held_out_count
+
+    def finding(self, history: Sequence[Row]) -> GridFinding:
+        """See `Searching`."""
+        outcome = self._scorer.outcome(GridRow(**row) for row in history)
+        return GridFinding(outcome=outcome, held_out_count=self._held_out_count)
+
+
+class GridSearching(_PairSearching):
     """A grid.
 
     Args:
-        run: the grid on its problem.
+        grid: which pairs.
+        scorer: of the problem.
         held_out_count: samples it is judged on, besides S_f.
     """
 
-    def __init__(self, run: GridRun, held_out_count: int) -> None:
-        self._run, self._held_out_count = run, held_out_count
-        self.start = GridStart(pairs=len(run.grid.pairs()))
+    def __init__(self, grid: GoelGrid, scorer: PairScorer, held_out_count: int) -> None:
+        super().__init__(scorer, held_out_count)
+        self._grid = grid
+        self.start = GridStart(pairs=len(grid.pairs()))
 
     def carry_on(
         self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
     ) -> list[Row]:
         """See `Searching`."""
         first = len(history) + skip
-        return [
-            asdict(row) for row in self._run.rows(first, None if count is None else first + count, progress)
-        ]
+        stop = None if count is None else first + count
+        return [asdict(row) for row in grid_rows(self._grid, self._scorer, first, stop, progress)]
 
-    def finding(self, history: Sequence[Row]) -> GridFinding:
-        """See `Searching`."""
-        outcome = self._run.outcome(GridRow(**row) for row in history)
-        return GridFinding(outcome=outcome, held_out_count=self._held_out_count)
+
+class TPESearching(_PairSearching):
+    """Sampled pairs, each after all before it are known.
+
+    Args:
+        search: how many, from where.
+        scorer: of the problem.
+        held_out_count: samples they are judged on, besides S_f.
+    """
+
+    def __init__(self, search: TPESearch, scorer: PairScorer, held_out_count: int) -> None:
+        super().__init__(scorer, held_out_count)
+        self._search = search
+        self.start = TPEStart(samples=search.samples)
+
+    def carry_on(
+        self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
+    ) -> list[Row]:
+        """See `Searching`; nothing can be skipped.
+
+        Raises:
+            ValueError: skip is not 0.
+        """
+        if skip:
+            raise ValueError("a sample depends on all before it, so none can be skipped")
+        sampler, found = self._search.sampler(history), list[Row]()
+        left = self._search.samples - len(history)
+        for number in range(left if count is None else min(left, count)):
+            found.append(asdict(self._scorer.row(*sampler.ask())))
+            sampler.tell(found[-1]["score"])
+            if progress:
+                progress(len(history) + number + 1)
+        return found

@@ -17,17 +17,19 @@ from pydantic import (
 
 from ..errors import explain_validation
 from ..unlearning.kinds import Granularity, Kind, Precision
-from .grid import ALPHAS, RELATIVE_LAMBDAS, GoelGrid, check_sizes
+from .grid import ALPHAS, RELATIVE_LAMBDAS, GoelGrid, check_range, check_sizes
 from .ptn import PTNSearch, Strategy
+from .tpe import TPESearch
 
 Method = Literal["ssd", "lf", "xlf"]
 METHODS: dict[str, Kind] = {"ssd": "fim", "lf": "lf", "xlf": "xlf"}
 
-Search = Literal["ptn", "grid"]
+Search = Literal["ptn", "grid", "tpe"]
 PTN_ONLY = ("rho", "b_start", "s_step", "max_steps", "strategy", "piece", "dampening_constant")
 GRID_ONLY = ("alphas", "relative_lambdas", "held_out")
-SEARCHES: dict[str, tuple[str, ...]] = {"ptn": PTN_ONLY, "grid": GRID_ONLY}
-"""Search -> the settings that it alone has; the others refuse them."""
+TPE_ONLY = ("samples", "alpha_range", "relative_lambda_range", "held_out")
+SEARCHES: dict[str, tuple[str, ...]] = {"ptn": PTN_ONLY, "grid": GRID_ONLY, "tpe": TPE_ONLY}
+"""Search -> the settings that not all searches have; those that lack one refuse it."""
 
 
 class HealSettings(BaseModel):
@@ -39,7 +41,8 @@ class HealSettings(BaseModel):
         method: which importances: "ssd" (fim), "lf" or "xlf".
         granularity: "sample" as the papers write, "batch" as the authors' programs compute.
         search: how alpha is found: "ptn" stops where the found poison is forgotten; "grid" tries pairs of
-            alpha and lambda, as Goel et al. do, and takes the best.
+            alpha and lambda, as Goel et al. do, and takes the best; "tpe" samples such pairs, each from what
+            those before were worth, and takes the best.
         rho: (ptn) stop at this share of the victim's forget accuracy, in [0, 1); "auto" derives it from how
             often the victim predicts the target class on retain, which tasks of few classes need.
         b_start: (ptn) the search starts at s = (|S_f| / |S_tr|) / b_start, above 0.
@@ -52,11 +55,14 @@ class HealSettings(BaseModel):
             the other steps are not known then. "whole": each step in full.
         dampening_constant: (ptn) lambda, above 0; smaller dampens selected weights more.
         alphas: (grid) selection thresholds, finite and above 0, none twice.
-        relative_lambdas: (grid) lambda in multiples of alpha, likewise; every one is tried with every alpha.
-        held_out: (grid) the best pair has the highest sum of the accuracy lost on the found poison and that
+        relative_lambdas: (grid) lambda in multiples of alpha, likewise; each is tried with every alpha.
+        held_out: (grid, tpe) the best pair has the highest sum of accuracy lost on the found poison and
             gained on this many samples of retain, drawn at random (always the same ones; all, if there are
             fewer), labels as given. They may hold undiscovered poison, the model was trained on them, and
             they count in the importances of retain as well. They are kept in memory.
+        samples: (tpe) how many pairs.
+        alpha_range: (tpe) least and greatest alpha, above 0.
+        relative_lambda_range: (tpe) least and greatest lambda in multiples of alpha, above 0.
         collapse_drop: the status is "collapsed" if accuracy on retain samples that are not of a target class
             falls by more than this share.
         collapse_share: the status is also "collapsed" if one class gains more than this share of all retain
@@ -83,21 +89,24 @@ class HealSettings(BaseModel):
     alphas: tuple[float, ...] = ALPHAS
     relative_lambdas: tuple[float, ...] = RELATIVE_LAMBDAS
     held_out: int = Field(default=1000, ge=1)
+    samples: int = Field(default=50, ge=1)
+    alpha_range: tuple[float, float] = (0.1, 1e6)
+    relative_lambda_range: tuple[float, float] = (0.1, 10.0)
     collapse_drop: float = Field(default=0.1, gt=0, le=1)
     collapse_share: float = Field(default=0.25, gt=0, le=1)
     compared: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
     precision: Precision = "float32"
     batch_size: int = Field(default=512, ge=1)
 
-    @field_validator(*PTN_ONLY, *GRID_ONLY, mode="before")
+    @field_validator(*PTN_ONLY, *GRID_ONLY, *TPE_ONLY[:-1], mode="before")
     @classmethod
     def _of_the_search(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse what would be ignored; pydantic calls this for given values only."""
         search = info.data.get("search")
         if search in SEARCHES and info.field_name not in SEARCHES[search]:
-            other = next(name for name, own in SEARCHES.items() if info.field_name in own)
+            others = " or ".join(repr(name) for name, own in SEARCHES.items() if info.field_name in own)
             raise ValueError(
-                f"the search {search!r} does not use this; leave it out, or choose the search {other!r}"
+                f"the search {search!r} does not use this; leave it out, or choose the search {others}"
             )
         return value
 
@@ -106,17 +115,29 @@ class HealSettings(BaseModel):
     def _sizes(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         return check_sizes(values)
 
+    @field_validator("alpha_range", "relative_lambda_range")
+    @classmethod
+    def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        return check_range(value)
+
     @model_serializer(mode="wrap")
     def _in_force(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in handler(self).items() if name not in self._unused()}
 
     def _unused(self) -> tuple[str, ...]:
-        return tuple(name for search, own in SEARCHES.items() if search != self.search for name in own)
+        own = SEARCHES[self.search]
+        return tuple(name for other in SEARCHES.values() for name in other if name not in own)
 
     @property
     def kind(self) -> Kind:
         """The importance the method works with."""
         return METHODS[self.method]
+
+    @property
+    def setting_count(self) -> int | None:
+        """How many settings the search evaluates; None for PTN, which cannot know."""
+        counts = {"grid": len(self.grid().pairs()), "tpe": self.samples}
+        return counts.get(self.search)
 
     def ptn(self, rho: float) -> PTNSearch:
         """The PTN search these settings ask for, with rho as a number."""
@@ -131,6 +152,14 @@ class HealSettings(BaseModel):
     def grid(self) -> GoelGrid:
         """The grid these settings ask for."""
         return GoelGrid(alphas=self.alphas, relative_lambdas=self.relative_lambdas)
+
+    def tpe(self) -> TPESearch:
+        """The sampling these settings ask for."""
+        return TPESearch(
+            samples=self.samples,
+            alpha_range=self.alpha_range,
+            relative_lambda_range=self.relative_lambda_range,
+        )
 
 
 def heal_settings(**values: Any) -> HealSettings:

@@ -2,22 +2,22 @@
 
 The model. A driver gives out one job after another, each takes it `OVERHEAD` seconds (Ray Tune runs in one
 thread); a worker does one job at a time, and a job takes what its parts cost (`plan_costs`). A worker loads a
-dataset, a victim, a problem once and keeps it. Pieces of S_m are computed by the first worker that needs them;
-another that needs them meanwhile waits. Every PTN search stops where it is expected to, a grid tries all its
-pairs, every victim passes its gate. Workers do not slow each other down.
+dataset, a victim, a problem once and keeps it. Pieces of S_m are computed by the first worker that needs
+them; another that needs them meanwhile waits. Every PTN search stops where it is expected to, a grid tries
+all its pairs, every victim passes its gate. Workers do not slow each other down.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .jobs import Answer
 from .plan_costs import Costs
+from .plan_work import SimulatedWork
+from .scenarios import Scoring
 from .schedule import Schedule, Ticket
-from .simulated_work import SimulatedWork
 from .sweeps import Task
 
 OVERHEAD = 0.025
@@ -64,6 +64,7 @@ def simulate(
     overhead: float = OVERHEAD,
     start_seconds: float = START_SECONDS,
     finished: Sequence[Task] = (),
+    scored_steps: int = 0,
 ) -> Simulated:
     """Play a sweep through.
 
@@ -75,6 +76,7 @@ def simulate(
         overhead: seconds of the driver for each job.
         start_seconds: from the command to the first job.
         finished: cells whose models and importances are in the store.
+        scored_steps: see `Scoring.steps`.
 
     Raises:
         ValueError: no worker.
@@ -82,7 +84,7 @@ def simulate(
     if workers < 1:
         raise ValueError(f"{workers} workers: there must be at least one")
     schedule = Schedule(tasks, reference=reference, workers=workers)
-    work = SimulatedWork(costs, finished, reference=reference)
+    work = SimulatedWork(costs, finished, Scoring(steps=scored_steps, reference=reference))
     return _Play(schedule, work, workers, overhead, start_seconds).run()
 
 
@@ -97,7 +99,7 @@ class _Play:
         self.driver = start
         self.busy = [0.0] * workers
         self.coming: list[tuple[float, int, Ticket, Answer]] = []
-        self.phases: Counter[str] = Counter()
+        self.phases: dict[str, float] = {}
         self.cells, self.first = 0, None if schedule.plans else start
 
     def run(self) -> Simulated:
@@ -122,7 +124,8 @@ class _Play:
             self.driver = max(now, self.driver) + self.overhead
             done = self.work.do(ticket, self.driver)
             self.busy[ticket.worker] += done.seconds
-            self.phases.update(done.phases)
+            for phase, seconds in done.phases.items():
+                self.phases[phase] = self.phases.get(phase, 0.0) + seconds
             heapq.heappush(self.coming, (self.driver + done.seconds, ticket.number, ticket, done.answer))
 
     def _result(self, now: float) -> Simulated:

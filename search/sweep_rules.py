@@ -179,7 +179,7 @@ def check_settings(given: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 def used_by(search: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those of ``settings`` that a search has: its own, and what all have."""
-    foreign = {name for other, own in SEARCHES.items() if other != search for name in own}
+    foreign = {name for own in SEARCHES.values() for name in own} - set(SEARCHES[search])
     return {name: value for name, value in settings.items() if name not in foreign}
 
 

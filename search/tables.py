@@ -20,7 +20,7 @@ __all__ = ["FORMATS", "ResultTable", "TerminalTable", "describe", "method_name",
 
 METHOD_NAMES = {"none": "None", "eu": "EU", "ssd": "SSD", "lf": "LF", "xlf": "XLF"}
 """Display names, in the order of the table; the search (PTN, Grid) is put before those it applies to."""
-SEARCH_NAMES = {"ptn": "PTN", "grid": "Grid"}
+SEARCH_NAMES = {"ptn": "PTN", "grid": "Grid", "tpe": "TPE"}
 GRANULARITIES = ("sample", "batch")
 CONTEXT = ("dataset", "model", "attack", "manipulated", "share")
 """What one experiment differs from another in, besides the seed."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from theriac.datasets.poisoning import discovered_count
 from theriac.search.engine import BoundedEvaluation, Evaluation
 from theriac.search.experiment import Part
 from theriac.search.following import GridStart, PTNStart
@@ -109,10 +110,9 @@ class World:
         self.done[scenario, what] += 1
         if victim is None:
             assert self.done[scenario, Part("victim")], "importances of a victim that is not there"
-            if what.shard is None:
-                samples = self.train_count - (0 if what.share is None else 100)
-                missing = [one for one in what.shards(samples) if not self.done[scenario, one]]
-                assert not missing or what.share is not None
+            found = 0 if what.share is None else discovered_count(100, what.share)
+            shards = what.shards(self.train_count - found) if what.shard is None else ()
+            assert all(self.done[scenario, one] for one in shards), "a whole before its shards"
         if (scenario, what) in self.broken:
             raise Broken(str(what))
         passed = scenario not in self.gate_failed if what == victim else None
@@ -304,7 +304,8 @@ class Driver:
 
     def found(self, task: Task) -> list[Row] | str | None:
         """The rows of a cell, "failed", or None where it is not over; over once at most."""
-        (done,) = [one for one in self.over if one.task == task] or [None]
-        if done is None:
+        ends = [done for done in self.over if done.task == task]
+        assert len(ends) <= 1, "it ended twice"
+        if not ends:
             return None
-        return "failed" if done.failure else self.rows[task.key]
+        return "failed" if ends[0].failure else self.rows[task.key]

@@ -20,7 +20,7 @@ from theriac.cluster.cli import run
 from theriac.errors import BadInput
 from theriac.search.results import ResultsStore
 
-COMMANDS = ("quickstart", "heal", "table", "list", "doctor")
+COMMANDS = ("quickstart", "heal", "sweep", "status", "plot", "table", "list", "doctor")
 HEAL = ["heal", "--weights", "a.pt", "--forget", "b", "--retain", "c"]
 LAUNCH = [sys.executable, "-c", "from theriac.cluster.cli import main; main()"]
 
@@ -71,7 +71,7 @@ def test_help_shows_every_option_with_its_default(command: str, capsys: Captured
     out, err = capsys.readouterr()
     assert err == ""
     options = set(re.findall(r"--[a-z][a-z-]*", out))
-    defaults = out.count("[default:") + out.count("[required]") + out.count("by default")
+    defaults = out.count("[default:") + out.count("[required]") + out.lower().count("by default")
     assert defaults >= len(options - {"--help"})
     assert "--no-" not in out
 
@@ -107,7 +107,7 @@ def test_version_goes_to_stdout(capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["cure"], ["cure", "quickstart, heal, table, list, doctor"]),
+        (["cure"], ["cure", "quickstart, heal, sweep, plan, status, plot, table, list"]),
         (["quickstart", "--nope"], ["--nope"]),
         (["quickstart", "--workers", "0"], ["--workers", "0", ">= 1"]),
         (["quickstart", "--workers", "two"], ["--workers", "two"]),
@@ -126,7 +126,7 @@ def test_version_goes_to_stdout(capsys: Captured) -> None:
         ([*HEAL, "--max-steps", "many"], ["--max-steps many", "integer"]),
         ([*HEAL, "--method", "magic"], ["--method magic", "'ssd', 'lf' or 'xlf'"]),
         ([*HEAL, "--granularity", "pixel"], ["--granularity pixel", "'sample' or 'batch'"]),
-        ([*HEAL, "--search", "raster"], ["--search raster", "'ptn' or 'grid'"]),
+        ([*HEAL, "--search", "raster"], ["--search raster", "'ptn', 'grid' or 'tpe'"]),
         ([*HEAL, "--search", "grid", "--rho", "0.2"], ["--rho 0.2", "'grid' does not use this"]),
         ([*HEAL, "--dampening-constant", "1", "--search", "grid"], ["--dampening-constant 1", "'ptn'"]),
         ([*HEAL, "--held-out", "1000"], ["--held-out 1000", "'ptn' does not use this", "'grid'"]),
@@ -294,7 +294,9 @@ def test_bad_input_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: Ca
     assert "folder [bold]/x[/] → long long" in refusal(capsys)
 
 
-@pytest.mark.parametrize("topic", ["datasets", "models", "triggers", "methods", "searches", "presets"])
+@pytest.mark.parametrize(
+    "topic", ["datasets", "models", "triggers", "methods", "searches", "presets", "sweeps"]
+)
 def test_list_of_one_topic(topic: str, tmp_path: Path, capsys: Captured) -> None:
     assert run(["list", topic, "--data", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
@@ -307,6 +309,7 @@ def test_list_of_one_topic(topic: str, tmp_path: Path, capsys: Captured) -> None
         "methods": "xlf",
         "searches": "grid",
         "presets": "digits",
+        "sweeps": "potion-table1",
     }
     assert expected[topic] in out
     assert all(line.startswith("  ") for line in out.splitlines()[1:])

@@ -85,9 +85,7 @@ def test_a_sweep_on_a_narrow_terminal() -> None:
 def test_a_wide_terminal_shows_all() -> None:
     with bars(screen(140)) as progress:
         reporter = LiveReporter(progress, lambda _: None)
-        reporter.show(
-            standing(configurations=250, running=(at(0, "search", method="lf", share="one_shot"),))
-        )
+        reporter.show(standing(configurations=250, running=(at(0, "search", method="lf", share="one_shot"),)))
         first, second = rendered(progress, 140)
     assert "digits: 250 settings, 2.5/s" in first
     assert f"worker 1: search lf at one_shot, {SCENARIO}" in second
@@ -198,4 +196,4 @@ def test_phases_of_a_healing() -> None:
     assert first.split()[-2] == "2/2"
     assert second.split()[0] == "search"
     assert second.split()[-2] == "4"
-    assert display.BAR_WIDTH == first.count("━")
+    assert first.count("━") == display.BAR_WIDTH

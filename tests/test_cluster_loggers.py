@@ -102,7 +102,7 @@ def test_no_logger_without_a_name(tmp_path: Path) -> None:
 def test_tensorboard_has_a_run_per_cell(tmp_path: Path) -> None:
     log_all("tensorboard", tmp_path, DONE, FAILED)
     first, second = (tmp_path / "tensorboard" / run_name(row) for row in (DONE, FAILED))
-    assert {path for path in (tmp_path / "tensorboard").iterdir()} == {first, second}
+    assert set((tmp_path / "tensorboard").iterdir()) == {first, second}
     scalars = {value.tag: value.simple_value for value in summaries(first) if "_hparams_" not in value.tag}
     assert scalars == METRICS
     assert hyperparameters(first) == {**PARAMETERS, "status": "stopped"}
@@ -191,7 +191,8 @@ class FakeRun:
     """What is used of a run of `wandb`."""
 
     def __init__(self, **options: Any) -> None:
-        self.options, self.summary, self.exit_code = options, dict[str, Any](), None
+        self.options, self.summary = options, dict[str, Any]()
+        self.exit_code: int | None = None
 
     def finish(self, exit_code: int | None = None) -> None:
         self.exit_code = exit_code
@@ -200,7 +201,12 @@ class FakeRun:
 def test_wandb_has_a_run_per_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module: Any = ModuleType("wandb")
     runs: list[FakeRun] = []
-    module.init = lambda **options: runs.append(FakeRun(**options)) or runs[-1]
+
+    def init(**options: Any) -> FakeRun:
+        runs.append(FakeRun(**options))
+        return runs[-1]
+
+    module.init = init
     module.Settings = lambda **options: options
     monkeypatch.setitem(sys.modules, "wandb", module)
     log_all("wandb", tmp_path / "results", DONE, FAILED)
@@ -233,8 +239,8 @@ def test_a_missing_package_is_named(
 
 
 def test_nothing_is_written_before_the_first_cell(mlflow: type[FakeClient], tmp_path: Path) -> None:
-    for name in ("tensorboard", "mlflow"):
-        log_all(name, tmp_path / "results")  # type: ignore[arg-type]
+    log_all("tensorboard", tmp_path / "results")
+    log_all("mlflow", tmp_path / "results")
     assert mlflow.made == []
     assert not (tmp_path / "results").exists()
 

@@ -239,6 +239,67 @@ def test_coarse_then_fine_crosses_even_if_the_accuracy_jumps(crossings: list[boo
         assert fast.s <= slow.s if fast.walked_back else fast.s >= slow.s
 
 
+STRATEGIES = st.sampled_from(["plain", "coarse_fine"])
+
+
+@given(
+    strategy=STRATEGIES,
+    accuracies=st.lists(st.sampled_from([0.0, 0.2, 0.21, 1.0]), max_size=30),
+    max_steps=st.integers(1, 60),
+    cut=st.integers(0, 30),
+)
+def test_replaying_in_parts_is_replaying_at_once(strategy, accuracies, max_steps, cut):
+    search = PTNSearch(strategy=strategy, s_step=3.0, max_steps=max_steps)
+    whole = search.replay(start(search), accuracies)
+    part = search.replay(start(search), accuracies[:cut])
+    assert search.replay(part, accuracies[cut:]) == whole
+    state = start(search)
+    for accuracy in accuracies[: len(whole.trace)]:
+        state = search.update(state, accuracy)
+    assert state == whole
+    assert whole.status != "searching" or len(whole.trace) == len(accuracies)
+
+
+def test_a_replay_ignores_what_comes_after_the_end():
+    search = PTNSearch()
+    over = search.replay(start(search), [1.0, 0.1])
+    assert over.status == "stopped"
+    assert search.replay(start(search), [1.0, 0.1, 1.0, math.nan]) == over
+    assert search.replay(over, [1.0]) == over
+
+
+@given(
+    strategy=STRATEGIES,
+    before=st.lists(st.booleans(), max_size=12),
+    count=st.integers(0, 40),
+    max_steps=st.integers(1, 200),
+)
+def test_ahead_is_where_a_search_comes_that_does_not_turn(strategy, before, count, max_steps):
+    search = PTNSearch(strategy=strategy, s_step=3.0, max_steps=max_steps)
+    state = search.replay(start(search), (0.1 if crossed else 0.9 for crossed in before))
+    guess, truth = search.ahead(state, count), state
+    while truth.status == "searching" and len(truth.trace) - len(state.trace) < count:
+        truth = search.update(truth, 0.15 if truth.walked_back else 0.85)
+    place = (truth.status, truth.s, truth.offset, truth.fine_until, truth.walked_back, truth.percentile)
+    assert place == (
+        guess.status,
+        guess.s,
+        guess.offset,
+        guess.fine_until,
+        guess.walked_back,
+        guess.percentile,
+    )
+    assert len(guess.trace) == len(truth.trace)
+    assert guess.trace[: len(state.trace)] == state.trace
+
+
+def test_ahead_of_a_search_that_is_over_is_nothing():
+    search = PTNSearch()
+    over = search.replay(start(search), [1.0, 0.0])
+    assert search.ahead(over, 5) is over
+    assert search.ahead(start(search), 0) == start(search)
+
+
 @given(st.integers(1, 1000), st.integers(0, 1000), st.floats(0, 1))
 def test_crossing_is_reaching_the_threshold(count: int, hits: int, rho: float):
     hits = min(hits, count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,8 @@ from theriac.search import schedule as schedule_module
 from theriac.search.experiment import Part
 from theriac.search.jobs import Answer, Failure, ImportanceJob, SearchJob, TrainJob
 from theriac.search.scenario_plan import CellPlan, ScenarioPlan
-from theriac.search.schedule import MOST_ATTEMPTS, Schedule
 from theriac.search.scenarios import Cell, Scenario
+from theriac.search.schedule import MOST_ATTEMPTS, Done, Schedule
 from theriac.search.settings import HealSettings
 from theriac.search.sweeps import Task
 from theriac.tests.sweep_world import Driver, World
@@ -64,7 +65,12 @@ class Varied(Schedule):
         return super()._count(plan, cell) if plan.seconds_per_setting(cell) else self._first
 
 
-@given(tasks=sweeps(), chance=chances, workers=st.integers(1, 8), train_count=st.sampled_from([1000, 13000]))
+@given(
+    tasks=sweeps(),
+    chance=chances,
+    workers=st.integers(1, 8),
+    train_count=st.sampled_from([10**3, 8250]),
+)
 def test_any_order_gives_the_rows_of_one_worker(tasks, chance, workers, train_count):
     world = world_of(tasks, chance, SORTS, train_count=train_count)
     schedule = Varied(tasks, chance, workers)
@@ -170,11 +176,18 @@ ONE = Task(scenario=SCENARIOS[0], cell=CELLS[0])
 NEVER = World({ONE.key: "never"})
 
 
+def ask(schedule: Schedule, worker: int) -> Any:
+    """The worker's ticket."""
+    ticket = schedule.next(worker)
+    assert ticket
+    return ticket
+
+
 def ready(workers: int = 1, task: Task = ONE) -> Schedule:
     """A schedule of one search that can begin."""
     schedule = Schedule([task], workers=workers, block_seconds=0.02)
     for _ in range(3):
-        answer(schedule, schedule.next(0))
+        answer(schedule, ask(schedule, 0))
     return schedule
 
 
@@ -184,9 +197,9 @@ def answer(schedule: Schedule, ticket, world: World = NEVER):
 
 def test_a_job_that_kills_again_and_again_fails_its_cell_alone():
     tasks = [ONE, Task(scenario=SCENARIOS[0], cell=CELLS[5])]
-    schedule, over = Schedule(tasks, workers=1), []
+    schedule, over = Schedule(tasks, workers=1), list[Done]()
     while not schedule.finished:
-        ticket = schedule.next(0)
+        ticket = ask(schedule, 0)
         searched = isinstance(ticket.job, SearchJob)
         over += schedule.lost(ticket.number, FAILURE) if searched else answer(schedule, ticket)
     assert schedule.counts.retried == MOST_ATTEMPTS - 1
@@ -200,7 +213,7 @@ def test_a_training_that_kills_again_and_again_fails_the_scenario(attempts: int)
     schedule = Schedule([ONE], workers=1)
     over = []
     for _ in range(attempts):
-        ticket = schedule.next(0)
+        ticket = ask(schedule, 0)
         assert ticket.job == TrainJob(scenario=ONE.scenario, part=Part("victim"))
         over += schedule.lost(ticket.number, FAILURE)
     assert schedule.finished == bool(over) == (attempts == MOST_ATTEMPTS)
@@ -208,13 +221,13 @@ def test_a_training_that_kills_again_and_again_fails_the_scenario(attempts: int)
 
 def test_a_node_that_takes_many_blocks_of_a_search_along_is_one_death_of_it():
     schedule = ready(workers=6)
-    answer(schedule, schedule.next(0))
-    tickets = [schedule.next(worker) for worker in range(6)]
+    answer(schedule, ask(schedule, 0))
+    tickets = [ask(schedule, worker) for worker in range(6)]
     assert [ticket.block.skip > 0 for ticket in tickets] == [False, True, True, True, True, True]
     for ticket in reversed(tickets):
         assert schedule.lost(ticket.number, FAILURE) == []
     while not schedule.finished:
-        over = answer(schedule, schedule.next(9))
+        over = answer(schedule, ask(schedule, 9))
     assert [done.failure for done in over] == [None]
 
 
@@ -222,20 +235,20 @@ def test_deaths_count_until_the_search_gets_further():
     schedule = ready()
     for _ in range(3 * MOST_ATTEMPTS):
         for _ in range(MOST_ATTEMPTS - 1):
-            assert schedule.lost(schedule.next(0).number, FAILURE) == []
-        answer(schedule, schedule.next(0))
+            assert schedule.lost(ask(schedule, 0).number, FAILURE) == []
+        answer(schedule, ask(schedule, 0))
     assert schedule.counts.retried == 3 * MOST_ATTEMPTS * (MOST_ATTEMPTS - 1)
 
 
 def test_settings_ahead_that_kill_are_not_tried_for_ever():
     schedule = ready(workers=2)
-    answer(schedule, schedule.next(0))
-    front = schedule.next(0)
+    answer(schedule, ask(schedule, 0))
+    front = ask(schedule, 0)
     for _ in range(MOST_ATTEMPTS):
-        assert schedule.lost(schedule.next(1).number, FAILURE) == []
+        assert schedule.lost(ask(schedule, 1).number, FAILURE) == []
     assert schedule.next(1) is None
     answer(schedule, front)
-    assert schedule.next(1).block.skip == 0
+    assert ask(schedule, 1).block.skip == 0
 
 
 def test_a_block_takes_about_as_long_as_asked(monkeypatch: pytest.MonkeyPatch):
@@ -243,17 +256,18 @@ def test_a_block_takes_about_as_long_as_asked(monkeypatch: pytest.MonkeyPatch):
     for seconds, count in ((0.1, 10), (1.0, 8), (1e-9, 512), (0.0, 16)):
         schedule = Schedule([ONE], workers=1)
         for _ in range(3):
-            answer(schedule, schedule.next(0))
-        first = schedule.next(0)
+            answer(schedule, ask(schedule, 0))
+        first = ask(schedule, 0)
         assert first.block.count == 16
         found = NEVER.answer(first.job.model_dump_json())
         schedule.done(first.number, found.model_copy(update={"search_seconds": 16 * seconds}))
-        assert schedule.next(0).block.count == count
+        assert ask(schedule, 0).block.count == count
 
 
 def test_half_of_the_workers_train_for_the_next_scenario():
     tasks = [Task(scenario=scenario, cell=CELLS[0]) for scenario in SCENARIOS]
-    jobs = [ticket.job for ticket in map(Schedule(tasks, workers=4).next, range(4)) if ticket]
+    schedule = Schedule(tasks, workers=4)
+    jobs = [ask(schedule, worker).job for worker in range(4)]
     assert [(job.scenario.seed, job.part.name) for job in jobs] == [
         (0, "victim"),
         (0, "clean"),
@@ -262,17 +276,47 @@ def test_half_of_the_workers_train_for_the_next_scenario():
     ]
 
 
+def test_no_more_than_half_of_the_workers_train_ahead():
+    tasks = [Task(scenario=scenario, cell=CELLS[0]) for scenario in SCENARIOS[:2]]
+    schedule = Schedule(tasks, workers=3)
+    ours = [ask(schedule, worker) for worker in range(2)]
+    for ticket in ours:
+        answer(schedule, ticket)
+    ahead, here = (ask(schedule, worker).job for worker in range(2))
+    assert (ahead.sort, ahead.scenario.seed) == ("train", 1)
+    assert (here.sort, here.scenario.seed) == ("importance", 0)
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_what_breaks_before_the_victim_is_there_waits_for_its_gate(passed: bool):
+    tasks = [ONE, Task(scenario=SCENARIOS[0], cell=CELLS[6])]
+    gates: frozenset[str] = frozenset() if passed else frozenset([ONE.scenario.key])
+    world = World(NEVER.sorts, gate_failed=gates)
+    schedule = Schedule(tasks, workers=2)
+    victim, clean = (ask(schedule, worker) for worker in range(2))
+    assert schedule.done(clean.number, Answer(failure=FAILURE)) == []
+    over = answer(schedule, victim, world)
+    assert [done.failure for done in over] == ([FAILURE] * 2 if passed else [])
+    while not schedule.finished:
+        ticket = ask(schedule, 0)
+        assert ticket.job.sort == "untreated"
+        over += answer(schedule, ticket, world)
+    assert {done.task.key for done in over} == {task.key for task in tasks}
+    assert len(over) == 2
+
+
 def test_a_worker_goes_on_with_what_it_has_begun():
-    tasks = [Task(scenario=SCENARIOS[0], cell=CELLS[n]) for n in (0, 2)]
+    cells = [CELLS[0], Cell(share=0.5, settings=HealSettings(**PTN))]
+    tasks = [Task(scenario=SCENARIOS[0], cell=cell) for cell in cells]
     world = World({task.key: "never" for task in tasks})
     schedule = Schedule(tasks, workers=2, block_seconds=0.02)
-    for _ in range(4):
-        answer(schedule, schedule.next(0), world)
-    begun = [schedule.next(worker) for worker in (0, 1)]
+    for _ in range(3):
+        answer(schedule, ask(schedule, 0), world)
+    begun = [ask(schedule, worker) for worker in (0, 1)]
     for _ in range(3):
         for ticket in begun:
             answer(schedule, ticket, world)
-        again = [schedule.next(worker) for worker in (1, 0)][::-1]
+        again = [ask(schedule, worker) for worker in (1, 0)][::-1]
         assert [ticket.cell for ticket in again] == [ticket.cell for ticket in begun]
         assert again[0].cell != again[1].cell
         begun = again
@@ -281,9 +325,9 @@ def test_a_worker_goes_on_with_what_it_has_begun():
 def test_shards_of_importances_that_broke_are_not_computed_any_more():
     schedule = Schedule([ONE], workers=1)
     world = World(NEVER.sorts, train_count=100_000)
-    answer(schedule, schedule.next(0), world)
-    answer(schedule, schedule.next(0), world)
-    ticket = schedule.next(0)
+    answer(schedule, ask(schedule, 0), world)
+    answer(schedule, ask(schedule, 0), world)
+    ticket = ask(schedule, 0)
     assert isinstance(ticket.job, ImportanceJob)
     assert ticket.job.part.shard == (0, 25)
     over = schedule.done(ticket.number, Answer(failure=FAILURE))
@@ -296,13 +340,13 @@ def test_shards_that_another_cell_needs_are_still_computed():
     schedule = Schedule(tasks, workers=1)
     world = World({task.key: "never" for task in tasks}, train_count=13_000)
     for _ in range(2):
-        answer(schedule, schedule.next(0), world)
-    ticket = schedule.next(0)
+        answer(schedule, ask(schedule, 0), world)
+    ticket = ask(schedule, 0)
     over = schedule.done(ticket.number, Answer(failure=FAILURE))
     assert len(over) == 1
     while not schedule.finished:
-        over += answer(schedule, schedule.next(0), world)
+        over += answer(schedule, ask(schedule, 0), world)
     assert [done.failure for done in over] == [FAILURE, None]
-    parts = [what for _, what in world.done if not isinstance(what, Part)]
+    parts: list[Any] = [what for _, what in world.done if not isinstance(what, Part)]
     assert {part.of for part in parts} == ({"S_tr", "retain"} - {ticket.job.part.of})
     assert len(parts) == 5

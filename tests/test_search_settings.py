@@ -13,12 +13,13 @@ from theriac.errors import BadInput
 from theriac.search.grid import GoelGrid
 from theriac.search.ptn import PTNSearch
 from theriac.search.scenarios import Cell
-from theriac.search.settings import GRID_ONLY, PTN_ONLY, HealSettings, heal_settings
+from theriac.search.settings import GRID_ONLY, PTN_ONLY, SEARCHES, TPE_ONLY, HealSettings, heal_settings
 
 DEFAULTS = {name: field.default for name, field in HealSettings.model_fields.items()}
 CHANGED: dict[str, dict[str, Any]] = {
     "ptn": {"rho": "auto", "b_start": 5.0, "s_step": 2.0, "max_steps": 9, "strategy": "coarse_fine"},
     "grid": {"alphas": (3.0, 2.0), "relative_lambdas": (0.5,), "held_out": 7},
+    "tpe": {"samples": 3, "alpha_range": (1.0, 5.0), "relative_lambda_range": (0.5, 2.0), "held_out": 7},
 }
 
 
@@ -28,7 +29,7 @@ def test_settings_of_the_other_search_are_refused_even_with_their_defaults(
 ):
     other = "ptn" if search == "grid" else "grid"
     for name in foreign:
-        message = rf"{name} = .*the search '{search}' does not use this; .*choose the search '{other}'"
+        message = rf"{name} = .*the search '{search}' does not use this; .*choose the search .*'{other}'"
         for value in (DEFAULTS[name], CHANGED[other].get(name, 0.5)):
             with pytest.raises(BadInput, match=message):
                 heal_settings(search=search, **{name: value})
@@ -45,15 +46,16 @@ def test_every_setting_belongs_to_both_searches_or_to_one():
         "precision",
         "batch_size",
     }
-    assert set(HealSettings.model_fields) == common | set(PTN_ONLY) | set(GRID_ONLY)
+    assert set(HealSettings.model_fields) == common | {name for own in SEARCHES.values() for name in own}
     assert not set(PTN_ONLY) & set(GRID_ONLY)
+    assert set(TPE_ONLY) & set(GRID_ONLY) == {"held_out"}
 
 
 @pytest.mark.parametrize("search", CHANGED)
 def test_a_dump_holds_what_is_in_force_and_makes_the_same_settings(search: str):
     settings = heal_settings(search=search, **CHANGED[search])
-    foreign = GRID_ONLY if search == "ptn" else PTN_ONLY
-    assert set(settings.model_dump()) == set(HealSettings.model_fields) - set(foreign)
+    foreign = {name for own in SEARCHES.values() for name in own} - set(SEARCHES[search])
+    assert set(settings.model_dump()) == set(HealSettings.model_fields) - foreign
     assert set(json.loads(settings.model_dump_json())) == set(settings.model_dump())
     assert HealSettings(**settings.model_dump()) == settings
     cell = Cell(share=0.2, settings=settings)
@@ -72,7 +74,7 @@ def test_the_searches_they_ask_for():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"search": "raster"}, "search = 'raster': Input should be 'ptn' or 'grid'"),
+        ({"search": "raster"}, "search = 'raster': Input should be 'ptn', 'grid' or 'tpe'"),
         ({"search": "grid", "alphas": ()}, r"alphas = \(\): .*give at least one number"),
         ({"search": "grid", "alphas": (1.0, 0.0)}, "give finite numbers above 0"),
         ({"search": "grid", "alphas": (1.0, float("inf"))}, "give finite numbers above 0"),

@@ -27,6 +27,7 @@ BASE = "scenario: digits\nshares: [0.2, 0.5]\nmethods: [none, ssd, xlf]\n"
 
 COUNTS = {
     "digits": 3 * 11 * (1 + 3 * 2 + 1),  # S_m x shares x (none, PTN x granularities, SSD's grid)
+    "quickstart": 2 + 3 * 2,
     "digits-quick": 2 * (1 + 3 * 2 + 1),
     "cifar10-small": 5 * (1 + 3 * 2 + 1),
     "potion-table1": 3 * 11 * (2 + 3 + 1),  # none and eu, PTN, SSD's grid
@@ -58,7 +59,7 @@ def test_preset_has_its_tasks_once_and_survives_a_dump(name: str, count: int, wr
     again = load_sweep(write(dump_sweep(sweep)))
     assert again == sweep
     assert (again.key, again.tasks()) == (sweep.key, tasks)
-    assert sweep.scoring == Scoring(steps=0, reference=True)
+    assert sweep.scoring == Scoring(steps=60 if name == "quickstart" else 0, reference=True)
 
 
 def test_the_wheel_gets_the_presets():

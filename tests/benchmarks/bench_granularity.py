@@ -2,18 +2,15 @@
 
     python tests/benchmarks/bench_granularity.py --preset cifar10-small --data FOLDER --results FOLDER
 
-Runs the cells of `theriac.cluster.cells` on a local Ray (what is in the results already is not computed
-again), scores every stop on all test images, and writes a table (medians over the seeds, and each seed's
-healed_raw) and all rows as Parquet.
+Runs a sweep on a local Ray (what is in the results already is not computed again), scores every stop on all
+test images, and writes a table (medians over the seeds, and each seed's healed_raw) and all rows as Parquet.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import get_args
@@ -21,14 +18,15 @@ from typing import get_args
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from theriac.cluster.cells import CellRun
-from theriac.cluster.session import local_ray
+from theriac.cluster.sweeping import SweepRun
 from theriac.datasets.poisoning import Share
 from theriac.search.cell_rows import Row
 from theriac.search.provenance import provenance
 from theriac.search.results import ResultsStore
-from theriac.search.scenarios import PRESETS, Cell, Scoring
-from theriac.search.settings import HealSettings, Method
+from theriac.search.scenarios import PRESETS, Scoring
+from theriac.search.settings import Method
+from theriac.search.sweep_rules import Match
+from theriac.search.sweeps import Sweep
 from theriac.unlearning.kinds import Granularity, Precision
 
 SHARES: tuple[Share, ...] = (1.0, 0.5, 0.1, "one_shot")
@@ -44,34 +42,33 @@ def share(text: str) -> Share:
     return "one_shot" if text == "one_shot" else float(text)
 
 
-def cells(options: argparse.Namespace) -> Iterator[Cell]:
-    """The victim as it is, and every method."""
-    yield Cell(share=1.0, baseline="none")
-    for found, method, granularity in product(options.shares, options.methods, options.granularities):
-        settings = HealSettings(
-            method=method,
-            granularity=granularity,
-            batch_size=options.batch_size,
-            precision=options.precision,
-            compared=2000,
-        )
-        yield Cell(share=found, settings=settings)
+def sweep(options: argparse.Namespace) -> Sweep:
+    """The victim as it is, once, and every method; a victim for each seed."""
+    again = Match(methods=("none",), shares=tuple(options.shares[1:])) if options.shares[1:] else None
+    chosen = {"batch_size": options.batch_size, "precision": options.precision, "compared": 2000}
+    return Sweep(
+        name="granularity",
+        scenario=PRESETS[options.preset],
+        seeds=tuple(options.seeds),
+        shares=tuple(options.shares),
+        methods=("none", *options.methods),
+        granularities=tuple(options.granularities),
+        settings=(chosen,),
+        exclude=(again,) if again else (),
+        scoring=Scoring(steps=0, reference=False),
+    )
 
 
 def compute(options: argparse.Namespace) -> tuple[str, ...]:
-    """Run every seed; the keys of all rows."""
-    keys: tuple[str, ...] = ()
-    with local_ray(options.workers):
-        for seed in options.seeds:
-            run = CellRun(
-                scenario=PRESETS[options.preset].model_copy(update={"seed": seed}),
-                cells=tuple(cells(options)),
-                directory=options.results,
-                data_root=options.data,
-                scoring=Scoring(steps=0, reference=False),
-            )
-            keys += run.execute(options.workers).keys
-    return keys
+    """Run the sweep; the keys of all its rows."""
+    run = SweepRun(
+        sweep=sweep(options),
+        directory=options.results,
+        data=options.data,
+        workers=options.workers,
+        device="cpu",
+    )
+    return run.execute().keys
 
 
 def percent(values: list[float | None]) -> str:

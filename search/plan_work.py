@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 from ..datasets.poisoning import discovered_count
 from .experiment import Part
-from .following import GridStart, PTNStart, Row, Start
+from .following import GridStart, PTNStart, Row, Start, TPEStart
 from .importances import ImportancePart, part_for, piece_bounds
 from .jobs import Answer, ImportanceJob, SearchJob, TrainJob, UntreatedJob
-from .plan_costs import Costs, Reading, SortCosts, large_sets
-from .scenarios import Cell, Scenario
+from .plan_costs import Costs, Reading, SortCosts
+from .scenarios import Cell, Scenario, Scoring
 from .schedule import Ticket
 from .settings import HealSettings
 from .sweeps import Task
@@ -45,13 +43,17 @@ class DoneWork:
         answer: of the worker.
     """
 
-    phases: Counter[str] = field(default_factory=Counter)
+    phases: dict[str, float] = field(default_factory=dict)
     answer: Answer = field(default_factory=Answer)
 
     @property
     def seconds(self) -> float:
         """Of all parts."""
         return sum(self.phases.values())
+
+    def add(self, phase: str, seconds: float) -> None:
+        """Some more of a part of the work."""
+        self.phases[phase] = self.phases.get(phase, 0.0) + seconds
 
 
 def made_by(task: Task, reference: bool) -> Iterable[Hashable]:
@@ -80,9 +82,7 @@ def forget_parts(scenario: Scenario, cell: Cell, settings: HealSettings) -> tupl
     count = discovered_count(scenario.manipulated, cell.share)
     sample = settings.granularity == "sample"
     bounds = piece_bounds(scenario.manipulated, count) if sample else [0, count]
-    return tuple(
-        SmallPart(**whole.model_dump(), first=first, last=last) for first, last in pairwise(bounds)
-    )
+    return tuple(SmallPart(**whole.model_dump(), first=first, last=last) for first, last in pairwise(bounds))
 
 
 def of_kinds(scenario: Scenario, part: ImportancePart) -> tuple[Hashable, ...]:
@@ -96,13 +96,13 @@ class SimulatedWork:
     Args:
         costs: of everything.
         finished: tasks whose models and importances are in the store.
-        reference: whether they had a clean model.
+        scoring: what is measured of a cell.
     """
 
-    def __init__(self, costs: Costs, finished: Sequence[Task], *, reference: bool) -> None:
-        self._costs = costs
+    def __init__(self, costs: Costs, finished: Sequence[Task], scoring: Scoring) -> None:
+        self._costs, self._scoring = costs, scoring
         self._there: dict[Hashable, float] = {
-            thing: 0.0 for task in finished for thing in made_by(task, reference)
+            thing: 0.0 for task in finished for thing in made_by(task, scoring.reference)
         }
         self._held: set[tuple[int, Hashable]] = set()
 
@@ -110,18 +110,20 @@ class SimulatedWork:
         """Do a job that is given out ``now``."""
         job, done = ticket.job, DoneWork()
         scenario, costs = job.scenario, self._costs.of(job.scenario)
+        if isinstance(job, UntreatedJob):
+            done.add(EVALUATION, LOOK_UP)
+            done.answer = Answer(finished=True)
+            return done
         if self._takes(ticket.worker, ("dataset", scenario.dataset, scenario.image_size)):
-            done.phases[LOADING] += costs.load
+            done.add(LOADING, costs.load)
         if isinstance(job, TrainJob):
             self._train(scenario, job.part, costs, done)
-        elif isinstance(job, ImportanceJob):
-            self._victim(ticket.worker, scenario, costs, done)
+            return done
+        if self._takes(ticket.worker, ("victim", scenario)):
+            done.add(LOADING, costs.build)
+        if isinstance(job, ImportanceJob):
             self._importance(job, costs, done)
-        elif isinstance(job, UntreatedJob):
-            done.phases[EVALUATION] += LOOK_UP
-            done.answer = Answer(finished=True)
         else:
-            self._victim(ticket.worker, scenario, costs, done)
             self._search(ticket.worker, job, costs, done, now)
         return done
 
@@ -131,18 +133,14 @@ class SimulatedWork:
         self._held.add((worker, thing))
         return new
 
-    def _victim(self, worker: int, scenario: Scenario, costs: SortCosts, done: DoneWork) -> None:
-        if self._takes(worker, ("victim", scenario)):
-            done.phases[LOADING] += costs.build
-
     def _train(self, scenario: Scenario, part: Part, costs: SortCosts, done: DoneWork) -> None:
         model = _model(scenario, part)
         if model in self._there:
-            done.phases[LOADING] += LOOK_UP
+            done.add(LOADING, LOOK_UP)
         else:
             self._there[model] = 0.0
-            done.phases[TRAINING] += costs.train_seconds(scenario)
-            done.phases[EVALUATION] += costs.truth_seconds()
+            done.add(TRAINING, costs.train_seconds(scenario))
+            done.add(EVALUATION, costs.truth_seconds())
         passed = True if part.name == "victim" else None
         done.answer = Answer(train_count=costs.train_count, gate_passed=passed)
 
@@ -152,44 +150,50 @@ class SimulatedWork:
         whole = part.model_copy(update={"shard": None})
         missing = [kind for kind in of_kinds(scenario, whole) if kind not in self._there]
         if not missing:
-            done.phases[LOADING] += LOOK_UP
+            done.add(LOADING, LOOK_UP)
             return
         samples = set_size(scenario, part, costs.train_count)
         shards = len(part.shards(samples))
         if part.shard is None:
             self._there.update(dict.fromkeys(missing, 0.0))
         if part.shard is None and shards:
-            done.phases[IMPORTANCE] += len(missing) * (shards * costs.read + costs.store)
+            done.add(IMPORTANCE, len(missing) * (shards * costs.read + costs.store))
             return
         samples = -(-samples // part.shard[1]) if part.shard else samples
         seconds = costs.reading_seconds(Reading.of(part), samples)
-        done.phases[IMPORTANCE] += seconds + len(part.kinds) * costs.store
+        done.add(IMPORTANCE, seconds + len(part.kinds) * costs.store)
 
-    def _search(
-        self, worker: int, job: SearchJob, costs: SortCosts, done: DoneWork, now: float
-    ) -> None:
+    def _search(self, worker: int, job: SearchJob, costs: SortCosts, done: DoneWork, now: float) -> None:
         cell, scenario = job.cell, job.scenario
         settings = cell.settings or HealSettings()
         count = discovered_count(scenario.manipulated, cell.share)
-        compared = costs.train_count - count
-        if settings.compared != "all":
-            compared = min(compared, settings.compared)
+        compared = _compared(settings, costs.train_count - count)
         if self._takes(worker, (scenario, cell.share, settings.compared, settings.batch_size)):
-            done.phases[EVALUATION] += compared * costs.forward
-        done.phases[EVALUATION] += count * costs.forward
+            done.add(EVALUATION, compared * costs.forward)
+        done.add(EVALUATION, count * costs.forward)
         if self._takes(worker, (scenario, cell.share, problem_sort(settings))):
             self._problem(scenario, cell, settings, costs, done, now)
         start = self._start(settings, count, costs)
         rows = self._rows(start, job, settings)
         seconds = len(rows) * costs.setting_seconds(settings, count)
-        if settings.search == "grid":  # the victim on the held-out samples, for every job anew
+        if settings.search != "ptn":  # the victim on the held-out samples, for every job anew
             seconds += min(settings.held_out, costs.train_count) * costs.forward
-        done.phases[SEARCH] += seconds
-        history = [*job.history, *rows]
-        finished = job.finish and start.place(history) is None
+        done.add(SEARCH, seconds)
+        evaluated = len(job.history) + len(rows)
+        finished = job.finish and start.place([*job.history, *rows]) is None
         if finished:
-            done.phases[EVALUATION] += compared * costs.forward + costs.truth_seconds()
+            done.add(EVALUATION, compared * costs.forward)
+            done.add(EVALUATION, self._scored(settings, evaluated, count, costs))
         done.answer = Answer(start=start, evaluated=tuple(rows), search_seconds=seconds, finished=finished)
+
+    def _scored(self, settings: HealSettings, evaluated: int, count: int, costs: SortCosts) -> float:
+        """Seconds of scoring a stop, and the steps that get scores of their own; see `Treatment.rows`."""
+        truth, wanted = costs.truth_seconds(), self._scoring.steps
+        if not wanted:
+            return truth
+        beyond = STEPS_AFTER_STOP if settings.search == "ptn" else 0
+        models = 1 + -(-evaluated // max(1, evaluated // wanted)) + beyond
+        return models * truth + beyond * costs.setting_seconds(settings, count)
 
     def _problem(
         self,
@@ -203,22 +207,23 @@ class SimulatedWork:
         parts = forget_parts(scenario, cell, settings)
         for part in parts:
             self._piece(scenario, part, costs, done, now)
-        done.phases[LOADING] += (1 + len(parts)) * costs.read + costs.problem
+        done.add(LOADING, (1 + len(parts)) * costs.read + costs.problem)
 
     def _piece(
         self, scenario: Scenario, part: SmallPart, costs: SortCosts, done: DoneWork, now: float
     ) -> None:
         kinds, here = of_kinds(scenario, part), now + done.seconds
         if all(kind in self._there for kind in kinds):
-            done.phases[WAITING] += max(0.0, max(self._there[kind] for kind in kinds) - here)
+            done.add(WAITING, max(0.0, max(self._there[kind] for kind in kinds) - here))
             return
         seconds = costs.reading_seconds(Reading.of(part), part.last - part.first)
-        done.phases[IMPORTANCE] += seconds + len(kinds) * costs.store
+        done.add(IMPORTANCE, seconds + len(kinds) * costs.store)
         self._there.update(dict.fromkeys(kinds, now + done.seconds))
 
     def _start(self, settings: HealSettings, count: int, costs: SortCosts) -> Start:
-        if settings.search == "grid":
-            return GridStart(pairs=len(settings.grid().pairs()))
+        if settings.setting_count is not None:
+            sort = GridStart(pairs=settings.setting_count)
+            return sort if settings.search == "grid" else TPEStart(samples=settings.setting_count)
         return PTNStart(
             search=settings.ptn(AUTOMATIC_RHO if settings.rho == "auto" else settings.rho),
             forget_count=count,
@@ -227,8 +232,8 @@ class SimulatedWork:
         )
 
     def _rows(self, start: Start, job: SearchJob, settings: HealSettings) -> list[Row]:
-        if isinstance(start, GridStart):
-            left = start.pairs - len(job.history) - job.skip
+        if not isinstance(start, PTNStart):
+            left = (settings.setting_count or 0) - len(job.history) - job.skip
             return [{} for _ in range(max(0, min(job.count, left)))]
         return _steps(start, job, self._costs.expected_steps(settings))
 
@@ -238,15 +243,10 @@ def set_size(scenario: Scenario, part: ImportancePart, train_count: int) -> int:
     return train_count - (0 if part.share is None else discovered_count(scenario.manipulated, part.share))
 
 
-def readings_of(tasks: Sequence[Task], train_count: int) -> tuple[ImportancePart, ...]:
-    """The large sets of the tasks of any scenarios, and their shards."""
-    scenarios = groupby(tasks, key=lambda task: task.scenario)
-    return tuple(part for _, group in scenarios for part in large_sets(list(group), train_count))
-
-
 def _steps(start: PTNStart, job: SearchJob, stop: int) -> list[Row]:
     """Rows of a PTN search that crosses at its plain step ``stop``, from 1."""
-    state, rows = start.search.ahead(start.after(job.history), job.skip), []
+    rows: list[Row] = []
+    state = start.search.ahead(start.after(job.history), job.skip)
     while state.status == "searching" and len(rows) < job.count:
         forget_accuracy = 0.0 if state.offset >= stop - 1 else 1.0
         rows.append({"forget_accuracy": forget_accuracy})
@@ -254,5 +254,9 @@ def _steps(start: PTNStart, job: SearchJob, stop: int) -> list[Row]:
     return rows
 
 
+def _compared(settings: HealSettings, retain_count: int) -> int:
+    return retain_count if settings.compared == "all" else min(retain_count, settings.compared)
+
+
 def _model(scenario: Scenario, part: Part) -> Hashable:
-    return (scenario.key, part)
+    return (scenario, part)

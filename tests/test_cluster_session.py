@@ -1,0 +1,135 @@
+"""The local Ray: loopback only, with a token; and a cluster that is not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray._private import ray_constants
+
+from theriac.cluster import session
+from theriac.cluster.session import local_ray, ray_session
+from theriac.errors import BadInput
+
+LOOPBACKS = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
+
+
+@pytest.fixture(scope="module")
+def small_ray() -> Iterator[None]:
+    with local_ray(2):
+        yield
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_ray_listens_on_the_loopback_only() -> None:
+    nothing: Any = ray.remote(lambda: None)
+    ray.get([nothing.remote() for _ in range(2)])  # now there are processes of workers
+    mine = sockets_of_session()
+    assert len(mine) >= 4
+    assert {address for address in mine if address not in LOOPBACKS} == set()
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_ray_asks_for_a_token() -> None:
+    assert session._has_token()
+    if session.TOKEN in os.environ:
+        assert len(os.environ[session.TOKEN]) >= 32
+
+
+@pytest.mark.usefixtures("small_ray")
+@pytest.mark.parametrize("address", [None, "auto", "127.0.0.1:1"])
+def test_a_running_ray_is_used_and_left_up(address: str | None) -> None:
+    with ray_session(address, 1):
+        assert ray.cluster_resources()["CPU"] == 2
+    assert ray.is_initialized()
+
+
+def sockets_of_session() -> list[str]:
+    """Hexadecimal addresses on which this process and those that Ray started for it listen."""
+    node: Any = ray._private.worker._global_node
+    session_name = Path(node.get_session_dir_path()).name
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()) or session_name in command(process):
+            inodes = {link.split("[")[1].rstrip("]") for link in sockets(process)}
+            found += [address for address, inode in listening() if inode in inodes]
+    return found
+
+
+def command(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def sockets(process: Path) -> list[str]:
+    links = []
+    for file in (process / "fd").glob("*"):
+        try:
+            links.append(os.readlink(file))
+        except OSError:
+            continue
+    return [link for link in links if link.startswith("socket:")]
+
+
+def listening() -> list[tuple[str, str]]:
+    rows = [line.split() for name in ("tcp", "tcp6") for line in lines(Path("/proc/net") / name)]
+    return [(row[1].split(":")[0], row[9]) for row in rows if row[3] == "0A"]
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()[1:] if path.exists() else []
+
+
+def test_token_is_made_only_where_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in session.TOKEN_SOURCES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert not session._has_token()
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("mine")
+    assert session._has_token()
+    monkeypatch.setenv("HOME", str(tmp_path / "other"))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert session._has_token()
+
+
+def test_single_machine_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    monkeypatch.delenv(name, raising=False)
+    usual = ray_constants.ENABLE_RAY_CLUSTER
+    with session._single_machine():
+        assert (os.environ[name], ray_constants.ENABLE_RAY_CLUSTER) == ("0", False)
+    assert name not in os.environ
+    assert ray_constants.ENABLE_RAY_CLUSTER is usual
+
+
+@pytest.mark.parametrize("workers", [0, -3])
+def test_no_workers(workers: int) -> None:
+    with pytest.raises(BadInput, match=rf"{workers} workers"), local_ray(workers):
+        pass
+
+
+@pytest.mark.parametrize("error", [ConnectionError("refused\nlong"), ValueError("odd"), RuntimeError("no")])
+def test_a_cluster_that_does_not_answer(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: Any) -> None:
+        assert options["address"] == "auto"
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    first = str(error).splitlines()[0]
+    with pytest.raises(BadInput, match=rf"answers at 'auto' \({first}\); start one"), ray_session("auto", 1):
+        pass
+
+
+def test_settings_of_the_user_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = next(iter(session.SETTINGS))
+    monkeypatch.setenv(name, "mine")
+    session._set_defaults(session.SETTINGS)
+    assert os.environ[name] == "mine"
