@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from theriac.search.sweeps import load_sweep
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 SHELL = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [
-    shlex.split(line)[1:]
+    shlex.split(line, comments=True)[1:]
     for block in SHELL
     for line in block.replace("\\\n", " ").splitlines()
     if line.startswith("theriac ")
@@ -40,8 +42,14 @@ def test_every_option_of_a_command_exists(command: list[str]):
     name, *arguments = command
     known = {alias for argument in app[name].assemble_argument_collection() for alias in argument.names}
     options = {word for word in arguments if word.startswith("--")}
-    assert options
     assert options <= known
+
+
+def test_the_sweep_file_is_valid(tmp_path: Path):
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_sweep.yaml").write_text(text)
+    sweep = load_sweep(tmp_path / "my_sweep.yaml")
+    assert len(sweep.tasks()) == 2 * 2 * 3 * (2 + 3)
 
 
 def test_every_command_is_named():
