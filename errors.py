@@ -17,6 +17,10 @@ class BadInput(ValueError):
     """
 
 
+class NotWritable(BadInput):
+    """Nothing can be stored any more, whatever is computed: a full disk, a folder without permission."""
+
+
 def explain_validation(error: ValidationError, what: str, valid: Iterable[str] = ()) -> BadInput:
     """The first finding of pydantic as one `BadInput`: which value, why, and what would be right.
 

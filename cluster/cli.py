@@ -174,7 +174,7 @@ def sweep(
     with live_reporter(err, _say) as reporter:
         summary = run.execute(reporter, verbose=verbose)
     _say(verdict(summary, results))
-    return FAILED if summary.failed else 0
+    return FAILED if summary.failed or summary.missing else 0
 
 
 @app.command

@@ -111,8 +111,9 @@ class Conductor:
         return {CONFIG_ACTOR: member.name, CONFIG_JOB: ticket.job.model_dump_json()}
 
     def _answered(self, ticket: Ticket, answer: Answer) -> None:
-        if answer.failure and answer.failure.bad_input and isinstance(ticket.job, TrainJob):
-            raise BadInput(answer.failure.message)  # nothing of the scenario can be done; the user can help
+        failure = answer.failure
+        if failure and (failure.fatal or (failure.bad_input and isinstance(ticket.job, TrainJob))):
+            raise BadInput(failure.message)  # nothing of the scenario can be done; the user can help
         rows = self._collected(ticket) if answer.finished else None
         if answer.finished and rows is None:
             self._settle(self.schedule.lost(ticket.number, _restarted()), None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..errors import BadInput
@@ -16,6 +18,8 @@ from .actors import ActorSettings, ImportanceActor
 from .names import NAMESPACE
 
 RESTARTS = 3
+AVOID_SECONDS = 30.0
+"""Ray takes up to half of that to see that a node is dead; actors started there meanwhile never come up."""
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,22 @@ def places(device: str, per_gpu: int) -> list[Place]:
     return [place for place in found if place.slots]
 
 
+def smallest_gpu() -> int:
+    """Bytes of the smallest GPU of the cluster; every node with GPUs is asked."""
+    ask = ray.remote(_gpu_bytes)
+    asked = [
+        ask.options(
+            num_cpus=0, num_gpus=1, scheduling_strategy=NodeAffinitySchedulingStrategy(place.node, soft=False)
+        ).remote()
+        for place in places("cuda", 1)
+    ]
+    return int(min(ray.get(asked)))
+
+
+def _gpu_bytes() -> int:
+    return int(torch.cuda.mem_get_info()[1])
+
+
 class Fleet:
     """Actors, one for each CPU or GPU (or part of it) of the cluster, at most ``size`` of them.
 
@@ -76,6 +96,7 @@ class Fleet:
     def __init__(self, settings: ActorSettings, *, size: int | None = None, per_gpu: int = 1) -> None:
         self._settings, self._size, self._per_gpu = settings, size, per_gpu
         self._tag, self._next = uuid.uuid4().hex[:8], 0
+        self._avoided: dict[str, float] = {}
         self.members: dict[int, Member] = {}
         self.lost = 0
         self.grow()
@@ -84,10 +105,16 @@ class Fleet:
             raise BadInput(f"the Ray cluster has no {what}, or add nodes that have one")
 
     def grow(self) -> list[Member]:
-        """Start actors where nodes have room for them: at the beginning, and when nodes have come or gone."""
-        taken = Counter(member.node for member in self.members.values())
+        """Start actors where nodes have room for them: at the beginning, and when nodes have come or gone.
+
+        Nodes that have just lost one have to wait, unless nobody is left.
+        """
+        taken, now = Counter(member.node for member in self.members.values()), time.monotonic()
+        avoided = {node for node, end in self._avoided.items() if end > now and self.members}
         added = []
         for place in places(self._settings.device, self._per_gpu):
+            if place.node in avoided:
+                continue
             for _ in range(place.slots - taken[place.node]):
                 if self._size is None or len(self.members) < self._size:
                     added.append(self._start(place))
@@ -98,6 +125,7 @@ class Fleet:
         member = self.members.pop(number)
         ray.kill(member.handle)  # one that is only out of reach would keep its memory
         self.lost += 1
+        self._avoided[member.node] = time.monotonic() + AVOID_SECONDS
         log.info("worker %d on %s is gone", number, member.address)
 
     def stop(self) -> None:

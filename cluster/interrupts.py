@@ -37,7 +37,7 @@ class Interrupts:
     ) -> None:
         for one, before in self._before.items():
             signal.signal(one, before)
-        if self._count and error is None and self._conductor.left:
+        if error is None and self._conductor.left:  # also Tune ends on a signal of its own: SIGUSR1
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -18,7 +18,7 @@ class Where(BaseModel):
         address: Join a Ray cluster: auto, or the address of its head. By default a local Ray on the loopback.
         workers: Most workers; by default one for each GPU, or else for each CPU.
         device: auto takes GPUs if there are any.
-        per_gpu: Workers that share a GPU.
+        per_gpu: Workers that share a GPU; by default those that fit, where earlier runs have measured it.
         data: Folder of the datasets; by default the variable THERIAC_DATA, else ./data.
     """
 
@@ -28,7 +28,7 @@ class Where(BaseModel):
     address: str | None = None
     workers: int | None = Field(default=None, ge=1)
     device: Device = "auto"
-    per_gpu: int = Field(default=1, ge=1)
+    per_gpu: int | None = Field(default=None, ge=1)
     data: Path | None = None
 
 

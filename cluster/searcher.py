@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from typing import Any
 
 from ray import tune
 from ray.tune.search import Searcher
 
 from .conductor import Conductor
+from .scratch import scratch_folder
 from .trials import JobTrial
 
 ATTEMPTS = 2
 PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
 CHECKPOINTS = "TUNE_GLOBAL_CHECKPOINT_S"
 NEW_OUTPUT = "RAY_AIR_NEW_OUTPUT"
+NO_HANDLER = "TUNE_DISABLE_SIGINT_HANDLER"
 
 
 class SweepSearcher(Searcher):
@@ -68,9 +69,10 @@ def fan_out(conductor: Conductor, *, verbose: bool = False) -> None:
     # trials start side by side, and Tune saves none of its own state while it runs
     os.environ[NEW_OUTPUT] = "1" if verbose else "0"  # the new one draws boxes whatever it is told
     os.environ[PENDING], os.environ[CHECKPOINTS] = str(max(1, len(conductor.fleet.members))), "1000000000"
+    os.environ[NO_HANDLER] = "1"  # Tune's would take the place of `Interrupts`, and drop what has begun
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="theriac-tune-") as folder:
-        _tuner(SweepSearcher(conductor), folder, verbose).fit()
+    with scratch_folder("tune") as folder:
+        _tuner(SweepSearcher(conductor), str(folder), verbose).fit()
     if conductor.error:
         raise conductor.error
 

@@ -9,12 +9,14 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private import ray_constants
 
 from ..errors import BadInput
 from .names import NAMESPACE
+from .scratch import remove_also, scratch_folder
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20
@@ -83,11 +85,12 @@ def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
     """A Ray instance of this process with ``workers`` CPUs; one that already runs here is used and left up.
 
     Its servers listen on the loopback and ask for a token: the user's own where there is one, else a new one
-    that nobody writes down.
+    that nobody writes down. Its session folder is removed at the end, or by the next one if this process is
+    killed, unless ``verbose``.
 
     Args:
         workers: CPUs to offer, at least 1; more than the machine has is allowed.
-        verbose: let Ray and the workers log to stderr.
+        verbose: let Ray and the workers log to stderr, and keep the session folder with all logs.
 
     Raises:
         BadInput: workers below 1.
@@ -100,11 +103,20 @@ def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
     _set_defaults(SETTINGS)
     if not _has_token():
         os.environ[TOKEN] = secrets.token_hex(32)
-    try:
-        _start(workers, verbose)
-        yield
-    finally:
-        ray.shutdown()
+    with scratch_folder("ray") as folder:
+        try:
+            _start(workers, verbose)
+            if not verbose:
+                remove_also(folder, _session_folder())
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _session_folder() -> Path:
+    """Logs and sockets of the local Ray, which Ray itself never removes."""
+    node: Any = ray._private.worker._global_node
+    return Path(node.get_session_dir_path())
 
 
 def _start(workers: int, verbose: bool) -> None:

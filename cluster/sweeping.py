@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import BadInput
 from ..search.artifacts import ArtifactStore
 from ..search.cell_rows import CellRows
+from ..search.gpu_sharing import actors_that_fit, measured_peak
 from ..search.operation import Progress
 from ..search.plan_measure import measure_costs
 from ..search.planning import SweepPlan, plan_sweep, refined
@@ -27,7 +28,7 @@ from ..search.status import FAILED, SWEEPS
 from ..search.sweeps import Sweep, Task, dump_sweep
 from .actors import ActorSettings
 from .conductor import Conductor
-from .fleet import Fleet
+from .fleet import Fleet, smallest_gpu
 from .interrupts import Interrupts
 from .loggers import CellLogger
 from .options import Device, Where
@@ -49,7 +50,7 @@ class Summary:
         keys: of the rows of all cells, in the order of the cells.
         computed: cells computed now; the others were in the results already, or are still missing.
         failed: cells of any age whose status is "failed" or "gate_failed".
-        missing: cells that were not computed, because the run was interrupted.
+        missing: cells without a row: one that was written has been lost since.
         counts: jobs done, settings evaluated and so on, see `schedule.Counts`; "working" is the wall-clock
             from the first job to the last answer.
     """
@@ -136,11 +137,18 @@ class SweepRun(Where, arbitrary_types_allowed=True):
             device=device,
             scoring=self.sweep.scoring.model_dump_json(),
         )
-        fleet = Fleet(settings, size=self.workers, per_gpu=self.per_gpu)
+        per_gpu = self.per_gpu or (self._fitting() if device == "cuda" else 1)
+        fleet = Fleet(settings, size=self.workers, per_gpu=per_gpu)
         try:
             yield fleet
         finally:
             fleet.stop()
+
+    def _fitting(self) -> int:
+        """Workers that fit on the smallest GPU, by what earlier runs took; 1 where nothing is known."""
+        scenarios = [task.scenario for task in self.sweep.tasks()]
+        peak = measured_peak(ResultsStore(self.directory, create=False), scenarios)
+        return 1 if peak is None else max(1, actors_that_fit(smallest_gpu(), peak))
 
     def _register(self, results: ResultsStore, tasks: Sequence[Task], device: str) -> str:
         """A row of `runs`, and the sweep as run, for `theriac status`."""
@@ -220,7 +228,9 @@ def estimate(
 
 def verdict(summary: Summary, directory: Path) -> str:
     """What a run did, in a line."""
-    parts = [f"{summary.computed} cells computed", f"{len(summary.keys) - summary.computed} already there"]
+    present = len(summary.keys) - summary.computed - summary.missing
+    parts = [f"{summary.computed} cells computed", f"{present} already there"]
+    parts += [f"{summary.missing} lost: run the same command again"] if summary.missing else []
     parts += [f"{summary.failed} failed: see `theriac status {directory}`"] if summary.failed else []
     return f"{', '.join(parts)}; theriac table {directory}"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnschedulableError, RayActorError
 
 from .names import ANSWER, CONFIG_ACTOR, CONFIG_JOB, LOST, NAMESPACE, why_gone
 
@@ -40,5 +40,5 @@ class JobTrial(tune.Trainable):
             return {ANSWER: answer, "done": True}
         except RayActorError as error:
             return {LOST: why_gone(error), "done": True}
-        except ValueError:  # no actor of that name
+        except (ValueError, ActorUnschedulableError):  # no actor of that name, or its node was gone already
             return {LOST: "a worker was gone before its work began", "done": True}

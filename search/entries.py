@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from ..errors import BadInput
+from ..errors import BadInput, NotWritable
 from .storage import flush
 
 log = logging.getLogger(__name__)
@@ -238,7 +238,7 @@ def _bytes(folder: Path) -> int:
     return 0
 
 
-def _not_writable(folder: Path, error: Exception) -> BadInput:
-    return BadInput(
+def _not_writable(folder: Path, error: Exception) -> NotWritable:
+    return NotWritable(
         f"cannot write {folder} ({error}); free space on its disk, or choose a folder you may write to"
     )

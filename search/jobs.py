@@ -84,6 +84,7 @@ class Failure(BaseModel):
         error_class: name of the exception's class.
         message: what it said.
         bad_input: something that the user gave and can put right.
+        fatal: no other job can be done either, until the user has put it right.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,6 +92,7 @@ class Failure(BaseModel):
     error_class: str
     message: str
     bad_input: bool = False
+    fatal: bool = False
 
 
 class Answer(_Message):

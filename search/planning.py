@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from .gpu_sharing import actors_that_fit
 from .importances import ImportancePart
 from .plan_costs import Costs, ScenarioSort, large_sets
 from .plan_work import SmallPart, made_by
@@ -17,10 +18,6 @@ from .simulation import OVERHEAD, START_SECONDS, Simulated, simulate
 from .sweeps import Sweep, Task
 
 WORKERS = (1, 2, 8, 64)
-GPU_CONTEXT = 600 << 20
-"""Bytes that a process takes on a GPU beside its tensors."""
-GPU_SHARE = 0.9
-"""Of a GPU's memory that actors may fill."""
 CELL_BYTES, SETTING_BYTES = 14_000, 100
 """Of the results, before parts are merged; measured on digits."""
 
@@ -269,7 +266,7 @@ def _settings(tasks: Sequence[Task], costs: Costs) -> dict[str, int]:
 def _actors(costs: Costs) -> int | None:
     if costs.device_memory is None:
         return None
-    return int(costs.device_memory * GPU_SHARE / (costs.peak_memory + GPU_CONTEXT))
+    return actors_that_fit(costs.device_memory, costs.peak_memory)
 
 
 def _disk(new: Sequence[Any], left: Sequence[Task], costs: Costs) -> Disk:

@@ -50,13 +50,23 @@ def provenance(device: torch.device | str | None = None) -> dict[str, str | None
         device: the device the run uses; by default the first GPU, or the CPU if there is none.
 
     Returns:
-        ``versions`` (JSON object: package -> version, null if not installed), ``git_commit`` (of the checkout
+        ``versions`` (JSON object: package -> version, null if not installed; "cuda" only where the device is
+        a GPU), ``git_commit`` (of the checkout
         that theriac is imported from, with ``-dirty`` if tracked files differ; None if it is not a checkout)
         and ``device``.
     """
     versions = {"python": platform.python_version()} | {name: _version(name) for name in DISTRIBUTIONS}
+    versions |= _cuda(device)
     root = Path(__file__).resolve().parents[1]
     return {"versions": json.dumps(versions), "git_commit": _git_commit(root), "device": _device_name(device)}
+
+
+def _cuda(device: torch.device | str | None) -> dict[str, str | None]:
+    if not str(device).startswith("cuda"):
+        return {}
+    import torch
+
+    return {"cuda": torch.version.cuda or "not that of this machine"}
 
 
 def _version(distribution: str) -> str | None:

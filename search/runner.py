@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..errors import BadInput
+from ..errors import BadInput, NotWritable
 from .artifacts import ArtifactStore
 from .cell_rows import CellRows
 from .experiment import Experiment, Part
@@ -108,7 +108,10 @@ class JobRunner:
 def failure_of(error: BaseException) -> Failure:
     """An exception as a failure."""
     return Failure(
-        error_class=type(error).__name__, message=str(error), bad_input=isinstance(error, BadInput)
+        error_class=type(error).__name__,
+        message=str(error),
+        bad_input=isinstance(error, BadInput),
+        fatal=isinstance(error, NotWritable),
     )
 
 

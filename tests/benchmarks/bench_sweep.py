@@ -124,7 +124,11 @@ def naive_tuner(actor_of: dict[str, str], folder: Path) -> tune.Tuner:
         tune_config=tune.TuneConfig(
             reuse_actors=True, trial_dirname_creator=lambda trial: str(trial.trial_id)
         ),
-        run_config=tune.RunConfig(storage_path=str((folder / "naive").absolute()), verbose=0),
+        run_config=tune.RunConfig(
+            storage_path=str((folder / "naive").absolute()),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
     )
 
 
