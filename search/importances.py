@@ -237,19 +237,20 @@ class VictimImportances:
         missing: Keys,
         progress: Progress,
     ) -> None:
+        """Where a killed process left some of the kinds, all are computed: alone they round otherwise."""
         start = time.perf_counter()
         found = estimate_importances(
             self.victim(),
             samples,
-            kinds=tuple(missing),
+            kinds=part.kinds if part.granularity == "sample" else tuple(missing),
             granularity=part.granularity,
             precision=part.precision,
             progress=lambda done: progress(f"importance of {name[0]}", done, len(samples)),
         )
         seconds = (time.perf_counter() - start) / (1 if part.granularity == "sample" else len(missing))
         info = {"part": list(name), "kinds": list(missing), "seconds": seconds}
-        for kind, importance in found.items():
-            self.store.put_importance(missing[kind], importance, info)
+        for kind, key in missing.items():
+            self.store.put_importance(key, found[kind], info)
 
     def _samples(self, part: ImportancePart) -> View:
         return self.data.train() if part.share is None else self.data.retain(part.share)

@@ -15,7 +15,6 @@ import yaml
 from ..errors import BadInput
 from .progress import Failure, Running, SweepProgress, SweepStatus
 from .results import ResultsStore
-from .scenarios import Cell
 from .status_text import status_text
 from .sweeps import Task, load_sweep
 
@@ -149,13 +148,13 @@ def _rate(progress: SweepProgress | None) -> float | None:
 def estimate_left(tasks_to_go: Sequence[Task], searches_rows: Iterable[Row], workers: int) -> float | None:
     """Seconds that ``tasks_to_go`` will take, from the cells that were measured; None if none was.
 
-    A cell takes the mean importance, search and evaluation time of the measured cells of the same method,
-    granularity and search (of all cells, if there is none); a scenario without any row has a victim to train,
-    which takes the mean of the others. The sum is shared out evenly.
+    A cell takes the mean importance, search and evaluation time of the measured cells of the same dataset,
+    model, method, granularity and search (of all searches on the dataset and model, if there is none); a
+    scenario without any row has a victim to train, which takes the mean of the others. The sum is shared out
+    evenly.
 
     Left out: clean references, the start of Ray, cells that are half done, importances that an earlier cell
-    has computed already, differences between shares and datasets, and the end, when workers have nothing to
-    do.
+    has computed already, differences between shares, and the end, when workers have nothing to do.
 
     Args:
         tasks_to_go: cells without a result.
@@ -167,17 +166,23 @@ def estimate_left(tasks_to_go: Sequence[Task], searches_rows: Iterable[Row], wor
     for row in rows:
         seconds = [row[name] for name in PHASES if row[name] is not None]
         if seconds and row["status"] not in FAILED:
-            measured[row["method"], row["granularity"], row["search"]].append(math.fsum(seconds))
-    if not measured:
+            place = row["dataset"], row["model"]
+            measured[*place, row["method"], row["granularity"], row["search"]].append(math.fsum(seconds))
+            if row["search"]:
+                measured[place].append(math.fsum(seconds))
+    cells = [_seconds(task, measured) for task in tasks_to_go]
+    if None in cells:
         return None
-    overall = _mean([seconds for group in measured.values() for seconds in group])
-    means = {kind: _mean(group) for kind, group in measured.items()}
-    cells = math.fsum(means.get(_kind(task.cell), overall) for task in tasks_to_go)
-    return (cells + _victims(tasks_to_go, rows)) / max(1, workers)
+    return (math.fsum(cells) + _victims(tasks_to_go, rows)) / max(1, workers)  # type: ignore[arg-type]
 
 
-def _kind(cell: Cell) -> tuple[str, str | None, str | None]:
-    return cell.method, cell.settings.granularity if cell.settings else None, cell.search
+def _seconds(task: Task, measured: Mapping[tuple[Any, ...], Sequence[float]]) -> float | None:
+    """Of a cell like those measured; a baseline of a kind that was not takes as long as a search."""
+    scenario, cell = task.scenario, task.cell
+    place = scenario.dataset, scenario.model.name
+    granularity = cell.settings.granularity if cell.settings else None
+    known = measured.get((*place, cell.method, granularity, cell.search)) or measured.get(place)
+    return _mean(known) if known else None
 
 
 def _victims(tasks: Sequence[Task], rows: Sequence[Row]) -> float:

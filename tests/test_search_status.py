@@ -68,6 +68,7 @@ def add(directory: Path, sweep: Sweep, *numbers: int, **columns: Any) -> None:
     for task in (sweep.tasks()[number] for number in numbers):
         cell = task.cell
         kind = {"method": cell.method, "search": cell.search, "scenario": task.scenario.key}
+        kind |= {"dataset": task.scenario.dataset, "model": task.scenario.model.name}
         kind["granularity"] = cell.settings.granularity if cell.settings else None
         times = {"seconds_importance": 2.0, "seconds_search": 3.0, "seconds_evaluation": 5.0}
         rows.append(
@@ -233,6 +234,16 @@ def test_time_left_comes_from_cells_of_the_same_kind(directory: Path, sweep: Swe
     victim = estimate_left([tasks[xlf[2]], tasks[xlf[3]]], rows, 1)
     assert victim == pytest.approx(2 * 10 + 40)
     assert estimate_left([], rows, 1) == 0.0
+
+
+def test_a_baseline_or_another_dataset_says_nothing_about_searches(directory: Path, sweep: Sweep) -> None:
+    tasks = sweep.tasks()
+    add(directory, sweep, 0, seconds_importance=None, seconds_search=0.0, seconds_evaluation=None)
+    add(directory, sweep, 1, dataset="cifar10")
+    rows = ResultsStore(directory).read("searches").to_pylist()
+    assert tasks[0].cell.method == "none"
+    assert estimate_left([tasks[0]], rows, 1) == 0.0
+    assert estimate_left(tasks[:2], rows, 1) is None
 
 
 def test_without_a_measured_cell_there_is_no_estimate(directory: Path, sweep: Sweep) -> None:
