@@ -14,6 +14,7 @@ import ray
 import torch
 
 from .. import __version__
+from ..datasets.sources import data_folder
 from ..errors import BadInput
 from ..search.artifacts import ArtifactStore
 from ..search.cell_rows import CellRows
@@ -133,7 +134,7 @@ class SweepRun(Where, arbitrary_types_allowed=True):
     def _fleet(self, store: ArtifactStore, device: str) -> Iterator[Fleet]:
         settings = ActorSettings(
             store=store.location,
-            data_root=None if self.data is None else str(self.data.absolute()),
+            data_root=str(data_folder(self.data).absolute()),  # other nodes lack this one's variables
             device=device,
             scoring=self.sweep.scoring.model_dump_json(),
         )

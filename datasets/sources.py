@@ -229,8 +229,13 @@ def _spec(name: str) -> DatasetSpec:
     return DATASETS[name]
 
 
+def data_folder(root: str | Path | None = None) -> Path:
+    """The folder that holds datasets: ``root``, else that of ``THERIAC_DATA``, else ``data``."""
+    return Path(root or os.environ.get(ROOT_VARIABLE) or "data").expanduser()
+
+
 def _folder(spec: DatasetSpec, root: str | Path | None) -> Path:
-    return Path(root or os.environ.get(ROOT_VARIABLE) or "data").expanduser() / spec.name
+    return data_folder(root) / spec.name
 
 
 def _find(spec: DatasetSpec, folder: Path) -> _Found | None:

@@ -1,5 +1,6 @@
 import io
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,14 @@ from theriac.datasets import sources
 from theriac.datasets.decoding import EncodedImages
 from theriac.datasets.digits import load_digits
 from theriac.datasets.images import ImageSource, MemoryImages
-from theriac.datasets.sources import DATASETS, ImageDataset, MissingDataset, available, load_dataset
+from theriac.datasets.sources import (
+    DATASETS,
+    ImageDataset,
+    MissingDataset,
+    available,
+    data_folder,
+    load_dataset,
+)
 from theriac.errors import BadInput
 
 
@@ -308,3 +316,11 @@ def test_every_specification_is_consistent():
         assert spec.name == name
         assert len(spec.mean) == len(spec.std)
         assert all(0 < value < 1 for value in spec.mean + spec.std)
+
+
+def test_the_data_folder_is_the_one_given_else_the_variable_else_data(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("THERIAC_DATA", raising=False)
+    assert data_folder() == Path("data")
+    monkeypatch.setenv("THERIAC_DATA", "~/there")
+    assert data_folder() == Path.home() / "there"
+    assert data_folder("here") == Path("here")
