@@ -93,7 +93,7 @@ def _losses(status: SweepStatus) -> str:
 def _workers(running: Sequence[Running]) -> list[str]:
     """What each does, one below the other in columns."""
     cells = [
-        (f"worker {one.worker}", one.node, one.scenario, _cell(one), f"{one.doing} {_done(one)}")
+        (f"worker {one.worker + 1}", one.node, one.scenario, _cell(one), f"{one.doing} {_done(one)}")
         for one in sorted(running, key=lambda one: one.worker)
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

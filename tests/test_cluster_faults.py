@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 from ray._private import ray_constants
 from ray.cluster_utils import Cluster
 
+from theriac.cluster import session
 from theriac.cluster.fleet import RESTARTS
-from theriac.cluster.session import TOKEN
 from theriac.tests.sweeps import (
     ACTOR,
     TRIAL,
@@ -128,9 +129,11 @@ def _actors(raylet: int) -> list[Process]:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """A head without CPUs, to which nodes can be added."""
-    monkeypatch.setenv(TOKEN, secrets.token_hex(32))
+    # Ray reads the token once in a process: that of an earlier test must stay, and so must this one
+    if not session._has_token():
+        os.environ[session.TOKEN] = secrets.token_hex(32)
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE_BYTES})
     yield found
     found.shutdown()

@@ -138,7 +138,7 @@ def test_a_driver_that_is_silent_is_lost_and_the_rows_still_count(directory: Pat
     assert status.left_seconds != 245.0
     text = status_text([status])
     assert "does not answer since 2030-01-01 12:00:00 UTC; run the same command again to go on" in text
-    assert "worker 0" not in text
+    assert "worker 1" not in text
 
 
 @pytest.mark.parametrize("state", ["finished", "interrupted"])
@@ -205,8 +205,8 @@ def test_the_text_is_for_people(directory: Path, sweep: Sweep) -> None:
         "  done 4 / running 1 / failed 2 / to go 5 of 12",
         "  1,234 configurations in this run, 6.2 per second; about 4 min 5 s left",
         "  1 worker lost, 3 retried",
-        "  worker 0  a       seed 0  PTN-XLF at 0.2  searching 7",
-        "  worker 1  node-a  seed 1                  training victim 3/200",
+        "  worker 1  a       seed 0  PTN-XLF at 0.2  searching 7",
+        "  worker 2  node-a  seed 1                  training victim 3/200",
         f"  failed    2 x OutOfMemoryError  {'x' * 159}…",
     ]
 
