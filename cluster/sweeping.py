@@ -17,7 +17,7 @@ from .. import __version__
 from ..datasets.sources import data_folder
 from ..errors import BadInput
 from ..search.artifacts import ArtifactStore
-from ..search.cell_rows import CellRows
+from ..search.cell_rows import CellRows, Row
 from ..search.gpu_sharing import actors_that_fit, measured_peak
 from ..search.operation import Progress
 from ..search.plan_measure import measure_costs
@@ -26,6 +26,7 @@ from ..search.provenance import provenance, row_key
 from ..search.results import ResultsStore, write_atomically
 from ..search.schedule import Schedule
 from ..search.status import FAILED, SWEEPS
+from ..search.status_text import counted
 from ..search.sweeps import Sweep, Task, dump_sweep
 from .actors import ActorSettings
 from .conductor import Conductor
@@ -115,8 +116,18 @@ class SweepRun(Where, arbitrary_types_allowed=True):
             with self._fleet(store, device) as fleet:
                 reference, size = self.sweep.scoring.reference, len(fleet.members)
                 schedule = Schedule(missing, reference=reference, workers=size)
-                conductor = Conductor(schedule, fleet, _Recorder(results, run, self.log).record)
-                watch = Watch(conductor, self.sweep, run, self.directory, tasks, missing, reporter)
+                measured = results.read("searches").to_pylist()
+                conductor = Conductor(schedule, fleet, _Recorder(results, run, self.log, measured).record)
+                watch = Watch(
+                    conductor,
+                    self.sweep,
+                    run,
+                    directory=self.directory,
+                    tasks=tasks,
+                    missing=missing,
+                    measured=measured,
+                    reporter=reporter,
+                )
                 with watch, Interrupts(conductor, reporter):
                     fan_out(conductor, verbose=verbose)
         results.compact(least=2)
@@ -176,16 +187,18 @@ class SweepRun(Where, arbitrary_types_allowed=True):
 
 @dataclass(frozen=True)
 class _Recorder:
-    """Writes the rows of finished cells, those of run ``run``."""
+    """Writes the rows of finished cells, those of run ``run``, and adds them to ``measured``."""
 
     results: ResultsStore
     run: str
     log: CellLogger | None
+    measured: list[Row]
 
     def record(self, task: Task, rows: CellRows) -> None:
         """Steps first: a search that is in the results is whole."""
         self.results.append("steps", rows.steps)
         self.results.append("searches", [{**rows.search, "run": self.run}])
+        self.measured.append(rows.search)
         if self.log:
             self.log.cell(rows.search)
 
@@ -196,8 +209,8 @@ def preview(run: SweepRun) -> str:
     present: set[str] = set()
     if run.directory.is_dir():
         present = finished_keys(ResultsStore(run.directory, create=False), [task.key for task in tasks])
-    victims = len({task.scenario.key for task in tasks})
-    shown = f"{len(tasks)} cells on {victims} victims; {len(present)} are in {run.directory} already"
+    victims = counted(len({task.scenario.key for task in tasks}), "victim")
+    shown = f"{counted(len(tasks), 'cell')} on {victims}; {len(present)} are in {run.directory} already"
     return f"{dump_sweep(run.sweep)}# {shown}"
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from ..search.cell_rows import Row
 from ..search.jobs import SearchJob, UntreatedJob
 from ..search.results import ResultsStore
 from ..search.schedule import Ticket
@@ -66,6 +67,7 @@ class Watch:
         directory: of the results.
         tasks: all cells of the sweep.
         missing: those to compute now.
+        measured: rows of finished cells, of this and of earlier runs; it grows.
         reporter: is shown how the sweep stands.
     """
 
@@ -74,9 +76,11 @@ class Watch:
         conductor: Conductor,
         sweep: Sweep,
         run: str,
+        *,
         directory: Path,
         tasks: Sequence[Task],
         missing: Sequence[Task],
+        measured: Sequence[Row],
         reporter: Reporter,
     ) -> None:
         self._conductor, self._reporter, self._directory = conductor, reporter, directory
@@ -92,8 +96,7 @@ class Watch:
             "cells_present": len(tasks) - len(missing),
         }
         self._begun = self._compacted = time.monotonic()
-        self._rows: list[dict[str, Any]] = []
-        self._rows_at = -1
+        self._measured = measured
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True, name="theriac-watch")
 
@@ -146,14 +149,11 @@ class Watch:
         )
 
     def _left(self) -> float | None:
-        """From all cells measured up to now, also in earlier runs; rows are read when some were added."""
-        if self._rows_at != self._conductor.done:
-            self._rows_at = self._conductor.done
-            self._rows = ResultsStore(self._directory, create=False).read("searches").to_pylist()
+        """From all cells measured up to now, also in earlier runs."""
         with self._conductor.lock:
-            plans = self._conductor.schedule.plans
+            plans, measured = self._conductor.schedule.plans, list(self._measured)
             to_go = [cell.task for plan in plans for cell in plan.cells if not cell.over]
-        return estimate_left(to_go, self._rows, len(self._conductor.fleet.members))
+        return estimate_left(to_go, measured, len(self._conductor.fleet.members))
 
     def _running(self) -> list[Running]:
         at_work = sorted(self._conductor.at_work(), key=lambda one: one[0].number)

@@ -54,47 +54,41 @@ class PTNStart(BaseModel):
         return len(self.after(rows).trace)
 
 
-class GridStart(BaseModel):
-    """A grid before its first pair.
+class _Counted(BaseModel):
+    """A search of so many settings.
 
     Attributes:
-        pairs: how many there are.
+        count: how many there are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    count: int = Field(ge=1)
+
+    def needed(self, rows: Sequence[Row]) -> int:
+        """See `PTNStart.needed`."""
+        return min(len(rows), self.count)
+
+
+class GridStart(_Counted):
+    """A grid before its first pair."""
+
     sort: Literal["grid"] = "grid"
-    pairs: int = Field(ge=1)
 
     def place(self, rows: Sequence[Row], skip: int = 0) -> Hashable | None:
         """See `PTNStart.place`."""
         number = len(rows) + skip
-        return number if number < self.pairs else None
-
-    def needed(self, rows: Sequence[Row]) -> int:
-        """See `PTNStart.needed`."""
-        return min(len(rows), self.pairs)
+        return number if number < self.count else None
 
 
-class TPEStart(BaseModel):
-    """A search by sampling before its first sample, of which each depends on all before it.
-
-    Attributes:
-        samples: how many there are.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class TPEStart(_Counted):
+    """A search by sampling before its first sample, of which each depends on all before it."""
 
     sort: Literal["tpe"] = "tpe"
-    samples: int = Field(ge=1)
 
     def place(self, rows: Sequence[Row], skip: int = 0) -> Hashable | None:
         """See `PTNStart.place`; nothing can be skipped."""
-        return len(rows) if not skip and len(rows) < self.samples else None
-
-    def needed(self, rows: Sequence[Row]) -> int:
-        """See `PTNStart.needed`."""
-        return min(len(rows), self.samples)
+        return len(rows) if not skip and len(rows) < self.count else None
 
 
 Start = PTNStart | GridStart | TPEStart

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .planning import Scale, SweepPlan
-from .status_text import duration
+from .status_text import counted, duration
 
 LINE = 110
 UNITS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
@@ -36,7 +36,10 @@ def _lines(plan: SweepPlan) -> list[tuple[str, str]]:
     disk = plan.disk
     return [
         ("sweep", plan.name),
-        ("cells", f"{plan.cells - plan.finished} to compute of {plan.cells}, on {plan.victims} victims"),
+        (
+            "cells",
+            f"{plan.cells - plan.finished} to compute of {plan.cells}, on {counted(plan.victims, 'victim')}",
+        ),
         ("to train", _counts(plan.trainings)),
         ("importances", _counts(plan.importances)),
         ("searches", _counts(plan.searches)),

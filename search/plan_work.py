@@ -222,8 +222,8 @@ class SimulatedWork:
 
     def _start(self, settings: HealSettings, count: int, costs: SortCosts) -> Start:
         if settings.setting_count is not None:
-            sort = GridStart(pairs=settings.setting_count)
-            return sort if settings.search == "grid" else TPEStart(samples=settings.setting_count)
+            sort = GridStart(count=settings.setting_count)
+            return sort if settings.search == "grid" else TPEStart(count=settings.setting_count)
         return PTNStart(
             search=settings.ptn(AUTOMATIC_RHO if settings.rho == "auto" else settings.rho),
             forget_count=count,

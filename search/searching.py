@@ -106,7 +106,7 @@ class GridSearching(_PairSearching):
     def __init__(self, grid: GoelGrid, scorer: PairScorer, held_out_count: int) -> None:
         super().__init__(scorer, held_out_count)
         self._grid = grid
-        self.start = GridStart(pairs=len(grid.pairs()))
+        self.start = GridStart(count=len(grid.pairs()))
 
     def carry_on(
         self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
@@ -129,7 +129,7 @@ class TPESearching(_PairSearching):
     def __init__(self, search: TPESearch, scorer: PairScorer, held_out_count: int) -> None:
         super().__init__(scorer, held_out_count)
         self._search = search
-        self.start = TPEStart(samples=search.samples)
+        self.start = TPEStart(count=search.samples)
 
     def carry_on(
         self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None

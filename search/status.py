@@ -158,13 +158,13 @@ def estimate_left(tasks_to_go: Sequence[Task], searches_rows: Iterable[Row], wor
 
     Args:
         tasks_to_go: cells without a result.
-        searches_rows: rows of ``searches``; failed ones are passed over.
+        searches_rows: rows of ``searches``, null columns or none; failed ones are passed over.
         workers: how many work; at least 1.
     """
     rows = list(searches_rows)
     measured: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for row in rows:
-        seconds = [row[name] for name in PHASES if row[name] is not None]
+        seconds = [row[name] for name in PHASES if row.get(name) is not None]
         if seconds and row["status"] not in FAILED:
             place = row["dataset"], row["model"]
             measured[*place, row["method"], row["granularity"], row["search"]].append(math.fsum(seconds))
@@ -186,7 +186,7 @@ def _seconds(task: Task, measured: Mapping[tuple[Any, ...], Sequence[float]]) ->
 
 
 def _victims(tasks: Sequence[Task], rows: Sequence[Row]) -> float:
-    trained = {row["scenario"]: row["seconds_victim"] for row in rows}
+    trained = {row["scenario"]: row.get("seconds_victim") for row in rows}
     known = [seconds for seconds in trained.values() if seconds is not None]
     scenarios = {id(task.scenario): task.scenario for task in tasks}  # a key is costly: one for each object
     missing = {scenario.key for scenario in scenarios.values()} - trained.keys()

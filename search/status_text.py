@@ -35,8 +35,9 @@ def _state(status: SweepStatus) -> str:
     if progress is None:
         return "its driver has left no readable progress file"
     where = f"on {progress.host}, process {progress.pid}"
+    workers = counted(progress.workers, "worker")
     return {
-        "running": f"running {where}, {_count(progress.workers, 'worker')}, for {duration(progress.seconds)}",
+        "running": f"running {where}, {workers}, for {duration(progress.seconds)}",
         "finishing": f"finishing the cells that run, {where}",
         "finished": f"finished at {_moment(progress)} after {duration(progress.seconds)}",
         "interrupted": f"interrupted at {_moment(progress)}; run the same command again to go on",
@@ -87,7 +88,7 @@ def _losses(status: SweepStatus) -> str:
     progress = status.progress
     if not progress or not (progress.lost_workers or progress.retried):
         return ""
-    return f"{_count(progress.lost_workers, 'worker')} lost, {progress.retried} retried"
+    return f"{counted(progress.lost_workers, 'worker')} lost, {progress.retried} retried"
 
 
 def _workers(running: Sequence[Running]) -> list[str]:
@@ -126,7 +127,8 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Such as "1 cell" or "12 cells"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # before torch, matplotlib or Ray are imported, here or in a subprocess
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,7 +14,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import pytest
+import yaml
 from hypothesis import settings
+from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,3 +35,29 @@ class RootIsNoTestPackage:
 def pytest_configure(config: pytest.Config) -> None:
     # a plugin, because the hook of a conftest only sees the folders below it
     config.pluginmanager.register(RootIsNoTestPackage(), "theriac-root")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str | dict[str, Any]], Path]:
+    """Writes a sweep file, from its text or from what it says."""
+
+    def file(text: str | dict[str, Any]) -> Path:
+        path = tmp_path / "mine.yaml"
+        path.write_text(text if isinstance(text, str) else yaml.safe_dump(text, sort_keys=False))
+        return path
+
+    return file
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were saved, for a look inside."""
+    seen: list[Figure] = []
+    original = Figure.savefig
+
+    def savefig(self: Figure, *arguments: Any, **options: Any) -> None:
+        seen.append(self)
+        original(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return seen

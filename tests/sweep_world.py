@@ -212,7 +212,7 @@ class FakeGrid:
 
     @property
     def start(self) -> GridStart:
-        return GridStart(pairs=len(self.pairs))
+        return GridStart(count=len(self.pairs))
 
     def carry_on(self, history: tuple[Row, ...], skip: int = 0, count: int | None = None) -> list[Row]:
         first = len(history) + skip

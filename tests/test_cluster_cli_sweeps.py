@@ -115,7 +115,7 @@ def test_dry_run_shows_the_sweep_and_touches_nothing(tmp_path: Path, capsys: Cap
 def test_dry_run_counts_what_is_there(tmp_path: Path, capsys: Captured) -> None:
     store_rows(tmp_path, load_sweep("quickstart"), "done", "stopped", "failed", "gate_failed")
     assert run(["sweep", "quickstart", "--results", str(tmp_path), "--dry-run"]) == 0
-    assert f"# 8 cells on 1 victims; 2 are in {tmp_path} already" in capsys.readouterr().out
+    assert f"# 8 cells on 1 victim; 2 are in {tmp_path} already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -19,18 +19,7 @@ from theriac.errors import BadInput
 from theriac.search import compaction, results
 from theriac.search.results import ResultsStore, list_parts
 from theriac.search.schemas import SCHEMA_VERSION, SCHEMAS, VERSION_ENTRY
-
-
-def fill(store: ResultsStore, count: int = 5) -> list[Path]:
-    paths = [
-        store.append("steps", [{"key": f"k{i}", "s": i / 3}, {"key": "newest", "step": i}])
-        for i in range(count)
-    ]
-    return [path for path in paths if path]
-
-
-def parts(directory: Path) -> list[Path]:
-    return sorted((directory / "steps").glob("*.parquet"))
+from theriac.tests.results_parts import fill, parts
 
 
 def test_many_parts_become_one_with_the_same_rows(tmp_path: Path) -> None:

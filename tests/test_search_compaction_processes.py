@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from theriac.search.results import ResultsStore
+from theriac.tests.results_parts import fill, parts
 
 BESIDE = """
 import os, sys
@@ -67,18 +68,6 @@ def die(*arguments, **options):
 setattr(owner, sys.argv[2], die)
 store.compact("steps", least=2)
 """
-
-
-def fill(store: ResultsStore, count: int = 5) -> list[Path]:
-    paths = [
-        store.append("steps", [{"key": f"k{i}", "s": i / 3}, {"key": "newest", "step": i}])
-        for i in range(count)
-    ]
-    return [path for path in paths if path]
-
-
-def parts(directory: Path) -> list[Path]:
-    return sorted((directory / "steps").glob("*.parquet"))
 
 
 def start(role: str, directory: Path, name: str = "-", count: int = 0) -> subprocess.Popen[str]:

@@ -84,14 +84,14 @@ def test_nothing_is_needed_after_the_end():
 
 
 def test_a_grid_goes_from_pair_to_pair():
-    grid = GridStart(pairs=5)
+    grid = GridStart(count=5)
     assert [grid.place([{}] * n) for n in range(7)] == [0, 1, 2, 3, 4, None, None]
     assert grid.place([{}], 3) == grid.place([{}] * 4)
     assert grid.place([{}], 4) is None
     assert [grid.needed([{}] * n) for n in (0, 4, 5, 6)] == [0, 4, 5, 5]
 
 
-@pytest.mark.parametrize("start", [ptn(rho=0.1 + 0.2), GridStart(pairs=3)])
+@pytest.mark.parametrize("start", [ptn(rho=0.1 + 0.2), GridStart(count=3)])
 def test_starts_travel_as_json(start: Start):
     assert STARTS.validate_json(start.model_dump_json()) == start
 

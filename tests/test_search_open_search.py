@@ -24,7 +24,7 @@ def ptn(**settings: Any) -> PTNStart:
 def measured(start: Start, block: Block, edge: float) -> list[Row]:
     """The rows of a block; S_f is believed as long as s is below ``edge``."""
     if isinstance(start, GridStart):
-        last = min(block.first + block.count, start.pairs)
+        last = min(block.first + block.count, start.count)
         return [{"pair": number} for number in range(block.first, last)]
     assert isinstance(start, PTNStart)
     state, rows = start.search.ahead(start.after(block.history), block.skip), list[Row]()
@@ -120,9 +120,9 @@ def test_late_answers_of_a_complete_search_are_wasted():
 
 
 def test_rows_after_the_end_are_not_taken():
-    search = begun(GridStart(pairs=4))
+    search = begun(GridStart(count=4))
     (block,) = blocks(search, 9)
-    search.take(block, GridStart(pairs=4), [{"pair": number} for number in range(1, 9)], 1.0)
+    search.take(block, GridStart(count=4), [{"pair": number} for number in range(1, 9)], 1.0)
     assert [row["pair"] for row in search.history] == [0, 1, 2, 3]
     assert search.wasted == 5
 
@@ -174,7 +174,7 @@ def test_nobody_goes_ahead_of_the_last_step():
 
 
 def test_who_finishes_a_search_that_several_completed():
-    start = GridStart(pairs=6)
+    start = GridStart(count=6)
     search = begun(start, 2)
     one, two = blocks(search, 2, 9)
     take(search, one, start)
@@ -188,7 +188,7 @@ def test_who_finishes_a_search_that_several_completed():
     assert search.next_block(4)
 
 
-@pytest.mark.parametrize("start", [ptn(), ptn(strategy="coarse_fine", max_steps=200), GridStart(pairs=17)])
+@pytest.mark.parametrize("start", [ptn(), ptn(strategy="coarse_fine", max_steps=200), GridStart(count=17)])
 @given(exponent=st.floats(-60, 60), chance=st.integers(0, 10**9).map(random.Random))
 def test_any_order_of_blocks_gives_the_search(start: Start, exponent: float, chance: random.Random):
     edge = 0.01 / 25 * 2**exponent

@@ -48,20 +48,6 @@ def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([{**row, **STAMPS} for row in rows], schema=SCHEMAS[name])
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were saved, for a look inside."""
-    seen: list[Figure] = []
-    original = Figure.savefig
-
-    def savefig(self: Figure, *arguments: Any, **options: Any) -> None:
-        seen.append(self)
-        original(self, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
-    return seen
-
-
 def draw(path: Path, searches: list[dict[str, Any]], steps: list[dict[str, Any]]) -> Path:
     return tradeoff_figure(table("steps", steps), table("searches", searches), path)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -12,16 +11,6 @@ from theriac.errors import BadInput
 from theriac.search.sweeps import load_sweep
 
 BASE = "scenario: digits\nshares: [0.2, 0.5]\nmethods: [none, ssd, xlf]\n"
-
-
-@pytest.fixture
-def write(tmp_path: Path):
-    def file(text: str | dict[str, Any]) -> Path:
-        path = tmp_path / "mine.yaml"
-        path.write_text(text if isinstance(text, str) else yaml.safe_dump(text, sort_keys=False))
-        return path
-
-    return file
 
 
 WRONG = [

@@ -53,20 +53,6 @@ def draw(directory: Path, rows: list[dict[str, Any]]) -> tuple[Path, ...]:
     return sweep_figures(pa.Table.from_pylist(rows, schema=SCHEMAS["searches"]), directory)
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were saved, for a look inside."""
-    seen: list[Figure] = []
-    original = Figure.savefig
-
-    def savefig(self: Figure, *arguments: Any, **options: Any) -> None:
-        seen.append(self)
-        original(self, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
-    return seen
-
-
 def texts(item: Any) -> list[str]:
     return [text.get_text() for text in item.findobj(matplotlib.text.Text) if text.get_text()]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -34,16 +33,6 @@ COUNTS = {
     "potion-table8": 3 * 11 * (2 + 3 * 3 + 1),  # three s_step
     "potion-table9": 3 * 1 * (2 + 3 + 1),
 }
-
-
-@pytest.fixture
-def write(tmp_path: Path):
-    def file(text: str | dict[str, Any]) -> Path:
-        path = tmp_path / "mine.yaml"
-        path.write_text(text if isinstance(text, str) else yaml.safe_dump(text, sort_keys=False))
-        return path
-
-    return file
 
 
 def test_presets_are_those_with_a_count():

@@ -73,7 +73,7 @@ def test_instalments_give_the_same_rows(searching: TPESearching):
         rows = json.loads(json.dumps([*rows, *searching.carry_on(rows, 0, 5)]))
     assert rows == whole
     assert searching.carry_on(whole) == []
-    assert searching.start == TPEStart(samples=14)
+    assert searching.start == TPEStart(count=14)
     assert searching.start.place(whole[:3]) == 3
     assert searching.start.place(whole) is None
 
