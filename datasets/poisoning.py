@@ -6,33 +6,20 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from ..errors import BadInput
+from .attacks import Aim, Attack
 from .images import ImageSource
+from .seeding import seeded_generator
 from .sources import ImageDataset
-from .triggers import AnyTrigger, BadNets
-from .views import View, seeded_generator
+from .splits import NOTHING, HeldBack, TestSplit, split_test
+from .views import BATCH_SIZE, NO_TRIGGER, View
+
+__all__ = ["Aim", "Attack", "PoisonedData", "Share", "discovered_count", "draw_manipulated"]
 
 Share = Annotated[float, Field(gt=0, le=1)] | Literal["one_shot"]
-
-
-class Attack(BaseModel):
-    """What the attacker does to the samples it manipulates.
-
-    Attributes:
-        trigger: what is added to an image.
-        target: the label that a triggered image should cause.
-        drawn_from: S_m is drawn over "all" classes (Goel's BadNets; a tenth of S_m then truly is of the
-            target class) or from "non_target" classes only (I-BAU).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    trigger: AnyTrigger = Field(default_factory=BadNets)
-    target: int = Field(default=0, ge=0)
-    drawn_from: Literal["all", "non_target"] = "all"
 
 
 def draw_manipulated(labels: Tensor, attack: Attack, count: int, seed: int) -> Tensor:
@@ -44,16 +31,30 @@ def draw_manipulated(labels: Tensor, attack: Attack, count: int, seed: int) -> T
     Raises:
         BadInput: fewer samples than ``count`` can be drawn.
     """
-    eligible = torch.arange(len(labels))
-    if attack.drawn_from == "non_target":
-        eligible = eligible[labels != attack.target]
-    if not 1 <= count < len(eligible):
+    order = _eligible(labels, attack, seeded_generator(seed, "manipulated"))
+    if not 1 <= count < len(order):
         raise BadInput(
-            f"|S_m| = {count}: it must be at least 1 and less than the {len(eligible)} samples it is drawn "
+            f"|S_m| = {count}: it must be at least 1 and less than the {len(order)} samples it is drawn "
             f"from; choose a smaller number"
         )
-    order = torch.randperm(len(eligible), generator=seeded_generator(seed, "manipulated"))
-    return eligible[order[:count]]
+    return order[:count]
+
+
+def _eligible(labels: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:
+    """The samples that may be drawn, in random order: the k-th for trigger k modulo their number.
+
+    With several triggers and "non_target" there is one queue for each trigger, without the samples of its
+    target class, and they take turns until one is empty.
+    """
+    everywhere = attack.drawn_from == "all" or attack.label_rule == "all_to_all"
+    if everywhere or len(attack.triggers) == 1:
+        eligible = torch.arange(len(labels)) if everywhere else (labels != attack.target).nonzero().flatten()
+        return eligible[torch.randperm(len(eligible), generator=generator)]
+    order = torch.randperm(len(labels), generator=generator)
+    parts = [order[number :: len(attack.several)] for number in range(len(attack.several))]
+    queues = [part[labels[part] != aim.target] for part, aim in zip(parts, attack.several, strict=True)]
+    turns = min(len(queue) for queue in queues)
+    return torch.stack([queue[:turns] for queue in queues], dim=1).flatten()
 
 
 def discovered_count(manipulated: int, share: Share) -> int:
@@ -75,13 +76,14 @@ class PoisonedData:
 
     Args:
         dataset: the clean dataset; pixels that sit decoded in memory are moved to ``device``.
-        attack: the trigger, its target and the rule by which S_m is drawn.
+        attack: the triggers, their targets and the rule by which S_m is drawn.
         manipulated: |S_m|.
         seed: determines S_m and its order, together with the attack's rule.
         device: where the batches are made.
+        held_back: test images that are given away; `test` and `triggered_test` are of all others.
 
     Raises:
-        BadInput: the target is not a class, or |S_m| is out of range.
+        BadInput: the target is not a class, |S_m| is out of range, or no test image is left to report on.
     """
 
     dataset: ImageDataset
@@ -89,16 +91,18 @@ class PoisonedData:
     manipulated: int
     seed: int
     device: torch.device
+    held_back: HeldBack = NOTHING
 
     def __post_init__(self) -> None:
         classes = len(self.dataset.classes)
-        if self.attack.target >= classes:
-            raise BadInput(
-                f"target class {self.attack.target}: {self.dataset.name} has classes 0 to {classes - 1}; "
-                f"choose one of them"
-            )
+        try:
+            self.attack.targets(classes)
+        except BadInput as error:
+            raise BadInput(f"{self.dataset.name}: {error}") from error
         order = draw_manipulated(self.dataset.train.labels, self.attack, self.manipulated, self.seed)
         object.__setattr__(self, "_order", order)
+        split = split_test(len(self.dataset.test), self.held_back, self.seed)
+        object.__setattr__(self, "_split", split)
         object.__setattr__(self, "dataset", self.dataset.to(self.device))
 
     @property
@@ -107,13 +111,23 @@ class PoisonedData:
         order: Tensor = self.__dict__["_order"]
         return order
 
+    @property
+    def split(self) -> TestSplit:
+        """Which test images are reported on, and which are given away."""
+        split: TestSplit = self.__dict__["_split"]
+        return split
+
     def train(self) -> View:
-        """S_tr: every training sample, S_m triggered and labelled with the target."""
+        """S_tr: every training sample, S_m triggered and labelled with what its trigger should cause."""
         labels = self.dataset.train.labels.clone()
-        labels[self.order] = self.attack.target
-        triggered = torch.zeros(len(labels), dtype=torch.bool)
-        triggered[self.order] = True
-        return self._view(self.dataset.train, labels, triggered)
+        which = torch.full_like(labels, NO_TRIGGER)
+        which[self.order] = torch.arange(len(self.order)) % len(self.attack.triggers)
+        labels[self.order] = self.intended(labels[self.order], which[self.order])
+        return self._view(self.dataset.train, torch.arange(len(labels)), labels, which)
+
+    def intended(self, true_labels: Tensor, which: Tensor) -> Tensor:
+        """See `Attack.intended`; of the dataset's classes."""
+        return self.attack.intended(true_labels, which, len(self.dataset.classes))
 
     def forget(self, share: Share) -> View:
         """S_f: the discovered part of S_m. Smaller shares are prefixes of larger ones."""
@@ -129,26 +143,47 @@ class PoisonedData:
 
     def test(self) -> View:
         """The clean test images with their true labels."""
-        labels = self.dataset.test.labels
-        return self._view(self.dataset.test, labels, torch.zeros(len(labels), dtype=torch.bool))
+        return self._clean(self.split.reported)
 
     def triggered_test(self) -> View:
-        """ALL test images with the trigger, target class included, with their TRUE labels."""
-        labels = self.dataset.test.labels
-        return self._view(self.dataset.test, labels, torch.ones(len(labels), dtype=torch.bool))
+        """ALL test images with the trigger, target class included, with their TRUE labels.
+
+        With T triggers, every image T times in a row, once with each; a batch holds whole rows, so that an
+        image is read once.
+        """
+        return self._triggered(self.split.reported)
+
+    def clean_test(self) -> View:
+        """The test images that the defender is given, with their true labels; they may be none."""
+        return self._clean(self.split.clean)
+
+    def selection(self) -> tuple[View, View]:
+        """The test images that oracles may see, clean and triggered, with their true labels."""
+        return self._clean(self.split.selection), self._triggered(self.split.selection)
+
+    def _clean(self, positions: Tensor) -> View:
+        labels = self.dataset.test.labels[positions]
+        return self._view(self.dataset.test, positions, labels, torch.full_like(labels, NO_TRIGGER))
+
+    def _triggered(self, images: Tensor) -> View:
+        source, count = self.dataset.test, len(self.attack.triggers)
+        positions = images.repeat_interleave(count)
+        which = torch.arange(count).repeat(len(images))
+        view = self._view(source, positions, source.labels[positions], which)
+        return view if count == 1 else view.batched(max(1, BATCH_SIZE // count) * count)
 
     def _without(self, positions: Tensor) -> View:
         keep = torch.ones(len(self.dataset.train), dtype=torch.bool)
         keep[positions] = False
         return self.train().select(keep)
 
-    def _view(self, source: ImageSource, labels: Tensor, triggered: Tensor) -> View:
+    def _view(self, source: ImageSource, positions: Tensor, labels: Tensor, which: Tensor) -> View:
         return View(
             source=source,
-            positions=torch.arange(len(source)),
+            positions=positions,
             labels=labels,
-            triggered=triggered,
-            trigger=self.attack.trigger,
+            which=which,
+            triggers=self.attack.triggers,
             mean=self.dataset.mean,
             std=self.dataset.std,
             device=self.device,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -11,15 +10,13 @@ from torch import Tensor
 
 from .augmentation import Augmentation, augment
 from .images import ImageSource
-from .triggers import AnyTrigger
+from .seeding import seeded_generator
+from .trigger import Trigger
+
+__all__ = ["BATCH_SIZE", "NO_TRIGGER", "View", "plain_view", "seeded_generator"]
 
 BATCH_SIZE = 512
-
-
-def seeded_generator(seed: int, purpose: str) -> torch.Generator:
-    """A CPU generator whose stream depends on ``seed`` and ``purpose`` and on nothing else."""
-    digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+NO_TRIGGER = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,8 +30,8 @@ class View:
         source: where the pixels come from.
         positions: int64 [N], positions in the source; also what a trigger sees as the sample's index.
         labels: int64 [N], labels as given.
-        triggered: bool [N], which samples carry the trigger.
-        trigger: applied to [0, 1] images; required if any sample is triggered.
+        which: int64 [N], the number of the trigger that each sample carries, or `NO_TRIGGER`.
+        triggers: applied to [0, 1] images; what ``which`` counts.
         mean: per-channel mean of the normalisation.
         std: per-channel standard deviation of the normalisation.
         device: where the batches are made.
@@ -44,8 +41,8 @@ class View:
     source: ImageSource
     positions: Tensor
     labels: Tensor
-    triggered: Tensor
-    trigger: AnyTrigger | None
+    which: Tensor
+    triggers: tuple[Trigger, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     device: torch.device
@@ -64,11 +61,14 @@ class View:
         """The labels of the source (int64 [N]): held-out truth, never shown to an unlearner."""
         return self.source.labels[self.positions]
 
+    @property
+    def triggered(self) -> Tensor:
+        """Which samples carry a trigger, bool [N]."""
+        return self.which != NO_TRIGGER
+
     def select(self, rows: Tensor) -> View:
         """The samples at ``rows`` of this view (int64 or bool)."""
-        return replace(
-            self, positions=self.positions[rows], labels=self.labels[rows], triggered=self.triggered[rows]
-        )
+        return replace(self, positions=self.positions[rows], labels=self.labels[rows], which=self.which[rows])
 
     def batched(self, batch_size: int) -> View:
         """The same samples in batches of another size."""
@@ -94,12 +94,14 @@ class View:
         return x, self.labels[rows].to(self.device)
 
     def _with_trigger(self, images: Tensor, rows: Tensor) -> Tensor:
-        where = self.triggered[rows].nonzero().flatten()
-        if self.trigger is None or not len(where):
-            return images
-        index = self.positions[rows][where].to(self.device)
-        where = where.to(self.device)
-        return images.index_copy(0, where, self.trigger(images[where], index))
+        carried, index = self.which[rows], self.positions[rows]
+        for number, trigger in enumerate(self.triggers):
+            where = (carried == number).nonzero().flatten()
+            if len(where):
+                place = where.to(self.device)
+                triggered = trigger(images[place], index[where].to(self.device))
+                images = images.index_copy(0, place, triggered)
+        return images
 
 
 def plain_view(
@@ -125,8 +127,8 @@ def plain_view(
         source=source,
         positions=torch.arange(len(source)),
         labels=source.labels,
-        triggered=torch.zeros(len(source), dtype=torch.bool),
-        trigger=None,
+        which=torch.full((len(source),), NO_TRIGGER),
+        triggers=(),
         mean=mean * channels if len(mean) == 1 else mean,
         std=std * channels if len(std) == 1 else std,
         device=torch.device(device),

@@ -148,7 +148,7 @@ def test_discovered_count_grows_with_the_share_within_its_bounds(manipulated, sh
 
 @pytest.mark.parametrize("target", [CLASSES, 100])
 def test_a_target_that_is_no_class_is_refused(target):
-    with pytest.raises(BadInput, match=rf"target class {target}: tiny has classes 0 to 3; choose one"):
+    with pytest.raises(BadInput, match=rf"tiny: target class {target}: there are classes 0 to 3; choose one"):
         poisoned(target=target)
 
 

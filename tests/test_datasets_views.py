@@ -29,8 +29,8 @@ def view_of(source, positions=None, triggered=None, trigger=None, **settings):
         "source": source,
         "positions": positions,
         "labels": (positions * 7) % 4,
-        "triggered": positions % 3 == 0 if triggered is None else torch.as_tensor(triggered),
-        "trigger": MovingPatch(size=2) if trigger is None else trigger,
+        "which": torch.where(positions % 3 == 0 if triggered is None else torch.as_tensor(triggered), 0, -1),
+        "triggers": (MovingPatch(size=2) if trigger is None else trigger,),
         "mean": MEAN,
         "std": STD,
         "device": CPU,
@@ -159,7 +159,7 @@ def test_an_empty_view_has_no_batches(nothing):
 def test_a_view_without_trigger_is_clean():
     source = memory_source()
     view = view_of(source, triggered=[False] * COUNT)
-    clean = View(**{**vars(view), "trigger": None})
+    clean = View(**{**vars(view), "triggers": ()})
     assert torch.equal(clean.pixels(torch.arange(COUNT)), source.pixels.float() / 255)
 
 

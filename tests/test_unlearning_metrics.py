@@ -30,21 +30,29 @@ def test_agree_with_the_reference(pairs: list[tuple[int, int]], target: int) -> 
     assert label_flip_rates(p, CLASSES) == pytest.approx(reference.label_flip_rates(predictions, CLASSES))
     if any(label != target for label in labels):
         expected = reference.attack_success_rate(predictions, labels, target)
-        assert attack_success_rate(p, y, target) == pytest.approx(expected, abs=1e-12)
+        assert attack_success_rate(p, y, torch.full_like(y, target)) == pytest.approx(expected, abs=1e-12)
     else:
         with pytest.raises(ValueError, match="no samples"):
-            attack_success_rate(p, y, target)
+            attack_success_rate(p, y, torch.full_like(y, target))
 
 
 def test_by_hand() -> None:
     true = torch.tensor([0, 0, 1, 1, 2, 2, 2, 2])
     predicted = torch.tensor([0, 1, 0, 1, 0, 0, 2, 1])
     # target 0: six samples are of other classes, three of them became 0; the two of class 0 do not count
-    assert attack_success_rate(predicted, true, 0) == 0.5
+    assert attack_success_rate(predicted, true, torch.zeros_like(true)) == 0.5
     # all eight count, also the one of class 0 that is still 0
     assert healed_raw(predicted, true) == 3 / 8
     assert accuracy(predicted, true) == 3 / 8
     assert label_flip_rates(predicted, 4) == [0.5, 5 / 8, 7 / 8, 1.0]
+
+
+def test_asr_of_several_targets_by_hand() -> None:
+    true = torch.tensor([0, 0, 1, 1, 2, 2])
+    intended = torch.tensor([1, 2, 1, 0, 0, 0])
+    predicted = torch.tensor([1, 1, 1, 0, 0, 2])
+    # the third is truly what was intended; of the other five three became it
+    assert attack_success_rate(predicted, true, intended) == 3 / 5
 
 
 def test_a_share_is_exact_for_many_samples() -> None:

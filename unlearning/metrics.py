@@ -21,10 +21,18 @@ def damage(clean_accuracy: float, victim_clean_accuracy: float) -> float:
     return 100.0 * (clean_accuracy - victim_clean_accuracy)
 
 
-def attack_success_rate(predictions: Tensor, true_labels: Tensor, target: int) -> float:
-    """asr: share of triggered test images NOT of the target class that are classified as the target."""
-    others = true_labels != target
-    return accuracy(predictions[others], torch.full_like(predictions[others], target))
+def attack_success_rate(predictions: Tensor, true_labels: Tensor, intended: Tensor) -> float:
+    """asr: share of triggered test images classified as intended, of those whose true label is another.
+
+    With one target these are the images NOT of the target class that are classified as the target.
+
+    Args:
+        predictions: int64 [N].
+        true_labels: int64 [N].
+        intended: int64 [N], the label that the trigger on each image should cause.
+    """
+    others = true_labels != intended
+    return accuracy(predictions[others], intended[others])
 
 
 def healed_raw(predictions: Tensor, true_labels: Tensor) -> float:
