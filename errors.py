@@ -17,6 +17,10 @@ class BadInput(ValueError):
     """
 
 
+class NotFinite(BadInput):
+    """A model returns NaN or infinite numbers: one that was given so, or that training has made so."""
+
+
 class NotWritable(BadInput):
     """Nothing can be stored any more, whatever is computed: a full disk, a folder without permission."""
 

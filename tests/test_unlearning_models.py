@@ -170,7 +170,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(BadInput, match=r"did you mean .*vit_base_patch16_224"):
         create_model(ModelSpec(name="vit_base_patch_16_224"), num_classes=5, shape=(3, 32, 32))
     with pytest.raises(
-        BadInput, match=r"unknown model '': theriac has resnet9 and all of timm.list_models\(\)"
+        BadInput, match=r"unknown model '': theriac has resnet9, .* and all of timm.list_models\(\)"
     ):
         create_model(ModelSpec(name=""), num_classes=5, shape=(3, 32, 32))
 
@@ -268,3 +268,17 @@ def test_weights_that_do_not_fit() -> None:
 
 def test_the_names_of_timm_are_not_ours() -> None:
     assert not [name for name in MODELS if timm.is_model(name)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_our_own_models(name: str) -> None:
+    """Each takes a width, grey images, and draws its weights by the seed alone."""
+    spec = ModelSpec(name=name, width=0.05)
+    torch.manual_seed(0)
+    first = create_model(spec, num_classes=3, shape=(1, 16, 16), seed=7)
+    torch.manual_seed(1)
+    second = create_model(spec, num_classes=3, shape=(1, 16, 16), seed=7)
+    wider = create_model(ModelSpec(name=name, width=0.1), num_classes=3, shape=(1, 16, 16), seed=7)
+    assert first.eval()(torch.rand(2, 1, 16, 16)).shape == (2, 3)
+    assert all(torch.equal(a, b) for a, b in zip(*states([first, second]), strict=True))
+    assert sum(p.numel() for p in wider.parameters()) > sum(p.numel() for p in first.parameters())

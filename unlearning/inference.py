@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.images import check_labels
-from ..errors import BadInput
+from ..errors import BadInput, NotFinite
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def check_logits(logits: object, count: int) -> Tensor:
             f"classes or more: wrap it so that it returns only those"
         )
     if not torch.isfinite(logits).all():
-        raise BadInput("the model returns logits that are NaN or infinite; check its weights and the images")
+        raise NotFinite("the model returns logits that are NaN or infinite; check its weights and the images")
     return logits
 
 

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from .inference import check_logits, evaluating, first_line
+from .preact_resnet import WIDTHS as PREACT_WIDTHS
+from .preact_resnet import PreActResNet18
 from .resnet9 import ResNet9, scaled_widths
+from .small_vgg import WIDTHS as VGG_WIDTHS
+from .small_vgg import SmallVGG
+from .wide_resnet import WIDTHS as WIDE_WIDTHS
+from .wide_resnet import WideResNet28
 
 
 class ModelSpec(BaseModel):
@@ -50,13 +56,33 @@ def _resnet9(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> 
     return ResNet9(num_classes=num_classes, in_channels=shape[0], widths=scaled_widths(spec.width))
 
 
+def _small_vgg(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    a, b, c = scaled_widths(spec.width, VGG_WIDTHS)
+    return SmallVGG(num_classes=num_classes, shape=shape, widths=(a, b, c))
+
+
+def _preact_resnet18(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    a, b, c, d = scaled_widths(spec.width, PREACT_WIDTHS)
+    return PreActResNet18(num_classes=num_classes, in_channels=shape[0], widths=(a, b, c, d))
+
+
+def _wrn28_10(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    a, b, c, d = scaled_widths(spec.width, WIDE_WIDTHS)
+    return WideResNet28(num_classes=num_classes, in_channels=shape[0], widths=(a, b, c, d))
+
+
 def _timm_model(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
     from .timm_models import create_timm_model  # here, because timm takes a second to import
 
     return create_timm_model(spec.name, width=spec.width, num_classes=num_classes, shape=shape, others=MODELS)
 
 
-MODELS: dict[str, Callable[[ModelSpec, int, tuple[int, int, int]], nn.Module]] = {"resnet9": _resnet9}
+MODELS: dict[str, Callable[[ModelSpec, int, tuple[int, int, int]], nn.Module]] = {
+    "resnet9": _resnet9,
+    "small_vgg": _small_vgg,
+    "preact_resnet18": _preact_resnet18,
+    "wrn28_10": _wrn28_10,
+}
 
 
 def create_model(

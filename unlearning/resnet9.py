@@ -70,6 +70,6 @@ class ResNet9(nn.Module):
         return logits
 
 
-def scaled_widths(width: float) -> tuple[int, ...]:
-    """The widths of the paper times ``width``, at least 1 channel each."""
-    return tuple(max(1, round(channels * width)) for channels in WIDTHS)
+def scaled_widths(width: float, widths: tuple[int, ...] = WIDTHS) -> tuple[int, ...]:
+    """The widths of a paper (ResNet-9's unless given) times ``width``, at least 1 channel each."""
+    return tuple(max(1, round(channels * width)) for channels in widths)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..errors import BadInput
+
 WIDTHS = (32, 64, 128)
+SMALLEST_SIDE = 8
 DROPOUT = (0.3, 0.4, 0.4)
 
 
@@ -18,6 +21,9 @@ class SmallVGG(nn.Module):
         num_classes: logits per image.
         shape: (channels, height, width) of the images; each side is halved three times, rounding down.
         widths: channels of the three blocks.
+
+    Raises:
+        BadInput: images below 8 x 8.
     """
 
     def __init__(
@@ -25,6 +31,11 @@ class SmallVGG(nn.Module):
     ) -> None:
         super().__init__()
         channels, height, width = shape
+        if min(height, width) < SMALLEST_SIDE:
+            raise BadInput(
+                f"the small VGG cannot halve images of {height} x {width} three times; give an image_size of "
+                f"at least {SMALLEST_SIDE}"
+            )
         layers: list[nn.Module] = []
         for outputs, dropout in zip(widths, DROPOUT, strict=True):
             layers += [

@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..datasets.augmentation import Augmentation
-from ..datasets.views import View, seeded_generator
+from ..datasets.views import seeded_generator
 from ..errors import BadInput
 from .models import seeded
+from .unlearner import Samples
 
 Progress = Callable[[int, int], None]
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""(model, images, labels) -> what is minimised, one number."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -63,8 +66,19 @@ class Recipe(BaseModel):
         return self.learning_rate * ((length - iteration) / (length - rise))
 
 
+def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The mean cross-entropy of a batch, in float32 whatever the precision of the forward pass."""
+    return F.cross_entropy(model(x).float(), y)
+
+
 def train(
-    model: nn.Module, data: View, recipe: Recipe, *, seed: int, progress: Progress | None = None
+    model: nn.Module,
+    data: Samples,
+    recipe: Recipe,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    loss: Loss = cross_entropy,
 ) -> nn.Module:
     """Train ``model`` in place and return it in eval mode with the last weights.
 
@@ -73,7 +87,8 @@ def train(
         data: training samples with labels as given.
         recipe: see `Recipe`.
         seed: determines the order of the samples, the augmentation and dropout.
-        progress: called with (iterations done, iterations).
+        progress: called with (iterations done, iterations) after every step.
+        loss: what is minimised, computed under the recipe's precision.
 
     Raises:
         TrainingDiverged: the loss is not finite.
@@ -88,7 +103,8 @@ def train(
         for iteration, rows in enumerate(_sample_order(len(data), recipe, seed)):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate_at(iteration)
-            _step(model, optimizer, data.batch(rows, recipe.augmentation, crops), recipe, iteration)
+            batch = data.batch(rows, recipe.augmentation, crops)
+            _step(model, optimizer, batch, recipe, iteration, loss)
             if progress:
                 progress(iteration + 1, recipe.iterations)
     return model.to(memory_format=torch.contiguous_format).eval()
@@ -124,16 +140,17 @@ def _step(
     batch: tuple[Tensor, Tensor],
     recipe: Recipe,
     iteration: int,
+    loss: Loss,
 ) -> None:
     x, y = batch
     x = x.to(memory_format=_order_in_memory(recipe))
     with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        loss = F.cross_entropy(model(x).float(), y)
-    if not torch.isfinite(loss):
+        value = loss(model, x, y)
+    if not torch.isfinite(value):
         raise TrainingDiverged(
-            f"the loss is {loss.item()} at iteration {iteration}; lower the learning rate "
+            f"the loss is {value.item()} at iteration {iteration}; lower the learning rate "
             f"({recipe.learning_rate}) or lengthen the warm-up ({recipe.warmup})"
         )
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    value.backward()
     optimizer.step()

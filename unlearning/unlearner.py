@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -22,6 +22,8 @@ Row = dict[str, Any]
 Set = Literal["forget", "retain", "clean"]
 Watch = Callable[[nn.Module], Row]
 """Looks at a model between two rounds, in eval mode, and says what it saw; a method never reads it."""
+TRAINED_IMAGE = 3.0
+"""Forward passes that a forward and a backward pass of an image count as."""
 RoundProgress = Callable[[int, int], None]
 
 
@@ -141,7 +143,8 @@ class Unlearned:
 
     Attributes:
         model: a new model in eval mode.
-        status: "done", or "stopped" where a method's own rule ended it before its last round.
+        status: "done", "stopped" where a method's own rule ended it before its last round, or "no_trigger"
+            where Neural Cleanse found none.
         seconds: wall-clock, without what the watch took.
         trace: a row a round: "round" from 1, "seconds" since the beginning, and columns of the method.
     """
@@ -191,6 +194,15 @@ class Unlearner(BaseModel, ABC):
         with seeded(seed, next(model.parameters()).device):
             self._unlearn(model, known, run)
         return Unlearned(model=model.eval(), status=run.status, seconds=run.seconds, trace=run.trace)
+
+    @abstractmethod
+    def work(self, sizes: Mapping[Set, int], classes: int) -> float:
+        """About how many images a run passes forward, a backward pass counting two; for plans.
+
+        Args:
+            sizes: samples of every set there is.
+            classes: of the model.
+        """
 
     @abstractmethod
     def _unlearn(self, model: nn.Module, known: Known, run: Run) -> None:
