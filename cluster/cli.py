@@ -21,9 +21,8 @@ from rich.console import Console
 
 from .. import __version__
 from ..errors import BadInput
-from ..search.settings import HealSettings
 from .messages import Warnings, explain_usage, show_numbers
-from .options import Preprocessing, Subject, Where
+from .options import HealOptions, Preprocessing, Subject, Where
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -46,7 +45,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # `run` says what to do next
 )
 
-Topic = Literal["datasets", "models", "triggers", "methods", "searches", "presets", "sweeps"]
+Topic = Literal["datasets", "models", "attacks", "methods", "searches", "presets", "sweeps"]
 Format = Literal["terminal", "markdown", "latex", "csv"]
 Some = Annotated[int, Parameter(validator=Number(gte=1))]
 Results = Annotated[Path, Parameter(help="Folder of results.")]
@@ -101,23 +100,27 @@ def heal(
     subject: Annotated[Subject, Parameter(name="*")],
     out_folder: Annotated[Path, Parameter(name="--out")] = Path("healed"),
     preprocessing: Annotated[Preprocessing, Parameter(name="*")] = Preprocessing(),  # noqa: B008 (frozen)
-    settings: Annotated[HealSettings, Parameter(name="*")] = HealSettings(),  # noqa: B008 (frozen)
+    settings: Annotated[HealOptions, Parameter(name="*")] = HealOptions(),  # noqa: B008 (frozen)
+    set_: Set = [],  # noqa: B006 (read only)
 ) -> int:
     """Heal one model of the trigger that some found samples show.
 
-    Writes model.safetensors and healing.json, and prints the report as JSON. Unless the status is "stopped",
-    the weights are those that came in, and the exit status is 1.
+    Writes model.safetensors and healing.json, and prints the report as JSON. Unless the status is "stopped"
+    or "done", the weights are those that came in, and the exit status is 1.
 
     Parameters
     ----------
     out_folder
         Folder for the healed model and the report; what another healing left there is replaced.
+    set_
+        A hyperparameter of a method that trains, which is not searched then: --set learning_rate=0.001.
     """
     from .display import PhaseBars, bars
-    from .healing import HealRequest, prepare_output, verdict
+    from .healing import HealRequest, healed, hyperparameters, prepare_output, verdict
 
     prepare_output(out_folder, subject.weights)
-    request = HealRequest(**dict(subject), preprocessing=preprocessing, settings=settings)
+    chosen = {"settings": settings, "parameters": hyperparameters(set_)}
+    request = HealRequest(**dict(subject), preprocessing=preprocessing, **chosen)
     with bars(err) as progress:
         healing = request.run(PhaseBars(progress))
     folder = healing.save(out_folder)
@@ -125,7 +128,7 @@ def heal(
     del summary["trace"]
     print(json.dumps(summary, indent=2))
     _say(verdict(healing, folder))
-    return 0 if healing.status == "stopped" else FAILED
+    return 0 if healed(healing) else FAILED
 
 
 @app.command
@@ -241,16 +244,18 @@ def status(results: Results, /, *, json: bool = False) -> int:
 
 @app.command
 def plot(results: Results, /, *, to: Path | None = None) -> int:
-    """Draw healing and damage against the share found; works while results are being written.
+    """Draw healing and damage against the share found, and the trials of searches whose settings train.
+
+    Works while results are being written.
 
     Parameters
     ----------
     to
         Folder for the figures; by default RESULTS/figures.
     """
-    from ..search.sweep_plots import sweep_figures
+    from ..search.figures import result_figures
 
-    for figure in sweep_figures(_searches(results), to or results / "figures"):
+    for figure in result_figures(results, to or results / "figures"):
         print(figure)
     return 0
 
@@ -271,19 +276,33 @@ def table(results: Results, /, *, format: Format = "terminal", aggregate: bool =
 
 
 @app.command(name="list")
-def list_(topic: Topic | None = None, /, *, data: Data = None) -> int:
+def list_(
+    topic: Topic | None = None,
+    /,
+    *,
+    sheet: Path | None = None,
+    dataset: str = "digits",
+    data: Data = None,
+) -> int:
     """List what can be named: datasets, models, methods, presets, sweeps ...; everything by default.
 
     Parameters
     ----------
     topic
         One of the lists.
+    sheet
+        Also draw all triggers to this file (.png, .pdf or .svg); with the topic attacks.
+    dataset
+        Whose images the sheet shows.
     """
-    from .catalogue import catalogue
+    from .catalogue import catalogue, check_sheet, draw_attacks
 
+    check_sheet(sheet, topic, dataset)
     for title, entries in catalogue(data).items():
         if topic in (None, title):
             _print_entries(title, entries)
+    if sheet:
+        _say(f"drawn to {draw_attacks(sheet, dataset, data)}")
     return 0
 
 
@@ -336,12 +355,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _searches(results: Path) -> Any:
-    from ..search.results import ResultsStore
+    from ..search.figures import finished_searches
 
-    searches = ResultsStore(results, create=False).read("searches")
-    if not searches.num_rows:
-        raise BadInput(f"{results} holds no finished searches yet; run `theriac sweep` or wait for one")
-    return searches
+    return finished_searches(results)
 
 
 def _say(line: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ..datasets.decoding import in_memory
 from ..datasets.images import ImageSource, on_device
@@ -15,10 +16,13 @@ from ..datasets.local import load_images
 from ..datasets.views import View, plain_view
 from ..errors import BadInput, explain_validation
 from ..search.heal import Healing, heal
+from ..search.heal_training import KEPT_STATUSES, tune_settings
 from ..search.operation import Progress
-from ..search.settings import HealSettings
+from ..search.spaces import Parameters
+from ..search.sweep_tree import override
+from ..search.tune_settings import TRAINED_METHODS
 from ..unlearning.models import ModelSpec, create_model, load_into, load_weights
-from .options import Preprocessing, Subject
+from .options import HealOptions, Preprocessing, Subject
 
 LEAST_AGREEMENT = 0.5
 """Share of S_f that a poisoned model should give the labels in the files; below, the verdict doubts them."""
@@ -30,10 +34,12 @@ class HealRequest(Subject):
     Attributes:
         preprocessing: as in training.
         settings: of the healing.
+        parameters: hyperparameters of a method that trains.
     """
 
     preprocessing: Preprocessing
-    settings: HealSettings
+    settings: HealOptions
+    parameters: Parameters = Field(default_factory=dict)
 
     def run(self, progress: Progress) -> Healing:
         """Load, heal, return.
@@ -41,19 +47,25 @@ class HealRequest(Subject):
         Raises:
             BadInput: anything among the files or settings that cannot be used.
         """
+        given = self.settings.given(self.parameters)
+        if given["method"] in TRAINED_METHODS:
+            tune_settings(**given)  # what is wrong with hyperparameters is found before files are read
         device, spec = choose_device(self.device), self._spec()
         weights = load_weights(self.weights, trust_pickle=self.trust_pickle)
         retain = self._load(self.retain, None)
         _check_retain(retain, self.retain)
         forget = self._load(self.forget, retain.classes)
+        clean = self._load(self.clean, retain.classes) if self.clean else None
         model = create_model(spec, num_classes=self.num_classes or len(retain.classes), shape=retain.shape)
         load_into(model, weights, self.weights)
         return heal(
             model.to(device).eval(),
             forget=self._view(in_memory(forget), device),
             retain=self._view(in_memory(retain, progress=partial(progress, "loading")), device),
+            clean=None if clean is None else self._view(in_memory(clean), device),
+            seed=self.seed,
             progress=progress,
-            **self.settings.model_dump(),
+            **given,
         )
 
     def _spec(self) -> ModelSpec:
@@ -77,6 +89,16 @@ def _check_retain(retain: ImageSource, path: Path) -> None:
             f"{path} holds images of a single class ({retain.classes[0]}), but retain is the rest of the "
             f"training set; check whether --forget and --retain are exchanged"
         )
+
+
+def hyperparameters(assignments: Sequence[str]) -> Parameters:
+    """Values from ``name=value`` texts, as YAML has them.
+
+    Raises:
+        BadInput: no "=", no name or no value.
+    """
+    values: Parameters = override({}, assignments)
+    return values
 
 
 def prepare_output(folder: Path, weights: Path) -> None:
@@ -117,11 +139,25 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def healed(healing: Healing) -> bool:
+    """Whether the model is another than the one that came in."""
+    return healing.status in KEPT_STATUSES
+
+
+_TRAINED_VERDICTS = {
+    "no_stop": "no setting does better than the model as it is",
+    "collapsed": "every setting that forgets wrecks the model",
+    "failed": "no run came to its end (healing.json says why)",
+}
+
+
 def verdict(healing: Healing, folder: Path) -> str:
     """What became of the model, in one line, and what to try where it is not healed."""
-    if healing.status == "stopped":
+    if healed(healing):
         return f"healed model: {folder}/model.safetensors"
     kept = f"{folder} holds the weights that came in"
+    if healing.settings["method"] in TRAINED_METHODS:
+        return f"{_TRAINED_VERDICTS[healing.status]}; {kept}. Try more --samples, another --method, or --set"
     grid = healing.settings["search"] != "ptn"
     if healing.status == "collapsed":
         gentler = "--search ptn" if grid else "a higher --rho (or auto)"

@@ -30,6 +30,7 @@ PARAMETERS = (
     "method",
     "granularity",
     "search",
+    "parameters",
 )
 METRICS = (
     "clean_accuracy",

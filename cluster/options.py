@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from ..errors import BadInput
+from ..search.settings import (
+    GRID_ONLY,
+    METHODS,
+    PTN_ONLY,
+    TPE_ONLY,
+    HealSettings,
+    Method,
+    refuse_foreign,
+)
+from ..search.spaces import Parameters
+from ..search.tune_settings import TRAINED_METHODS, TrainedMethod, TuneSettings
 
 Device = Literal["auto", "cpu", "cuda"]
+AnySearch = Literal["auto", "ptn", "grid", "tpe", "fixed"]
 
 
 class Where(BaseModel):
@@ -40,10 +54,12 @@ class Subject(BaseModel):
         forget: The samples known to be poisoned, under the labels they were trained with: class folders
             (FORGET/LABEL/*.png) or Parquet image files.
         retain: The rest of the training set, in either form; it may hold poison not yet found.
+        clean: Images known to be clean, in either form; ft, fp, nad, nc and ibau need them.
         model: Architecture: resnet9, or any name timm knows.
         width: Width factor of our own architectures.
         num_classes: Logits of the model; by default the number of classes in RETAIN.
         device: auto, cpu, cuda, cuda:1, ...
+        seed: Of a method that trains.
         trust_pickle: Also read checkpoints that run code when loaded. Only for files whose author you trust.
     """
 
@@ -52,11 +68,63 @@ class Subject(BaseModel):
     weights: Path
     forget: Path
     retain: Path
+    clean: Path | None = None
     model: str = "resnet9"
     width: float = 1.0
     num_classes: int | None = Field(default=None, ge=1)
     device: str = "auto"
+    seed: int = Field(default=0, ge=0)
     trust_pickle: bool = False
+
+
+class HealOptions(HealSettings):
+    """What `theriac heal` offers: the settings of methods that dampen, and of those that train.
+
+    Attributes:
+        method: ssd, lf and xlf dampen; the others train, see `theriac list methods`.
+        search: how settings are found: ptn, grid or tpe for methods that dampen, tpe or fixed (one run, with
+            the defaults and --set) for those that train; auto: the first of these.
+        samples: (tpe) how many settings; by default 50 pairs, or 20 settings of a method that trains.
+        compared: how many samples of retain, drawn at random, the model before and after is compared on; by
+            default all, or 5000 for a method that trains.
+        together: (methods that train) settings of a round, which know nothing of each other.
+        pareto: (methods that train) look for the Pareto front of forgetting and of agreement on retain.
+        sampler_seed: (methods that train) of the sampler.
+    """
+
+    method: Method | TrainedMethod = "xlf"  # type: ignore[assignment]
+    search: AnySearch = "auto"  # type: ignore[assignment]
+    together: int = Field(default=1, ge=1)
+    pareto: bool = False
+    sampler_seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @field_validator(*PTN_ONLY, *GRID_ONLY, *TPE_ONLY[:-1], mode="before")
+    @classmethod
+    def _of_the_search(cls, value: Any, info: ValidationInfo) -> Any:
+        """As in `HealSettings`; `given` finds what a method that trains does not use."""
+        if info.data.get("method") in METHODS:
+            search = info.data.get("search")
+            refuse_foreign("ptn" if search == "auto" else search, info.field_name)
+        return value
+
+    def given(self, parameters: Parameters) -> dict[str, Any]:
+        """What was given, as `theriac.heal` takes it; ``parameters`` are those of a method that trains.
+
+        Raises:
+            BadInput: an option that the method does not use.
+        """
+        trains = self.method in TRAINED_METHODS
+        fields = TuneSettings.model_fields if trains else HealSettings.model_fields
+        values = {name: value for name, value in self if name in self.model_fields_set}
+        if self.search == "auto":
+            values.pop("search", None)
+        foreign = [name for name in values if name not in fields] + ["set"] * bool(parameters and not trains)
+        if foreign:
+            raise BadInput(
+                f"--{foreign[0].replace('_', '-')}: the method {self.method} does not use this; leave it "
+                f"out, or choose a method that {'dampens' if trains else 'trains'} (theriac list methods)"
+            )
+        return {**values, "method": self.method, **({"parameters": dict(parameters)} if parameters else {})}
 
 
 class Preprocessing(BaseModel):

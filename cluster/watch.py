@@ -182,7 +182,7 @@ def _doing(member: Member, ticket: Ticket, phase: Phase | None) -> Running:
         worker=member.number,
         node=member.address,
         doing=describe(ticket) if name == "starting" else name,
-        scenario=f"{scenario.dataset} {scenario.model.name} {scenario.attack.trigger.name} "
+        scenario=f"{scenario.dataset} {scenario.model.name} {scenario.attack.name} "
         f"|S_m| {scenario.manipulated} seed {scenario.seed}",
         method=cell.method if cell else None,
         share=cell.share_name if cell else None,

@@ -1,7 +1,11 @@
-"""Trained models and importances on disk or remote storage, keyed by the hash of all that determines them."""
+"""Trained models, importances and trials on disk or remote storage.
+
+Each is keyed by the hash of all that determines it.
+"""
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +16,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..unlearning.importance import Importance
-from .entries import IMPORTANCES, MODELS, Entries, LocalEntries
+from .entries import IMPORTANCES, MODELS, TRIALS, Entries, LocalEntries
 from .storage import checked_location, is_uri, open_storage, shown
 
 Found = TypeVar("Found")
@@ -49,7 +53,7 @@ class StoredImportance:
 
 
 class ArtifactStore:
-    """Models and importances; each entry appears whole or not at all, whoever is killed.
+    """Models, importances and trials; each entry appears whole or not at all, whoever is killed.
 
     In a folder an entry is on the disk before it appears. On remote storage each node downloads an entry
     once, into its cache. An entry that is found torn is logged, counts as missing, and is replaced by the
@@ -108,6 +112,15 @@ class ArtifactStore:
         """Remove importances that nobody needs any more."""
         self._entries.discard(IMPORTANCES, key)
 
+    def find_trial(self, key: str) -> dict[str, Any] | None:
+        """The row of the trial under ``key``, or None."""
+        found = self._entries.find(TRIALS, key)
+        return None if found is None else dict(json.loads(found.path.read_text()))
+
+    def put_trial(self, key: str, row: dict[str, Any]) -> None:
+        """Store the row of a trial: scalars; if another process was faster, its entry stands."""
+        self._entries.put(TRIALS, key, {}, lambda file: _write_text(file, json.dumps(row)))
+
     def making(self, key: str) -> AbstractContextManager[None]:
         """Let one process at a time make what belongs under ``key``; a killed one lets the next in.
 
@@ -120,8 +133,8 @@ class ArtifactStore:
         return self._entries.making(key)
 
     def usage(self) -> dict[str, tuple[int, int]]:
-        """How many "models" and "importances" there are, and their bytes: {kind: (count, bytes)}."""
-        return {kind: self._entries.usage(kind) for kind in (MODELS, IMPORTANCES)}
+        """How many "models", "importances" and "trials" there are, and their bytes, as (count, bytes)."""
+        return {kind: self._entries.usage(kind) for kind in (MODELS, IMPORTANCES, TRIALS)}
 
     def _present(self, found: Found | None, key: str) -> Found:
         if found is None:
@@ -130,6 +143,10 @@ class ArtifactStore:
                 " during a run"
             )
         return found
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text)
 
 
 def _open(location: str, cache: Path | None) -> Entries:

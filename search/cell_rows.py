@@ -37,17 +37,17 @@ def identity(scenario: Scenario, cell: Cell) -> Row:
         "scenario": scenario.key,
         "dataset": scenario.dataset,
         "model": scenario.model.name,
-        "attack": scenario.attack.trigger.name,
-        "target": scenario.attack.target,
+        "attack": scenario.attack.name,
+        "target": scenario.attack.one_target,
         "manipulated": scenario.manipulated,
         "discovered": discovered_count(scenario.manipulated, cell.share),
         "share": cell.share_name,
         "seed": scenario.seed,
         "method": cell.method,
-        "granularity": cell.settings.granularity if cell.settings else None,
+        "granularity": cell.dampening.granularity if cell.dampening else None,
         "search": cell.search,
         "settings": cell.settings.model_dump_json() if cell.settings else None,
-        "uses_oracle": False,
+        "uses_oracle": cell.tuning is not None and cell.tuning.uses_oracle,
     }
 
 
@@ -95,9 +95,9 @@ def truth_before(victim: Truth) -> Row:
 
 
 def truth_columns(truth: Truth) -> Row:
-    """The scores of a model."""
+    """The scores of a model that are one number each."""
     columns = asdict(truth)
-    del columns["lfr"]
+    del columns["lfr"], columns["asr_by_trigger"]
     return columns
 
 
@@ -109,4 +109,5 @@ def scores(before: Truth, after: Truth, clean_raw: float | None) -> Row:
         "damage": damage(after.clean_accuracy, before.clean_accuracy),
         "healed": healed(after.healed_raw, clean_raw),
         "lfr": after.lfr,
+        "asr_by_trigger": after.asr_by_trigger if len(after.asr_by_trigger) > 1 else None,
     }

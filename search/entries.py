@@ -24,9 +24,9 @@ from .storage import flush
 
 log = logging.getLogger(__name__)
 
-MODELS, IMPORTANCES = "models", "importances"
+MODELS, IMPORTANCES, TRIALS = "models", "importances", "trials"
 WEIGHTS_FILE, IMPORTANCE_FILE, INFO_FILE = "model.safetensors", "importance.safetensors", "info.json"
-DATA_FILES = {MODELS: WEIGHTS_FILE, IMPORTANCES: IMPORTANCE_FILE}
+DATA_FILES = {MODELS: WEIGHTS_FILE, IMPORTANCES: IMPORTANCE_FILE, TRIALS: "trial.json"}
 SIZE, STORED_AS = "bytes", "file"  # what info.json says beside what the caller gave
 LOCKS = "locks"
 
@@ -52,7 +52,7 @@ class Entry:
 
 
 class Entries(Protocol):
-    """Where an `ArtifactStore` keeps its entries; kinds are `MODELS` and `IMPORTANCES`."""
+    """Where an `ArtifactStore` keeps its entries; kinds are the keys of `DATA_FILES`."""
 
     root: Path
     location: str

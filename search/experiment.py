@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from torch import nn
 from .. import __version__
 from ..datasets.poisoning import PoisonedData, Share
 from ..datasets.sources import load_dataset
+from ..datasets.splits import NOTHING
 from ..datasets.views import View
 from ..unlearning.models import create_model, load_into
 from ..unlearning.retraining import train_from_scratch
@@ -30,6 +31,7 @@ from .scenarios import Cell, Scenario, Scoring
 from .settings import HealSettings
 from .treatment import Compared, Problem, Treatment, problem_sort
 from .truth import Truth, measure_truth
+from .tuned_treatment import TunedTreatment
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Experiment:
         self.device = torch.device(device)
         self.scoring = scoring or Scoring()
         self.keeper = keeper or Keeper(0)
+        self._truths: dict[Part, Truth] = {}
 
     @cached_property
     def data(self) -> PoisonedData:
@@ -96,6 +99,7 @@ class Experiment:
             manipulated=scenario.manipulated,
             seed=scenario.seed,
             device=self.device,
+            held_back=scenario.held_back,
         )
 
     def touch(self) -> None:
@@ -149,8 +153,14 @@ class Experiment:
             self.trained(Part("clean"), progress)
         if cell.baseline or failed:
             return self.untreated(cell, progress)
-        treatment = Treatment(self, cell, progress)
+        treatment = self.treatment(cell, progress)
         return treatment.rows(treatment.carry_on([]))
+
+    def treatment(self, cell: Cell, progress: Progress = silent) -> Treatment | TunedTreatment:
+        """What the cell does, in instalments; it must have settings, and the victim must pass its gate."""
+        if cell.tuning:
+            return TunedTreatment(self, cell, cell.tuning, progress)
+        return Treatment(self, cell, progress)
 
     def untreated(self, cell: Cell, progress: Progress = silent) -> CellRows:
         """The rows of a baseline, or of any cell of a victim that fails its gate.
@@ -165,7 +175,7 @@ class Experiment:
             return self.scored(cell, columns, None)
         stored = self.trained(Part("retain", cell.share), progress)
         columns["seconds_search"] = stored.info["seconds"]
-        return self.scored(cell, columns, Truth(**stored.info["truth"]))
+        return self.scored(cell, columns, self._truth(Part("retain", cell.share)))
 
     def scored(self, cell: Cell, columns: Row, truth: Truth | None, steps: Sequence[Row] = ()) -> CellRows:
         """The rows of a cell whose model has this truth (None: the weights are the victim's)."""
@@ -180,7 +190,7 @@ class Experiment:
 
     def problem(self, cell: Cell, progress: Progress = silent) -> Problem:
         """What the cell's search works on; kept, so that cells which differ in the search share it."""
-        settings = cell.settings or HealSettings()
+        settings = cell.dampening or HealSettings()
         key = ("problem", self.scenario.key, cell.share, *problem_sort(settings))
         return self.keeper.get(key, lambda: Problem(self, cell.share, settings, progress))
 
@@ -208,14 +218,19 @@ class Experiment:
         return cell_key(self.scenario, cell)
 
     def _truth(self, part: Part) -> Truth:
-        return Truth(**self.trained(part).info["truth"])
+        if part not in self._truths:
+            stored = self.trained(part)
+            whole = Truth(**stored.info["truth"])  # of all test images, whatever a scenario holds back
+            nothing = self.scenario.held_back == NOTHING
+            self._truths[part] = whole if nothing else measure_truth(self.model(stored), self.data)
+        return self._truths[part]
 
     def _head(self, cell: Cell) -> Row:
         victim = self.trained(Part("victim"))
         return {**identity(self.scenario, cell), "seconds_victim": victim.info["seconds"]}
 
     def _model_key(self, part: Part) -> str:
-        return row_key(self.scenario.key, part.name, str(part.share), __version__)
+        return row_key(self.scenario.victim_key, part.name, str(part.share), __version__)
 
     def _train(self, key: str, part: Part, progress: Progress) -> StoredModel:
         start = time.perf_counter()
@@ -231,7 +246,7 @@ class Experiment:
         info = {
             "part": asdict(part),
             "scenario": self.scenario.model_dump(mode="json"),
-            "truth": asdict(measure_truth(model, self.data)),
+            "truth": asdict(measure_truth(model, replace(self.data, held_back=NOTHING))),
             "seconds": seconds,
             "train_count": len(self.data.train()),
         }

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from .ptn import PTNSearch, PTNState
+from .tune_settings import TuneSettings
 
 Row = dict[str, Any]
 
@@ -82,13 +83,30 @@ class GridStart(_Counted):
 
 
 class TPEStart(_Counted):
-    """A search by sampling before its first sample, of which each depends on all before it."""
+    """A search by sampling before its first sample; each depends on all of the rounds before its own.
+
+    Attributes:
+        together: samples of a round.
+    """
 
     sort: Literal["tpe"] = "tpe"
+    together: int = Field(default=1, ge=1)
 
     def place(self, rows: Sequence[Row], skip: int = 0) -> Hashable | None:
-        """See `PTNStart.place`; nothing can be skipped."""
-        return len(rows) if not skip and len(rows) < self.count else None
+        """See `PTNStart.place`; None also where a sample depends on what is not known yet."""
+        number = len(rows) + skip
+        known = number // self.together * self.together <= len(rows)
+        return number if number < self.count and known else None
+
+    def round_end(self, number: int) -> int:
+        """The number after the last sample of the round of sample ``number``."""
+        return min(self.count, (number // self.together + 1) * self.together)
+
+
+def start_of(settings: TuneSettings) -> TPEStart:
+    """The start of a search over hyperparameters of a method that trains; it depends on no data."""
+    together = settings.together if settings.search == "tpe" else 1
+    return TPEStart(count=settings.setting_count, together=together)
 
 
 Start = PTNStart | GridStart | TPEStart

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from ..errors import BadInput
+from .heal_training import heal_by_training, tune_settings
 from .inputs import as_batches
 from .operation import Operation, Outcome, Progress, metrics_of, operate, silent
-from .settings import HealSettings, heal_settings
+from .samples import Normalisation, as_samples
+from .settings import METHODS, HealSettings, heal_settings
+from .sweep_tree import closest
+from .tune_settings import TRAINED_METHODS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,20 +28,24 @@ class Healing:
     """What `heal` returns.
 
     Attributes:
-        model: a new model: dampened where the status is "stopped", else with the victim's weights.
-        status: "stopped" (healed as far as S_f can show), "no_stop" (no setting brought the forget accuracy
-            down to the threshold; of a grid: no pair scores better than the victim as it is) or "collapsed"
-            (the setting that did wrecks the model).
-        alpha: selection threshold of the stop, a grid's of the best pair; None for "no_stop".
-        dampening_constant: lambda there; None for "no_stop".
+        model: a new model: healed where the status is "stopped" or "done", else with the victim's weights.
+        status: "stopped" (healed as far as S_f can show), "done" (the one run of a fixed search ended),
+            "no_stop" (no setting brought the forget accuracy down to the threshold; of other searches: none
+            scores better than the victim as it is), "collapsed" (the setting that did wrecks the model) or
+            "failed" (no run of a method that trains came to its end).
+        alpha: selection threshold of the stop, a grid's of the best pair; None for "no_stop", and for methods
+            that train.
+        dampening_constant: lambda there; None likewise.
         trace: one dict per evaluated setting. Of PTN: s, percentile, alpha, dampening_constant, dampened,
             forget_accuracy, crossed; forget_accuracy is None where the first batches of S_f decided it (only
             if S_f exceeds one batch). Of a grid: alpha, dampening_constant, dampened, forget_accuracy,
-            held_out_accuracy, score.
+            held_out_accuracy, score. Of a method that trains: parameters, status, forget_accuracy, the
+            fields of `Harm`, score, pareto, seconds, and as JSON the trace of the run itself.
         metrics: counts, accuracies before and after (of the stop, also where it was not applied), seconds by
             phase, peak memory in bytes. Measured without held-out truth; see `Harm` for their meaning. A
             grid's held_out_... are of the part of retain that it was judged on, score is its highest.
-        settings: all settings in force, without those of the other search; rho as the number that was used.
+        settings: all settings in force, without those of the other search; rho as the number that was used;
+            of a method that trains, ``parameters`` are those of the model.
     """
 
     model: nn.Module
@@ -80,6 +89,11 @@ def heal(
     retain: Any,
     method: str = "xlf",
     *,
+    clean: Any = None,
+    base: nn.Module | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int = 0,
     progress: Progress = silent,
     **settings: Any,
 ) -> Healing:
@@ -91,17 +105,31 @@ def heal(
         forget: S_f, the samples known to be poisoned, with the labels the poison was trained with.
         retain: the rest of the training set, undiscovered poison included. Both sets are preprocessed as in
             training but not augmented; see `as_batches` for what they may be.
-        method: "xlf", "lf" or "ssd".
+        method: "xlf", "lf" or "ssd" dampen; the methods of `TRAINED_METHODS` train.
+        clean: images known to be clean, with their true labels; "ft", "fp", "nad", "nc" and "ibau" need them.
+        base: a clean model of the same architecture (pre-trained weights), which "rga" stays close to.
+        mean: of the normalisation of images in [0, 1], one number or one a channel; methods that train must
+            know it, where the sets are no `View`.
+        std: its standard deviation, likewise.
+        seed: of a method that trains.
         progress: called with (phase, done, total or None).
-        **settings: fields of `HealSettings`, such as search="grid".
+        **settings: fields of `HealSettings`, such as search="grid", or of `TuneSettings`, such as samples=50.
 
     Returns:
-        See `Healing`. A model is never wrecked by surprise: unless the status is "stopped", the weights are
-        the victim's.
+        See `Healing`. A model is never wrecked by surprise: unless the status is "stopped" or "done", the
+        weights are the victim's.
 
     Raises:
         BadInput: data, model or settings that cannot be used, before any long work.
     """
+    if method in TRAINED_METHODS:
+        normalisation = _normalisation(mean, std)
+        return _heal_by_training(
+            model, (forget, retain, clean), base, normalisation, seed, progress, method=method, **settings
+        )
+    if method not in METHODS:
+        known = [*METHODS, *TRAINED_METHODS]
+        raise BadInput(f"unknown method {method!r}; choose one of {', '.join(known)}{closest(method, known)}")
     chosen = heal_settings(method=method, **settings)
     victim, device = _working_copy(model), _device_of(model)
     found = as_batches(forget, name="forget set", device=device, batch_size=chosen.batch_size)
@@ -109,6 +137,50 @@ def heal(
     _check_sizes(len(found), len(rest))
     outcome = operate(Operation(victim, found, rest, chosen, progress=progress))
     return _conclude(model, victim, outcome, chosen, metrics_of(outcome, len(found), len(rest)))
+
+
+def _heal_by_training(
+    model: nn.Module,
+    given: tuple[Any, Any, Any],
+    base: nn.Module | None,
+    normalisation: Normalisation | None,
+    seed: int,
+    progress: Progress,
+    **settings: Any,
+) -> Healing:
+    chosen = tune_settings(**settings)
+    victim, device = _working_copy(model).eval(), _device_of(model)
+    names = ("forget", "retain", "clean")
+    sets = {
+        name: as_samples(data, name=f"{name} set", device=device, normalisation=normalisation)
+        for name, data in zip(names, given, strict=True)
+        if data is not None
+    }
+    forget, retain = (
+        as_batches(data, name=f"{name} set", device=device, batch_size=chosen.batch_size)
+        for name, data in zip(names[:2], given[:2], strict=True)
+    )
+    _check_sizes(len(forget), len(retain))
+    trained = heal_by_training(
+        victim, sets, (forget, retain), chosen, base=base, seed=seed, progress=progress
+    )
+    found, parameters = trained.found, trained.found.chosen
+    in_force = {"parameters": json.loads(parameters["parameters"])} if parameters else {}
+    return Healing(
+        model=_with_weights(model, trained.model),
+        status=found.status,
+        alpha=None,
+        dampening_constant=None,
+        trace=found.rows,
+        metrics=trained.metrics,
+        settings={**chosen.model_dump(), **in_force},
+    )
+
+
+def _normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation | None:
+    if (mean is None) != (std is None):
+        raise BadInput("give both mean and std of the normalisation, or neither")
+    return None if mean is None or std is None else (tuple(mean), tuple(std))
 
 
 def _conclude(
@@ -160,9 +232,13 @@ def _check_sizes(forget: int, retain: int) -> None:
 
 @torch.no_grad()
 def _with_weights(model: nn.Module, source: nn.Module) -> nn.Module:
-    """A copy of ``model`` (dtype, mode, hooks) with the weights of ``source``."""
+    """A copy of ``model`` (dtype, mode, hooks) with the weights and statistics of ``source``."""
     healed = copy.deepcopy(model)
-    weights: dict[str, Tensor] = dict(source.named_parameters())
-    for name, parameter in healed.named_parameters():
-        parameter.copy_(weights[name])
+    for named, own in (
+        (source.named_parameters, healed.named_parameters),
+        (source.named_buffers, healed.named_buffers),
+    ):
+        tensors: dict[str, Tensor] = dict(named())
+        for name, tensor in own():
+            tensor.copy_(tensors[name])
     return healed

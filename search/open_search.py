@@ -44,16 +44,19 @@ class OpenSearch:
     Rows of a block count if the search really came to the place where the block began; else they are thrown
     away: somebody speculated that nothing would happen before, and something did.
 
+    Args:
+        start: how to follow the search, where that is known before anything is computed.
+
     Attributes:
-        start: how to follow the search; None before the first block has come.
+        start: how to follow the search; None before the first block has come, where it was not given.
         history: rows of all settings up to the first that is missing.
         seconds: that all settings took, wasted ones included.
         wasted: settings that were evaluated in vain.
         complete: whether the rows of all settings are there.
     """
 
-    def __init__(self) -> None:
-        self.start: Start | None = None
+    def __init__(self, start: Start | None = None) -> None:
+        self.start = start
         self.history: tuple[Row, ...] = ()
         self.seconds = 0.0
         self.wasted = 0
@@ -64,8 +67,8 @@ class OpenSearch:
 
     @property
     def begun(self) -> bool:
-        """Whether any block was given out."""
-        return bool(self._out or self.start)
+        """Whether a block is out, or was evaluated."""
+        return bool(self._out or self._early or self.history or self.complete)
 
     @property
     def out(self) -> int:

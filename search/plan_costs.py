@@ -12,12 +12,16 @@ from ..datasets.augmentation import Augmentation
 from ..unlearning.importance import Kind
 from ..unlearning.kinds import Granularity, Precision
 from ..unlearning.models import ModelSpec
+from ..unlearning.training import Recipe
+from ..unlearning.unlearner import Set
 from .importances import ImportancePart
 from .jobs import Answer, ImportanceJob
+from .methods import from_recipe, unlearner
 from .scenario_plan import VICTIM, ScenarioPlan
 from .scenarios import Scenario
 from .settings import HealSettings
 from .sweeps import Task
+from .tune_settings import TRAINED_METHODS, TuneSettings
 
 
 class ScenarioSort(BaseModel):
@@ -105,6 +109,7 @@ class SortCosts:
     Attributes:
         train_count: |S_tr|.
         test_count: test images, without trigger.
+        classes: of the dataset.
         parameters: of the model.
         model_bytes: of its state dict.
         importance_bytes: of the importances of one kind: float64 sums.
@@ -118,11 +123,12 @@ class SortCosts:
         problem: to build a dampening problem, up to its first setting.
         setting: for each later setting, by samples of S_f.
         training: of a whole training, where earlier runs measured it; None: iterations are counted.
-        measured_setting: search -> a setting of it, where earlier runs measured it.
+        measured_setting: `pace_name` -> a setting of such a search, where earlier runs measured it.
     """
 
     train_count: int
     test_count: int
+    classes: int
     parameters: int
     model_bytes: int
     importance_bytes: int
@@ -142,9 +148,9 @@ class SortCosts:
         """Of one training, without the scoring."""
         return self.iteration * scenario.recipe.iterations if self.training is None else self.training
 
-    def truth_seconds(self) -> float:
-        """Of scoring a model on the test images, clean and triggered."""
-        return 2 * self.test_count * self.forward
+    def truth_seconds(self, scenario: Scenario) -> float:
+        """Of scoring a model on the test images, clean and with every trigger."""
+        return (1 + len(scenario.attack.triggers)) * self.test_count * self.forward
 
     def reading_seconds(self, reading: Reading, samples: int) -> float:
         """Of importances of so many samples.
@@ -167,11 +173,24 @@ class SortCosts:
 
     def setting_seconds(self, settings: HealSettings, forget_count: int) -> float:
         """Of one setting of a search."""
-        measured = (self.measured_setting or {}).get(settings.search)
+        measured = (self.measured_setting or {}).get(pace_name(settings.method, settings.search))
         if measured is not None:
             return measured
         held_out = min(settings.held_out, self.train_count) if settings.search != "ptn" else 0
         return self.setting[ForgetPass.of(settings)].at(forget_count) + held_out * self.forward
+
+    def trial_seconds(self, settings: TuneSettings, recipe: Recipe, sizes: Mapping[Set, int]) -> float:
+        """Of one run of a method that trains, without judging it, on sets of these sizes."""
+        measured = (self.measured_setting or {}).get(pace_name(settings.method, settings.search))
+        if measured is not None:
+            return measured
+        given = {**from_recipe(settings.method, recipe), **settings.parameters}
+        return unlearner(settings.method, given).work(sizes, self.classes) * self.forward
+
+
+def pace_name(method: str, search: str) -> str:
+    """What settings of searches are alike in: the search, or the method where each setting is a training."""
+    return method if method in TRAINED_METHODS else search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,10 +224,10 @@ class Costs:
         measured = (self.steps or {}).get((settings.method, settings.granularity), self.ptn_steps)
         return max(1, min(settings.max_steps, round(measured)))
 
-    def expected_settings(self, settings: HealSettings) -> int:
+    def expected_settings(self, settings: HealSettings | TuneSettings) -> int:
         """Settings that a search evaluates to its end."""
-        if settings.setting_count is not None:
-            return settings.setting_count
+        if isinstance(settings, TuneSettings) or settings.setting_count is not None:
+            return settings.setting_count or 0
         search, stop, count = settings.ptn(0.2), self.expected_steps(settings), 0
         state = search.start(forget_count=1, train_count=1000, victim_forget_accuracy=1.0)
         while state.status == "searching":

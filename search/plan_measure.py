@@ -32,7 +32,6 @@ from .operation import Progress, silent
 from .plan_costs import Costs, ForgetPass, Line, Reading, ScenarioSort, SortCosts, large_sets
 from .ptn import percentile_of
 from .scenarios import Scenario
-from .settings import HealSettings
 from .sweeps import Task
 
 SECONDS = 8.0
@@ -157,6 +156,7 @@ class _Measurement:
         return SortCosts(
             train_count=len(self.train_set),
             test_count=len(self.data.dataset.test),
+            classes=len(self.data.dataset.classes),
             parameters=sum(p.numel() for p in model.parameters()),
             model_bytes=bytes_of(model.state_dict().values()),
             importance_bytes=bytes_of(made.total.values()),
@@ -312,7 +312,7 @@ def _passes(tasks: Sequence[Task]) -> dict[ForgetPass, tuple[int, ...]]:
     """The smallest and the largest S_f of every way to read it."""
     counts: dict[ForgetPass, set[int]] = {}
     for task in tasks:
-        settings: HealSettings | None = task.cell.settings
+        settings = task.cell.dampening
         if settings:
             found = discovered_count(task.scenario.manipulated, task.cell.share)
             counts.setdefault(ForgetPass.of(settings), set()).add(found)

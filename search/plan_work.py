@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ..datasets.poisoning import discovered_count
+from ..unlearning.unlearner import Set
 from .experiment import Part
-from .following import GridStart, PTNStart, Row, Start, TPEStart
+from .following import GridStart, PTNStart, Row, Start, TPEStart, start_of
 from .importances import ImportancePart, part_for, piece_bounds
 from .jobs import Answer, ImportanceJob, SearchJob, TrainJob, UntreatedJob
 from .plan_costs import Costs, Reading, SortCosts
@@ -17,6 +18,7 @@ from .schedule import Ticket
 from .settings import HealSettings
 from .sweeps import Task
 from .treatment import STEPS_AFTER_STOP, problem_sort
+from .tune_settings import TuneSettings
 
 LOOK_UP = 0.01
 """Seconds of a job that finds its result in the store."""
@@ -64,8 +66,8 @@ def made_by(task: Task, reference: bool) -> Iterable[Hashable]:
         yield _model(scenario, Part("clean"))
     if cell.baseline == "eu":
         yield _model(scenario, Part("retain", cell.share))
-    if cell.settings:
-        for part in (part_for(cell.share, cell.settings), *forget_parts(scenario, cell, cell.settings)):
+    if cell.dampening:
+        for part in (part_for(cell.share, cell.dampening), *forget_parts(scenario, cell, cell.dampening)):
             yield from of_kinds(scenario, part)
 
 
@@ -140,7 +142,7 @@ class SimulatedWork:
         else:
             self._there[model] = 0.0
             done.add(TRAINING, costs.train_seconds(scenario))
-            done.add(EVALUATION, costs.truth_seconds())
+            done.add(EVALUATION, costs.truth_seconds(scenario))
         passed = True if part.name == "victim" else None
         done.answer = Answer(train_count=costs.train_count, gate_passed=passed)
 
@@ -165,7 +167,10 @@ class SimulatedWork:
 
     def _search(self, worker: int, job: SearchJob, costs: SortCosts, done: DoneWork, now: float) -> None:
         cell, scenario = job.cell, job.scenario
-        settings = cell.settings or HealSettings()
+        if cell.tuning:
+            self._tune(worker, job, cell.tuning, costs, done)
+            return
+        settings = cell.dampening or HealSettings()
         count = discovered_count(scenario.manipulated, cell.share)
         compared = _compared(settings, costs.train_count - count)
         if self._takes(worker, (scenario, cell.share, settings.compared, settings.batch_size)):
@@ -183,12 +188,38 @@ class SimulatedWork:
         finished = job.finish and start.place([*job.history, *rows]) is None
         if finished:
             done.add(EVALUATION, compared * costs.forward)
-            done.add(EVALUATION, self._scored(settings, evaluated, count, costs))
+            done.add(EVALUATION, self._scored(scenario, settings, evaluated, count, costs))
         done.answer = Answer(start=start, evaluated=tuple(rows), search_seconds=seconds, finished=finished)
 
-    def _scored(self, settings: HealSettings, evaluated: int, count: int, costs: SortCosts) -> float:
+    def _tune(
+        self, worker: int, job: SearchJob, settings: TuneSettings, costs: SortCosts, done: DoneWork
+    ) -> None:
+        """Trainings, each judged on S_f, on a part of retain and on the test images."""
+        scenario = job.scenario
+        found = discovered_count(scenario.manipulated, job.cell.share)
+        sizes: dict[Set, int] = {
+            "forget": found,
+            "retain": costs.train_count - found,
+            "clean": scenario.held_back.clean,
+        }
+        compared = _compared(settings, sizes["retain"])
+        if self._takes(worker, (scenario, job.cell.share, settings.compared, settings.batch_size)):
+            done.add(EVALUATION, compared * costs.forward)
+        start = start_of(settings)
+        rows: list[Row] = [{} for _ in range(min(job.count, start.count - len(job.history) - job.skip))]
+        seconds = len(rows) * costs.trial_seconds(settings, scenario.recipe, sizes)
+        done.add(SEARCH, seconds)
+        done.add(EVALUATION, found * costs.forward)
+        judged = (found + compared) * costs.forward + costs.truth_seconds(scenario)
+        done.add(EVALUATION, len(rows) * judged)
+        finished = job.finish and start.place([*job.history, *rows]) is None
+        done.answer = Answer(start=start, evaluated=tuple(rows), search_seconds=seconds, finished=finished)
+
+    def _scored(
+        self, scenario: Scenario, settings: HealSettings, evaluated: int, count: int, costs: SortCosts
+    ) -> float:
         """Seconds of scoring a stop, and the steps that get scores of their own; see `Treatment.rows`."""
-        truth, wanted = costs.truth_seconds(), self._scoring.steps
+        truth, wanted = costs.truth_seconds(scenario), self._scoring.steps
         if not wanted:
             return truth
         beyond = STEPS_AFTER_STOP if settings.search == "ptn" else 0
@@ -254,7 +285,7 @@ def _steps(start: PTNStart, job: SearchJob, stop: int) -> list[Row]:
     return rows
 
 
-def _compared(settings: HealSettings, retain_count: int) -> int:
+def _compared(settings: HealSettings | TuneSettings, retain_count: int) -> int:
     return retain_count if settings.compared == "all" else min(retain_count, settings.compared)
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .gpu_sharing import actors_that_fit
 from .importances import ImportancePart
-from .plan_costs import Costs, ScenarioSort, large_sets
+from .plan_costs import Costs, ScenarioSort, large_sets, pace_name
 from .plan_work import SmallPart, made_by
 from .simulation import OVERHEAD, START_SECONDS, Simulated, simulate
 from .sweeps import Sweep, Task
@@ -217,14 +217,16 @@ def refined(costs: Costs, tasks: Sequence[Task], rows: Iterable[Row]) -> Costs:
 
 
 def _paces(rows: Sequence[Row]) -> dict[str, float]:
-    """Search -> seconds of a setting."""
-    found = {}
-    for search in {row["search"] for row in rows if row["search"]}:
-        pairs = [(row["seconds_search"], row["steps"]) for row in rows if row["search"] == search]
-        pairs = [(seconds, steps) for seconds, steps in pairs if seconds is not None and steps]
-        if pairs:
-            found[search] = math.fsum(seconds for seconds, _ in pairs) / sum(steps for _, steps in pairs)
-    return found
+    """`pace_name` -> seconds of a setting."""
+    pairs: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    for row in rows:
+        if row["search"] and row["seconds_search"] is not None and row["steps"]:
+            name = pace_name(row["method"], row["search"])
+            pairs[name].append((row["seconds_search"], row["steps"]))
+    return {
+        name: math.fsum(seconds for seconds, _ in known) / sum(steps for _, steps in known)
+        for name, known in pairs.items()
+    }
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -18,7 +18,6 @@ from .keeping import Keeper
 from .measuring import peak_memory
 from .operation import Progress, silent
 from .scenarios import Scenario, Scoring
-from .treatment import Treatment
 
 
 class JobRunner:
@@ -82,7 +81,7 @@ class JobRunner:
         return self._search(experiment, job)
 
     def _search(self, experiment: Experiment, job: SearchJob) -> Answer:
-        treatment = Treatment(experiment, job.cell, self._progress)
+        treatment = experiment.treatment(job.cell, self._progress)
         start = treatment.start  # examination and importances are no part of the search's seconds
         found, seconds = _timed(lambda: treatment.carry_on(job.history, job.skip, job.count))
         history = [*job.history, *found]

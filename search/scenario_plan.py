@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..datasets.poisoning import discovered_count
 from .experiment import Part
+from .following import start_of
 from .importances import ImportancePart, part_for
 from .jobs import Answer, Failure, ImportanceJob, TrainJob, UntreatedJob
 from .open_search import OpenSearch
@@ -49,7 +50,7 @@ class CellPlan:
     Attributes:
         task: the cell.
         needs: what must be there before.
-        search: of a dampening method; None: the cell is one job.
+        search: of a method with settings; None: the cell is one job.
         problem: what it shares with cells that differ in the search only.
         given: a worker has it (without search).
         over: its rows are there, or it failed.
@@ -65,6 +66,16 @@ class CellPlan:
     over: bool = False
     attempts: int = 0
     attempts_ahead: int = 0
+
+    @property
+    def dampens(self) -> bool:
+        """Whether it needs importances; once the victim has failed its gate, nothing does."""
+        return self.search is not None and self.task.cell.dampening is not None
+
+    @property
+    def trains(self) -> bool:
+        """Whether each of its settings is a training."""
+        return self.search is not None and self.task.cell.tuning is not None
 
 
 @dataclass(eq=False)
@@ -184,10 +195,10 @@ class ScenarioPlan:
         return Step(what=part, job=TrainJob(scenario=self.scenario, part=part), rank=rank)
 
     def _cell(self, task: Task) -> CellPlan:
-        cell, settings = task.cell, task.cell.settings
+        cell, settings = task.cell, task.cell.dampening
         own = {Part("retain", cell.share)} if cell.baseline == "eu" else set()
         problem = (cell.share, problem_sort(settings)) if settings else cell.share
-        search = OpenSearch() if settings else None
+        search = OpenSearch(start_of(cell.tuning) if cell.tuning else None) if cell.settings else None
         # which importances a method needs is known when the victim is there
         return CellPlan(task=task, needs=self._base | own, search=search, problem=problem)
 
@@ -197,11 +208,11 @@ class ScenarioPlan:
             for cell in self.cells:
                 cell.needs, cell.search = frozenset([VICTIM]), None
             return
-        wholes = {cell.problem: self._whole(cell) for cell in self.cells if cell.search}
+        wholes = {cell.problem: self._whole(cell) for cell in self.cells if cell.dampens}
         for whole in dict.fromkeys(wholes.values()):
             self._add_importances(whole, answer.train_count or 0)
         for cell in self.cells:
-            if cell.search:
+            if cell.dampens:
                 cell.needs |= {wholes[cell.problem]}
 
     def _whole(self, cell: CellPlan) -> ImportancePart:
@@ -210,7 +221,7 @@ class ScenarioPlan:
         alike = {
             _settings(other).kind
             for other in self.cells
-            if other.search
+            if other.dampens
             and other.task.cell.share == cell.task.cell.share
             and _batches(_settings(other)) == _batches(settings)
         }
@@ -234,11 +245,11 @@ class ScenarioPlan:
         return (0 if home == worker else 1 if home is None else 2, not begun)
 
     def _pace_of(self, cell: CellPlan) -> Hashable:
-        return (cell.task.cell.share, cell.task.cell.search)
+        return (cell.task.cell.share, cell.task.cell.search, cell.task.cell.method if cell.trains else None)
 
 
 def _settings(cell: CellPlan) -> HealSettings:
-    return cell.task.cell.settings or HealSettings()
+    return cell.task.cell.dampening or HealSettings()
 
 
 def _batches(settings: HealSettings) -> tuple[str, int, str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from ..datasets.poisoning import Attack, Share
+from ..datasets.splits import NOTHING, HeldBack
 from ..unlearning.models import ModelSpec
 from ..unlearning.training import Recipe
 from .provenance import row_key
 from .settings import HealSettings
+from .tune_settings import TuneSettings
 
 
 class Gate(BaseModel):
@@ -37,8 +39,9 @@ class Scenario(BaseModel):
         attack: trigger, target and how S_m is drawn.
         manipulated: |S_m|.
         recipe: how the victim, and every model retrained beside it, is trained.
+        held_back: test images that are given to the defender or to oracles, and never reported on.
         gate: least quality of the victim.
-        seed: of S_m, initial weights, sample order and augmentation.
+        seed: of S_m, initial weights, sample order and augmentation, and of what is held back.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,13 +52,27 @@ class Scenario(BaseModel):
     attack: Attack = Attack()
     manipulated: int = Field(ge=1)
     recipe: Recipe = Recipe()
+    held_back: HeldBack = NOTHING
     gate: Gate = Gate()
     seed: int = Field(default=0, ge=0)
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A scenario that holds nothing back is written as before there was any such thing: its key stays."""
+        tree: dict[str, Any] = handler(self)
+        if self.held_back == NOTHING:
+            tree.pop("held_back", None)
+        return tree
 
     @property
     def key(self) -> str:
         """Hash of everything above but the gate, which judges a victim and does not change it."""
         return row_key(self.model_dump(mode="json", exclude={"gate"}))
+
+    @property
+    def victim_key(self) -> str:
+        """Hash of what determines the victim: what is held back plays no part in its training."""
+        return row_key(self.model_dump(mode="json", exclude={"gate", "held_back"}))
 
 
 class Cell(BaseModel):
@@ -63,15 +80,15 @@ class Cell(BaseModel):
 
     Attributes:
         share: |S_f| / |S_m|, or "one_shot".
-        baseline: "none" (the victim as it is) or "eu" (retrained on retain); None for dampening methods.
-        settings: of a dampening method; a baseline has none.
+        baseline: "none" (the victim as it is) or "eu" (retrained on retain); None for all other methods.
+        settings: of a method that dampens or trains; a baseline has none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     share: Share
     baseline: Literal["none", "eu"] | None = None
-    settings: HealSettings | None = None
+    settings: Annotated[HealSettings | TuneSettings, Field(discriminator="method")] | None = None
 
     def model_post_init(self, context: Any) -> None:
         if (self.baseline is None) == (self.settings is None):
@@ -79,12 +96,22 @@ class Cell(BaseModel):
 
     @property
     def method(self) -> str:
-        """One of "none", "eu", "ssd", "lf" and "xlf"."""
+        """Its name: "none", "eu", or one of `METHODS` and `TRAINED_METHODS`."""
         return self.baseline or (self.settings.method if self.settings else "")
 
     @property
+    def dampening(self) -> HealSettings | None:
+        """The settings of a method that dampens."""
+        return self.settings if isinstance(self.settings, HealSettings) else None
+
+    @property
+    def tuning(self) -> TuneSettings | None:
+        """The settings of a method that trains."""
+        return self.settings if isinstance(self.settings, TuneSettings) else None
+
+    @property
     def search(self) -> str | None:
-        """How the setting is searched: "ptn", "grid" or "tpe"; None for a baseline."""
+        """How the setting is searched: "ptn", "grid", "tpe" or "fixed"; None for a baseline."""
         return self.settings.search if self.settings else None
 
     @property

@@ -84,7 +84,7 @@ class Schedule:
         reference: train the clean model that `healed` is measured against.
         workers: how many there may be; bounds speculation.
         block_seconds: how long a block of settings should take; settings per block follow from what earlier
-            ones took, from 8 to 512.
+            ones took, from 8 to 512. A setting that is a training is a block of its own.
     """
 
     def __init__(
@@ -231,6 +231,8 @@ class Schedule:
         return self._give(worker, job, plan, cell=cell, block=block)
 
     def _count(self, plan: ScenarioPlan, cell: CellPlan) -> int:
+        if cell.trains:
+            return 1
         seconds = plan.seconds_per_setting(cell)
         if not seconds:
             return FIRST

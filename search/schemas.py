@@ -69,6 +69,10 @@ _SEARCHES = {
     "uses_oracle": pa.bool_(),
     "error_class": pa.string(),
     "error_message": pa.string(),
+    "parameters": pa.string(),
+    "objective": pa.string(),
+    "score": pa.float64(),
+    "asr_by_trigger": pa.list_(pa.float64()),
 }
 
 _STEPS = {
@@ -88,12 +92,36 @@ _STEPS = {
     "dampening_constant": pa.float64(),
     "held_out_accuracy": pa.float64(),
     "score": pa.float64(),
+    "parameters": pa.string(),
+    "status": pa.string(),
+    "error_message": pa.string(),
+    "other_accuracy": pa.float64(),
+    "agreement": pa.float64(),
+    "selection_clean_accuracy": pa.float64(),
+    "selection_healed_raw": pa.float64(),
+    "pareto": pa.bool_(),
+    "lfr": pa.list_(pa.float64()),
+    "trace": pa.string(),
 }
 
 ADDED: Mapping[str, tuple[str, ...]] = {
     "runs": (),
-    "searches": (),
-    "steps": ("dampening_constant", "held_out_accuracy", "score"),
+    "searches": ("parameters", "objective", "score", "asr_by_trigger"),
+    "steps": (
+        "dampening_constant",
+        "held_out_accuracy",
+        "score",
+        "parameters",
+        "status",
+        "error_message",
+        "other_accuracy",
+        "agreement",
+        "selection_clean_accuracy",
+        "selection_healed_raw",
+        "pareto",
+        "lfr",
+        "trace",
+    ),
 }
 """Table -> the columns that parts of this version may lack."""
 

@@ -32,6 +32,19 @@ SEARCHES: dict[str, tuple[str, ...]] = {"ptn": PTN_ONLY, "grid": GRID_ONLY, "tpe
 """Search -> the settings that not all searches have; those that lack one refuse it."""
 
 
+def refuse_foreign(search: str | None, field: str | None) -> None:
+    """Whether a search uses a field that not all searches have; one that is no search is not judged.
+
+    Raises:
+        ValueError: it does not; names those that do.
+    """
+    if search in SEARCHES and field not in SEARCHES[search]:
+        others = " or ".join(repr(name) for name, own in SEARCHES.items() if field in own)
+        raise ValueError(
+            f"the search {search!r} does not use this; leave it out, or choose the search {others}"
+        )
+
+
 class HealSettings(BaseModel):
     """Settings of a healing by dampening; every value is validated, unknown ones are refused.
 
@@ -102,12 +115,7 @@ class HealSettings(BaseModel):
     @classmethod
     def _of_the_search(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse what would be ignored; pydantic calls this for given values only."""
-        search = info.data.get("search")
-        if search in SEARCHES and info.field_name not in SEARCHES[search]:
-            others = " or ".join(repr(name) for name, own in SEARCHES.items() if info.field_name in own)
-            raise ValueError(
-                f"the search {search!r} does not use this; leave it out, or choose the search {others}"
-            )
+        refuse_foreign(info.data.get("search"), info.field_name)
         return value
 
     @field_validator("alphas", "relative_lambdas")

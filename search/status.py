@@ -180,7 +180,7 @@ def _seconds(task: Task, measured: Mapping[tuple[Any, ...], Sequence[float]]) ->
     """Of a cell like those measured; a baseline of a kind that was not takes as long as a search."""
     scenario, cell = task.scenario, task.cell
     place = scenario.dataset, scenario.model.name
-    granularity = cell.settings.granularity if cell.settings else None
+    granularity = cell.dampening.granularity if cell.dampening else None
     known = measured.get((*place, cell.method, granularity, cell.search)) or measured.get(place)
     return _mean(known) if known else None
 

@@ -7,16 +7,25 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
+from ..datasets.attacks import Attack
+from ..datasets.triggers import TRIGGERS
 from ..errors import BadInput
 from ..unlearning.kinds import Granularity
 from .provenance import row_key
 from .scenarios import Cell, Scenario
-from .settings import SEARCHES, HealSettings, Search
+from .settings import METHODS, SEARCHES, HealSettings, Search
 from .sweep_tree import closest, explained, join
+from .tune_settings import TPE_ONLY, TuneSearch, TuneSettings
 
 CHOSEN_BY_AXES = {"method": "methods", "granularity": "granularities", "search": "searches"}
-SETTINGS = tuple(name for name in HealSettings.model_fields if name not in CHOSEN_BY_AXES)
-"""What `settings` of a sweep may hold: all of `HealSettings` but what has an axis of its own."""
+SETTINGS = tuple(
+    name
+    for name in dict.fromkeys([*HealSettings.model_fields, *TuneSettings.model_fields])
+    if name not in CHOSEN_BY_AXES
+)
+"""What `settings` of a sweep may hold: all of both sorts of settings but what has an axis of its own."""
+OF_THE_METHOD = ("parameters", "space")
+"""Settings that only their method can judge."""
 
 
 class Task(BaseModel):
@@ -41,22 +50,40 @@ class Task(BaseModel):
 AXES: dict[str, Callable[[Task], object]] = {
     "datasets": lambda task: task.scenario.dataset,
     "models": lambda task: task.scenario.model.model_dump(mode="json"),
-    "attacks": lambda task: task.scenario.attack.model_dump(mode="json"),
+    "attacks": lambda task: _attack(task.scenario.attack),
     "manipulated": lambda task: task.scenario.manipulated,
     "seeds": lambda task: task.scenario.seed,
     "shares": lambda task: task.cell.share,
     "methods": lambda task: task.cell.method,
-    "granularities": lambda task: task.cell.settings.granularity if task.cell.settings else None,
+    "granularities": lambda task: task.cell.dampening.granularity if task.cell.dampening else None,
     "searches": lambda task: task.cell.search,
 }
 """Axis -> what a task has there; None where the axis says nothing about it (baselines)."""
 
 
-class Match(BaseModel):
-    """The tasks that have one of the values on every axis given; baselines have no granularity and no search.
+class AttackPattern(BaseModel):
+    """What a rule may say of an attack: what `Attack` has, and the name that results call it.
 
-    In a file a single value needs no list. A model or an attack is matched by its name (a trigger's), or by
-    a mapping of the fields that count.
+    Attributes:
+        name: such as "badnets-all-to-all" or "several".
+        trigger: some of its settings.
+        target: as the others, see `Attack`.
+    """
+
+    name: str
+    trigger: dict[str, Any]
+    target: int
+    drawn_from: str
+    label_rule: str
+
+
+class Match(BaseModel):
+    """The tasks that have one of the values on every axis given.
+
+    Baselines have no granularity and no search, methods that train no granularity.
+
+    In a file a single value needs no list. A model or an attack is matched by its name (a trigger's, or that
+    of the attack in the results), or by a mapping of the fields that count.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +96,7 @@ class Match(BaseModel):
     shares: tuple[float | str, ...] = ()
     methods: tuple[str, ...] = ()
     granularities: tuple[Granularity, ...] = ()
-    searches: tuple[Search, ...] = ()
+    searches: tuple[Search | TuneSearch, ...] = ()
 
     @field_validator("*", mode="before")
     @classmethod
@@ -138,10 +165,19 @@ def _pattern(value: Any, axis: str) -> Any:
     if axis == "models":
         return {"name": value} if isinstance(value, str) else value
     if isinstance(value, str):
-        return {"trigger": {"name": value}}
+        return {"trigger": {"name": value}} if value in TRIGGERS else {"name": value}
     if isinstance(value, Mapping) and isinstance(value.get("trigger"), str):
         return {**value, "trigger": {"name": value["trigger"]}}
     return value
+
+
+def _attack(attack: Attack) -> dict[str, Any]:
+    """What an `AttackPattern` is held against."""
+    return {
+        **attack.model_dump(mode="json", exclude={"several"}),
+        "label_rule": attack.label_rule,
+        "name": attack.name,
+    }
 
 
 def _holds(value: object, pattern: object) -> bool:
@@ -151,7 +187,9 @@ def _holds(value: object, pattern: object) -> bool:
 
 
 def check_settings(given: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """``given`` as JSON has it, every value validated as `HealSettings` does.
+    """``given`` as JSON has it, every value validated as `HealSettings` or `TuneSettings` does.
+
+    What `OF_THE_METHOD` names is validated when the cells are made.
 
     Raises:
         BadInput: an unknown setting, one that has an axis of its own, or a value out of bounds.
@@ -166,21 +204,31 @@ def check_settings(given: Mapping[str, Any], path: str) -> dict[str, Any]:
                 f"unknown key {join(path, name)!r}; the valid ones in {path} are {', '.join(SETTINGS)}"
                 f"{closest(name, SETTINGS)}"
             )
-    checked: dict[str, Any] = {}
-    for search in SEARCHES:
-        own = used_by(search, given)
+    checked = {name: given[name] for name in given if name in OF_THE_METHOD}
+    for method, search in (*(("xlf", search) for search in SEARCHES), ("cf", "tpe")):
+        own = used_by(method, search, {name: given[name] for name in given if name not in OF_THE_METHOD})
         try:
-            values = HealSettings.model_validate({**own, "search": search}).model_dump(mode="json")
+            values = settings_of(method, search, own).model_dump(mode="json")
         except ValidationError as error:
             raise BadInput(str(explained(error, "", own, path)).removeprefix(": ")) from error
         checked |= {name: values[name] for name in own}
     return {name: checked[name] for name in given}
 
 
-def used_by(search: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``settings`` that a search has: its own, and what all have."""
-    foreign = {name for own in SEARCHES.values() for name in own} - set(SEARCHES[search])
-    return {name: value for name, value in settings.items() if name not in foreign}
+def settings_of(method: str, search: str, values: Mapping[str, Any]) -> HealSettings | TuneSettings:
+    """The settings of a method with this search."""
+    kind = HealSettings if method in METHODS else TuneSettings
+    return kind.model_validate({**values, "method": method, "search": search})
+
+
+def used_by(method: str, search: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``settings`` that a method with this search has: their own, and what all have."""
+    if method in METHODS:
+        fields = set(HealSettings.model_fields)
+        foreign = {name for own in SEARCHES.values() for name in own} - set(SEARCHES[search])
+    else:
+        fields, foreign = set(TuneSettings.model_fields), set(TPE_ONLY if search == "fixed" else ())
+    return {name: value for name, value in settings.items() if name in fields - foreign}
 
 
 class SettingsFor(BaseModel):
@@ -188,7 +236,7 @@ class SettingsFor(BaseModel):
 
     Attributes:
         when: which tasks.
-        set: fields of `HealSettings`.
+        set: fields of `HealSettings` or `TuneSettings`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

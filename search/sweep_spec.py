@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..datasets.poisoning import Attack, Share
 from ..datasets.sources import DATASETS
@@ -14,11 +14,12 @@ from ..unlearning.kinds import Granularity
 from ..unlearning.models import MODELS, ModelSpec
 from .provenance import row_key
 from .scenarios import Cell, Scenario, Scoring
-from .settings import HealSettings, Search
-from .sweep_rules import Match, SettingsFor, Task, check_settings, used_by
-from .sweep_tree import closest
+from .settings import METHODS, SEARCHES, HealSettings, Search
+from .sweep_rules import Match, SettingsFor, Task, check_settings, settings_of, used_by
+from .sweep_tree import closest, explained
+from .tune_settings import TUNE_SEARCHES, TrainedMethod, TuneSearch, TuneSettings
 
-AnyMethod = Literal["none", "eu", "ssd", "lf", "xlf"]
+AnyMethod = Literal["none", "eu", "ssd", "lf", "xlf"] | TrainedMethod
 BASELINES = ("none", "eu")
 SHARES: tuple[Share, ...] = ("one_shot", 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """The paper's: one sample, and 10 to 100 % of S_m."""
@@ -43,9 +44,12 @@ class Sweep(BaseModel):
         methods: "none" and "eu" are baselines: once per share, whatever the axes below. The victim as it is
             ("none") is the same at every share, but tables show it beside the others, and it costs nothing.
         granularities: of the dampening methods.
-        searches: of the dampening methods; the published grid is SSD's, so exclude the others with it.
-        settings: alternatives, each a mapping of further `HealSettings` fields for all dampening methods. A
-            field that only one search has goes to that search alone; cells that are equal then come once.
+        searches: a method takes those that it has ("ptn", "grid" and "tpe" those that dampen, "tpe" and
+            "fixed" those that train), and the first of these if it has none of the list. The published grid
+            is SSD's, so exclude the others with it.
+        settings: alternatives, each a mapping of further fields of `HealSettings` (methods that dampen) and
+            `TuneSettings` (methods that train). A field that only one sort of method or one search has goes
+            to that alone; cells that are equal then come once.
         settings_for: settings for some tasks, on top of ``settings``; the later ones win.
         exclude: a task that one of these matches is left out.
         scoring: what is measured of every cell.
@@ -68,7 +72,7 @@ class Sweep(BaseModel):
     shares: tuple[Share, ...] = SHARES
     methods: tuple[AnyMethod, ...] = ("none", "ssd", "lf", "xlf")
     granularities: tuple[Granularity, ...] = ("sample",)
-    searches: tuple[Search, ...] = ("ptn",)
+    searches: tuple[Search | TuneSearch, ...] = ("ptn",)
     settings: tuple[dict[str, Any], ...] = ({},)
     settings_for: tuple[SettingsFor, ...] = ()
     exclude: tuple[Match, ...] = ()
@@ -117,20 +121,22 @@ class Sweep(BaseModel):
             rule.check(drafts, f"exclude.{number}")
         if not self.tasks():
             raise BadInput("exclude: every task is excluded; leave some")
-        dampening = [task for task in self._included() if task.cell.settings]
+        with_settings = [task for task in self._included() if task.cell.settings]
         for number, extra in enumerate(self.settings_for):
-            extra.when.check(dampening, f"settings_for.{number}.when")
-        self._check_settings_used(dampening)
+            extra.when.check(with_settings, f"settings_for.{number}.when")
+        self._check_settings_used(with_settings)
+        for task in self.tasks():
+            _check_held_back(task)
         return self
 
-    def _check_settings_used(self, dampening: list[Task]) -> None:
+    def _check_settings_used(self, tasks: list[Task]) -> None:
         paths = (
             ["settings"] if len(self.settings) == 1 else [f"settings.{n}" for n in range(len(self.settings))]
         )
         for path, settings in zip(paths, self.settings, strict=True):
-            _check_used(settings, dampening, path)
+            _check_used(settings, tasks, path)
         for number, extra in enumerate(self.settings_for):
-            _check_used(extra.set, filter(extra.when.matches, dampening), f"settings_for.{number}.set")
+            _check_used(extra.set, filter(extra.when.matches, tasks), f"settings_for.{number}.set")
 
     def tasks(self) -> tuple[Task, ...]:
         """Every task once, scenario by scenario.
@@ -151,7 +157,7 @@ class Sweep(BaseModel):
         return tuple(d for d in self.drafts() if not any(rule.matches(d) for rule in self.exclude))
 
     def drafts(self) -> tuple[Task, ...]:
-        """The whole cross product: nothing excluded, dampening methods without further settings."""
+        """The whole cross product: nothing excluded, methods without further settings."""
         cells = tuple(self._draft_cells())
         return tuple(Task(scenario=one, cell=cell) for one in self._scenarios() for cell in cells)
 
@@ -178,10 +184,17 @@ class Sweep(BaseModel):
                 if method in ("none", "eu"):
                     yield Cell(share=share, baseline=method)
                     continue
-                for granularity in self.granularities:
-                    for search in self.searches:
-                        chosen = HealSettings(method=method, granularity=granularity, search=search)
-                        yield Cell(share=share, settings=chosen)
+                for settings in self._draft_settings(method):
+                    yield Cell(share=share, settings=settings)
+
+    def _draft_settings(self, method: str) -> Iterator[HealSettings | TuneSettings]:
+        own = tuple(SEARCHES) if method in METHODS else TUNE_SEARCHES
+        searches = tuple(search for search in self.searches if search in own) or own[:1]
+        if method not in METHODS:
+            yield from (settings_of(method, search, {}) for search in searches)
+            return
+        for granularity in self.granularities:
+            yield from (settings_of(method, search, {"granularity": granularity}) for search in searches)
 
     def _with_settings(self, draft: Task) -> Iterator[Task]:
         chosen = draft.cell.settings
@@ -191,11 +204,34 @@ class Sweep(BaseModel):
         extra: dict[str, Any] = {}
         for rule in self.settings_for:
             extra |= rule.set if rule.when.matches(draft) else {}
-        fixed = {"method": chosen.method, "granularity": chosen.granularity, "search": chosen.search}
+        axis = {"granularity": chosen.granularity} if isinstance(chosen, HealSettings) else {}
         for settings in self.settings:
-            values = used_by(chosen.search, {**settings, **extra})
-            cell = Cell(share=draft.cell.share, settings=HealSettings.model_validate({**values, **fixed}))
+            values = used_by(chosen.method, chosen.search, {**settings, **extra})
+            cell = Cell(share=draft.cell.share, settings=_settings(chosen, {**values, **axis}))
             yield Task(scenario=draft.scenario, cell=cell)
+
+
+def _settings(chosen: HealSettings | TuneSettings, values: dict[str, Any]) -> HealSettings | TuneSettings:
+    """With these values; only the method can judge some of them, so they may be wrong."""
+    try:
+        return settings_of(chosen.method, chosen.search, values)
+    except ValidationError as error:
+        raise BadInput(str(explained(error, "", values, "settings")).removeprefix(": ")) from error
+
+
+def _check_held_back(task: Task) -> None:
+    """What a method is given must be held back, and so must what an oracle looks at."""
+    tuning, held_back = task.cell.tuning, task.scenario.held_back
+    if tuning and tuning.needs_clean and not held_back.clean:
+        raise BadInput(
+            f"the method {tuning.method} needs images known to be clean, and the scenario holds none back; "
+            f"set scenario.held_back.clean, such as 5000 of 10000 test images, or leave the method out"
+        )
+    if tuning and tuning.uses_oracle and not held_back.selection:
+        raise BadInput(
+            "the objective 'oracle' looks at test images that are not reported on, and the scenario holds "
+            "none back; set scenario.held_back.selection, or choose the objective 'deployable'"
+        )
 
 
 def _check_dataset(name: str, path: str) -> None:
@@ -219,9 +255,10 @@ def _check_model(name: str, path: str) -> None:
 
 
 def _check_used(settings: Mapping[str, Any], tasks: Any, path: str) -> None:
-    searches = {task.cell.search for task in tasks}
+    pairs = {(task.cell.method, task.cell.search) for task in tasks}
+    searches = {search for _, search in pairs}
     for name in settings:
-        if not any(name in used_by(search, settings) for search in searches):
+        if not any(name in used_by(method, search, settings) for method, search in pairs):
             raise BadInput(
                 f"{path}.{name}: no task uses it (searches: {', '.join(sorted(searches)) or 'none'}); "
                 f"leave it out, or add the search that has it"

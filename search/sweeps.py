@@ -10,13 +10,14 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ..datasets.poisoning import Attack
+from ..datasets.attacks import Aim, Attack
+from ..datasets.splits import HeldBack
 from ..datasets.triggers import TRIGGERS
 from ..errors import BadInput
 from ..unlearning.models import ModelSpec
 from ..unlearning.training import Recipe
 from .scenarios import PRESETS, Gate, Scenario, Scoring
-from .sweep_rules import Match, SettingsFor, Task
+from .sweep_rules import AttackPattern, Match, SettingsFor, Task
 from .sweep_spec import Sweep
 from .sweep_tree import (
     Tree,
@@ -45,9 +46,16 @@ INSIDE: dict[type[BaseModel], dict[str, type[BaseModel]]] = {
         "exclude": Match,
         "scoring": Scoring,
     },
-    Scenario: {"model": ModelSpec, "attack": Attack, "recipe": Recipe, "gate": Gate},
+    Scenario: {
+        "model": ModelSpec,
+        "attack": Attack,
+        "recipe": Recipe,
+        "held_back": HeldBack,
+        "gate": Gate,
+    },
     SettingsFor: {"when": Match},
-    Match: {"models": ModelSpec, "attacks": Attack},
+    Attack: {"several": Aim},
+    Match: {"models": ModelSpec, "attacks": AttackPattern},
 }
 """What kind of mapping, or list of mappings, stands under which key."""
 
@@ -134,8 +142,8 @@ def _overridden(sweep: Sweep, tree: Tree, overrides: Sequence[str], origin: str)
         changed["exclude"] = [_plain(rule) for rule in left if rule]
     if "settings_for" in kept:
         bare = _sweep(changed, origin, without=("settings_for",))
-        dampening = [task for task in bare.tasks() if task.cell.settings]
-        pairs = [(rule.when.narrowed(dampening), rule.set) for rule in sweep.settings_for]
+        tasks = [task for task in bare.tasks() if task.cell.settings]
+        pairs = [(rule.when.narrowed(tasks), rule.set) for rule in sweep.settings_for]
         changed["settings_for"] = [{"when": _plain(when), "set": extra} for when, extra in pairs if when]
     return _sweep(changed, origin)
 
@@ -148,12 +156,18 @@ def _sweep(tree: Tree, origin: str, without: Sequence[str] = ()) -> Sweep:
     resolved = _resolved({key: value for key, value in tree.items() if key not in without}, origin)
     _check_keys(resolved, Sweep, "", origin)
     for path, value in leaves(resolved):
-        if isinstance(value, bool) and path != "scoring.reference":
+        if isinstance(value, bool) and not _may_be_true(path):
             raise BadInput(f"{origin}: {path} = {value}: give a number or a name, not true or false")
     try:
         return Sweep.model_validate(resolved)
     except ValidationError as error:
         raise explained(error, origin, resolved) from error
+
+
+def _may_be_true(path: str) -> bool:
+    """Pydantic would take true for 1 elsewhere."""
+    own = (".parameters.", ".choices.")
+    return path.endswith(("scoring.reference", ".pareto", ".log")) or any(part in path for part in own)
 
 
 def _resolved(tree: Tree, origin: str) -> Tree:
@@ -164,7 +178,8 @@ def _resolved(tree: Tree, origin: str) -> Tree:
         if isinstance(tree.get(axis), list):
             base = scenario.get(field)
             resolved[axis] = [
-                merge(base, expand(one, f"{axis}.{n}", origin)) for n, one in enumerate(tree[axis])
+                merge(*_inherited(base, expand(one, f"{axis}.{n}", origin)))
+                for n, one in enumerate(tree[axis])
             ]
     if isinstance(tree.get("settings"), Mapping):
         resolved["settings"] = [tree["settings"]]
@@ -185,7 +200,8 @@ def _scenario(tree: Tree, origin: str) -> Tree:
     base = _preset(given.pop("preset"), origin) if "preset" in given else _without_preset(tree)
     for field, expand in (("model", _model), ("attack", _attack)):
         if field in given:
-            given[field] = expand(given[field], f"scenario.{field}", origin)
+            expanded = expand(given[field], f"scenario.{field}", origin)
+            base[field], given[field] = _inherited(base.get(field), expanded)
     merged: Tree = merge(base, given)
     return merged
 
@@ -214,6 +230,9 @@ def _model(given: Any, path: str, origin: str) -> Any:
 
 def _attack(given: Any, path: str, origin: str) -> Any:
     given = {"trigger": given} if isinstance(given, str) else given
+    if isinstance(given, Mapping) and isinstance(given.get("several"), list):
+        parts = enumerate(given["several"])
+        return {**given, "several": [_attack(one, f"{path}.several.{n}", origin) for n, one in parts]}
     if not isinstance(given, Mapping) or "trigger" not in given:
         return given
     trigger = given["trigger"]
@@ -227,6 +246,22 @@ def _attack(given: Any, path: str, origin: str) -> Any:
     return {**given, "trigger": trigger}
 
 
+def _inherited(base: Any, given: Any) -> tuple[Any, Any]:
+    """``base`` without what has no meaning beside what is ``given``, such as its target beside several."""
+    if not isinstance(base, Mapping) or not isinstance(given, Mapping):
+        return base, given
+    dropped: set[str] = set()
+    if "several" in given:
+        dropped |= {"trigger", "target", "label_rule"}
+    if given.get("label_rule") == "all_to_all":
+        dropped |= {"target", "several"}
+    if "trigger" in given or "target" in given:
+        dropped |= {"several"}
+    if "target" in given:
+        dropped |= {"label_rule"}
+    return {key: value for key, value in base.items() if key not in dropped}, given
+
+
 def _check_keys(given: Any, kind: type[BaseModel], path: str, origin: str) -> None:
     if not isinstance(given, Mapping):
         return  # pydantic says what it should have been
@@ -234,7 +269,7 @@ def _check_keys(given: Any, kind: type[BaseModel], path: str, origin: str) -> No
     refuse_unknown_keys(given, [*kind.model_fields, *extra], path, origin)
     for key, value in given.items():
         inside = INSIDE.get(kind, {}).get(key)
-        if kind is Attack and key == "trigger" and isinstance(value, Mapping):
+        if kind in (Attack, Aim, AttackPattern) and key == "trigger" and isinstance(value, Mapping):
             inside = TRIGGERS.get(str(value.get("name")))
         if inside is None:
             continue

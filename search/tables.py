@@ -18,8 +18,23 @@ from .table_formats import FORMATS, SOFT, Column, ResultTable, Row, Spread, Term
 
 __all__ = ["FORMATS", "ResultTable", "TerminalTable", "describe", "method_name", "render", "searches_table"]
 
-METHOD_NAMES = {"none": "None", "eu": "EU", "ssd": "SSD", "lf": "LF", "xlf": "XLF"}
-"""Display names, in the order of the table; the search (PTN, Grid) is put before those it applies to."""
+METHOD_NAMES = {
+    "none": "None",
+    "eu": "EU",
+    "cf": "CF",
+    "ft": "FT",
+    "fp": "FP",
+    "nad": "NAD",
+    "nc": "NC",
+    "ibau": "I-BAU",
+    "ga": "GA",
+    "npo": "NPO",
+    "rga": "RGA",
+    "ssd": "SSD",
+    "lf": "LF",
+    "xlf": "XLF",
+}
+"""Display names, in the order of the table; the search (PTN, Grid, TPE) is put before those it applies to."""
 SEARCH_NAMES = {"ptn": "PTN", "grid": "Grid", "tpe": "TPE"}
 GRANULARITIES = ("sample", "batch")
 CONTEXT = ("dataset", "model", "attack", "manipulated", "share")
@@ -89,13 +104,13 @@ MEASURES = (
     "seconds",
 )
 """The fields that are averaged over seeds."""
-TEXTS = ("status", "uses_oracle", "error_class", "error_message")
+TEXTS = ("status", "uses_oracle", "objective", "parameters", "error_class", "error_message")
 
 
 def searches_table(searches: pa.Table, *, aggregate: bool = False) -> ResultTable:
     """Arrange ``searches``: one line per method and granularity (and scenario, share, seed if several).
 
-    The order is None, EU, SSD, LF, XLF, sample before batch. What all rows share goes into the caption.
+    The order is that of `METHOD_NAMES`, sample before batch. What all rows share goes into the caption.
     ``seconds`` is the time of the method itself: importances and search, without the training of the victim
     and the evaluation.
 

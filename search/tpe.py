@@ -1,8 +1,6 @@
 """Pairs of alpha and lambda sampled by Optuna's TPE: what a grid looks for, between the grid's points (ours).
 
-The judgement is the grid's: accuracy lost on S_f plus accuracy gained on held-out data. A sampler is a
-function of its seed and of the scores before: a search that goes on elsewhere draws the same pairs, and the
-answer does not depend on how many workers a sweep has. (TPE with several samples under way at once would.)
+The judgement is the grid's: accuracy lost on S_f plus accuracy gained on held-out data.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .grid import Pair, check_range
+from .sampler import Sampler
 
 Row = dict[str, Any]
 
@@ -41,16 +40,16 @@ class TPESearch(BaseModel):
     def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
         return check_range(value)
 
-    def sampler(self, history: Sequence[Row]) -> Sampler:
+    def sampler(self, history: Sequence[Row]) -> PairSampler:
         """The sampler after the pairs in ``history`` (rows with a ``score``) were drawn and judged."""
-        sampler = Sampler(self)
+        sampler = PairSampler(self)
         for row in history:
             sampler.ask()
             sampler.tell(row["score"])
         return sampler
 
 
-class Sampler:
+class PairSampler:
     """Asks for pairs one at a time, and is told what each is worth.
 
     Args:
@@ -60,21 +59,17 @@ class Sampler:
     def __init__(self, search: TPESearch) -> None:
         import optuna  # takes as long to import as all of search/, and few need it
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         scale = optuna.distributions.FloatDistribution
-        self._space: dict[str, optuna.distributions.BaseDistribution] = {
+        space = {
             ALPHA: scale(*search.alpha_range, log=True),
             RELATIVE: scale(*search.relative_lambda_range, log=True),
         }
-        sampler = optuna.samplers.TPESampler(seed=search.seed)
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
-        self._asked: optuna.Trial | None = None
+        self._sampler = Sampler(space, seed=search.seed)
 
     def ask(self) -> Pair:
         """The next (alpha, lambda)."""
-        self._asked = self._study.ask(self._space)
-        alpha = self._asked.params[ALPHA]
-        return alpha, alpha * self._asked.params[RELATIVE]
+        drawn = self._sampler.ask()
+        return drawn[ALPHA], drawn[ALPHA] * drawn[RELATIVE]
 
     def tell(self, score: float) -> None:
         """What the pair asked for is worth.
@@ -82,7 +77,4 @@ class Sampler:
         Raises:
             ValueError: none was asked for.
         """
-        if self._asked is None:
-            raise ValueError("ask for a pair first")
-        self._study.tell(self._asked, score)
-        self._asked = None
+        self._sampler.tell([score])

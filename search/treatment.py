@@ -104,7 +104,7 @@ class Treatment:
 
     def __init__(self, experiment: Experiment, cell: Cell, progress: Progress = silent) -> None:
         self._experiment, self._cell, self._progress = experiment, cell, progress
-        settings = cell.settings or HealSettings()
+        settings = cell.dampening or HealSettings()
         data, size = experiment.data, settings.batch_size
         self._operation = Operation(
             experiment.victim,

@@ -139,7 +139,7 @@ class World:
         )
 
     def searching(self, task: Task) -> Any:
-        settings = task.cell.settings
+        settings = task.cell.dampening
         assert settings is not None
         accuracy = accuracies(self.sorts[task.key], task.key)
         if settings.search == "grid":

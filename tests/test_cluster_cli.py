@@ -84,7 +84,7 @@ def test_help_of_heal_has_the_documented_defaults(capsys: Captured) -> None:
         "b-start": "25.0",
         "s-step": "1.1",
         "mean": "0",
-        "search": "ptn",
+        "search": "auto",
         "alphas": "0.1 1 10 50 100 500 1000 10000 100000 1e+06",
         "relative-lambdas": "0.1 0.5 1 5 10",
         "held-out": "1000",
@@ -125,8 +125,11 @@ def test_version_goes_to_stdout(capsys: Captured) -> None:
         ([*HEAL, "--batch-size", "0"], ["--batch-size 0", "greater than or equal to 1"]),
         ([*HEAL, "--max-steps", "many"], ["--max-steps many", "integer"]),
         ([*HEAL, "--method", "magic"], ["--method magic", "'ssd', 'lf' or 'xlf'"]),
+        ([*HEAL, "--method", "rga", "--alphas", "1"], ["--alphas", "rga does not use this", "dampens"]),
+        ([*HEAL, "--set", "learning_rate=1"], ["--set", "xlf does not use this", "trains"]),
+        ([*HEAL, "--together", "2"], ["--together", "xlf does not use this"]),
         ([*HEAL, "--granularity", "pixel"], ["--granularity pixel", "'sample' or 'batch'"]),
-        ([*HEAL, "--search", "raster"], ["--search raster", "'ptn', 'grid' or 'tpe'"]),
+        ([*HEAL, "--search", "raster"], ["--search raster", "'ptn', 'grid', 'tpe' or 'fixed'"]),
         ([*HEAL, "--search", "grid", "--rho", "0.2"], ["--rho 0.2", "'grid' does not use this"]),
         ([*HEAL, "--dampening-constant", "1", "--search", "grid"], ["--dampening-constant 1", "'ptn'"]),
         ([*HEAL, "--held-out", "1000"], ["--held-out 1000", "'ptn' does not use this", "'grid'"]),
@@ -295,7 +298,7 @@ def test_bad_input_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: Ca
 
 
 @pytest.mark.parametrize(
-    "topic", ["datasets", "models", "triggers", "methods", "searches", "presets", "sweeps"]
+    "topic", ["datasets", "models", "attacks", "methods", "searches", "presets", "sweeps"]
 )
 def test_list_of_one_topic(topic: str, tmp_path: Path, capsys: Captured) -> None:
     assert run(["list", topic, "--data", str(tmp_path)]) == 0
@@ -305,7 +308,7 @@ def test_list_of_one_topic(topic: str, tmp_path: Path, capsys: Captured) -> None
     expected = {
         "datasets": "digits",
         "models": "resnet9",
-        "triggers": "badnets",
+        "attacks": "badnets",
         "methods": "xlf",
         "searches": "grid",
         "presets": "digits",

@@ -310,3 +310,34 @@ def test_torn_weights(case: Case, heal: Heal, tmp_path: Path) -> None:
 
 def test_automatic_device_is_one_that_exists() -> None:
     assert healing.choose_device("auto").type in ("cpu", "cuda")
+
+
+def test_a_method_that_trains_with_its_hyperparameters(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    options = case.options(method="npo", samples=2, out=tmp_path / "healed", compared=200)
+    assert run([*options, "--set", "steps=30", "--set", "learning_rate=0.0003"]) in (0, 1)
+    report = json.loads(capsys.readouterr().out)
+    assert report["settings"]["parameters"]["steps"] == 30
+    assert report["metrics"]["steps"] == 2
+    assert report["status"] in ("stopped", "no_stop", "collapsed")
+    whole = json.loads((tmp_path / "healed" / "healing.json").read_text())
+    assert len(whole["trace"]) == 2
+
+
+def test_clean_images_are_asked_for_and_taken(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    options = case.options(method="ft", search="fixed", out=tmp_path / "healed")
+    assert run(options) == 2
+    assert "images that are known to be clean" in capsys.readouterr().err
+    clean = write_folders(case.experiment.data.test(), case.experiment.data.test().labels, tmp_path / "clean")
+    sets = ["--clean", str(clean), "--set", "epochs=1", "--set", "augmentation=none"]
+    assert run([*options, *sets]) in (0, 1)
+    assert json.loads(capsys.readouterr().out)["status"] in ("done", "collapsed")
+
+
+def test_a_hyperparameter_that_is_none_is_refused_before_the_files_are_read(
+    case: Case, capsys: pytest.CaptureFixture[str]
+):
+    options = case.options(method="rga", weights="nowhere.pt")
+    assert run([*options, "--set", "learning_rat=1"]) == 2
+    assert "learning_rat" in capsys.readouterr().err

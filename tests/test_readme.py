@@ -45,11 +45,13 @@ def test_every_option_of_a_command_exists(command: list[str]):
     assert options <= known
 
 
-def test_the_sweep_file_is_valid(tmp_path: Path):
-    (text,) = re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    (tmp_path / "my_sweep.yaml").write_text(text)
-    sweep = load_sweep(tmp_path / "my_sweep.yaml")
-    assert len(sweep.tasks()) == 2 * 2 * 3 * (2 + 3)
+def test_the_sweep_files_are_valid(tmp_path: Path):
+    counts = {"my_sweep.yaml": 2 * 2 * 3 * (2 + 3), "methods.yaml": 5}
+    texts = re.findall(r"^```yaml\n# (\S+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert {name for name, _ in texts} == set(counts)
+    for name, text in texts:
+        (tmp_path / name).write_text(text)
+        assert len(load_sweep(tmp_path / name).tasks()) == counts[name]
 
 
 def test_every_command_is_named():

@@ -261,7 +261,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "mixed size": ({"forget": [(X[0], 0), (X[0, :, 1:], 0)]}, "mixed size"),
     "mixed size in a dataset": ({"forget": Pairs([X[0], X[0, :, 1:]], Y[:2])}, "mixed size"),
     "true labels": ({"forget": (X, (Y + 1) % 10)}, "nothing to unlearn"),
-    "unknown method": ({"method": "xxl"}, "method = 'xxl'.*'ssd', 'lf' or 'xlf'"),
+    "unknown method": (
+        {"method": "xxl"},
+        "unknown method 'xxl'; choose one of ssd, lf, xlf.*did you mean 'xlf'",
+    ),
     "unknown setting": ({"ro": 0.1}, "unknown setting 'ro'; the valid ones are .*rho"),
     "rho out of range": ({"rho": 1.5}, "rho.* = 1.5"),
     "bad granularity": ({"granularity": "both"}, "granularity = 'both'"),

@@ -55,7 +55,7 @@ def rows_of(sweep: Sweep, **changes: Any) -> list[dict[str, Any]]:
     for task in sweep.tasks():
         if task.scenario == sweep.tasks()[0].scenario:
             cell = task.cell
-            granularity = cell.settings.granularity if cell.settings else None
+            granularity = cell.dampening.granularity if cell.dampening else None
             rows.append(
                 {
                     **{"key": task.key, "scenario": task.scenario.key, "status": "stopped"},

@@ -12,6 +12,7 @@ from theriac.search.scenarios import Cell, Scenario
 from theriac.search.settings import HealSettings
 from theriac.search.simulation import Simulated, simulate
 from theriac.search.sweeps import Task
+from theriac.search.tune_settings import TuneSettings
 
 START, OVERHEAD = 3.0, 0.01
 
@@ -42,7 +43,7 @@ def sort_costs(train_count: int = 1000, **changes: Any) -> SortCosts:
     readings = [Reading(kinds, "sample", "float32", 512) for kinds in (("fim",), ("lf", "xlf"))]
     readings.append(Reading(("fim", "lf", "xlf"), "batch", "float32", 512))
     values: dict[str, Any] = {
-        **{"train_count": train_count, "test_count": 100, "parameters": 10, "model_bytes": 40},
+        **{"train_count": train_count, "test_count": 100, "classes": 10, "parameters": 10, "model_bytes": 40},
         **{"importance_bytes": 80, "load": 0.3, "build": 0.1, "iteration": 0.002, "forward": 0.0001},
         **{"store": 0.01, "read": 0.005, "problem": 0.05},
         "importance": dict.fromkeys(readings, Line(fixed=0.1, each=0.002)),
@@ -180,10 +181,27 @@ def test_costs_of_earlier_runs_count() -> None:
 def test_steps_with_scores_of_their_own_take_time() -> None:
     plain, scored = (run([task(scenario(), 0.5)], 1, scored_steps=count) for count in (0, 10))
     models = 10 + 15  # those of the search, and beyond the stop
-    added = models * sort_costs().truth_seconds() + 15 * (0.02 + 50 * 0.0003)
+    added = models * sort_costs().truth_seconds(scenario()) + 15 * (0.02 + 50 * 0.0003)
     assert scored.worker_seconds - plain.worker_seconds == pytest.approx(added)
 
 
 def test_no_worker_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         run(some_tasks(), 0)
+
+
+def test_trainings_take_what_they_pass_forward_or_what_was_measured() -> None:
+    settings = TuneSettings(method="rga", samples=6, compared=100, parameters={"steps": 50})
+    cell = Cell(share=0.5, settings=settings)
+    tasks = [Task(scenario=scenario(), cell=cell)]
+    one = sort_costs()
+    found = run(tasks, 1, reference=False)
+    images = 3 * (50 + 128) * 50 + 50 * 5  # all 50 of S_f are less than a batch; every tenth step looks
+    assert found.phases["search"] == pytest.approx(6 * images * one.forward)
+    assert found.settings == 6
+    measured = costs_of(replace(one, measured_setting={"rga": 2.0, "tpe": 100.0}))
+    assert run(tasks, 1, measured, reference=False).phases["search"] == pytest.approx(12.0)
+    together = cell.model_copy(update={"settings": settings.model_copy(update={"together": 3})})
+    fast = [Task(scenario=scenario(), cell=together)]
+    one_worker, three = (run(fast, workers, measured, reference=False).makespan for workers in (1, 3))
+    assert one_worker - three == pytest.approx(8.0, rel=0.05), "six trainings of 2 s, in two rounds of three"

@@ -69,7 +69,7 @@ def add(directory: Path, sweep: Sweep, *numbers: int, **columns: Any) -> None:
         cell = task.cell
         kind = {"method": cell.method, "search": cell.search, "scenario": task.scenario.key}
         kind |= {"dataset": task.scenario.dataset, "model": task.scenario.model.name}
-        kind["granularity"] = cell.settings.granularity if cell.settings else None
+        kind["granularity"] = cell.dampening.granularity if cell.dampening else None
         times = {"seconds_importance": 2.0, "seconds_search": 3.0, "seconds_evaluation": 5.0}
         rows.append(
             {"key": task.key, "status": "stopped", **kind, **times, "seconds_victim": 40.0, **columns}

@@ -43,8 +43,8 @@ WRONG = [
     ("scenario: {seed: 1}", r"scenario\.dataset is missing"),
     ("datasets: [cifar01]", r"datasets\.0 = 'cifar01': unknown dataset; .*did you mean 'cifar10'"),
     ("models: [resnet99]", r"models\.0 = 'resnet99': unknown model; .*timm\.list_models\(\); did you mean"),
-    ("attacks: [badnet]", r"attacks\.0: unknown trigger 'badnet'; .* moving, sine; did you mean 'badnets'"),
-    ("scenario: {preset: digits, attack: blend}", r"scenario\.attack: unknown trigger 'blend'"),
+    ("attacks: [badnet]", r"attacks\.0: unknown trigger 'badnet'; .* moving, .*; did you mean 'badnets'"),
+    ("scenario: {preset: digits, attack: blond}", r"scenario\.attack: unknown trigger 'blond'"),
     ("methods: [xfl]", r"methods\.0 = 'xfl': Input should be 'none', 'eu', 'ssd', 'lf' or 'xlf'"),
     # values
     (

@@ -32,6 +32,13 @@ COUNTS = {
     "potion-table1": 3 * 11 * (2 + 3 + 1),  # none and eu, PTN, SSD's grid
     "potion-table8": 3 * 11 * (2 + 3 * 3 + 1),  # three s_step
     "potion-table9": 3 * 1 * (2 + 3 + 1),
+    "potion-table1-cifar100": 3 * 11 * (2 + 3 + 1),
+    "ibau-table1": 8 * 6,  # attacks x methods
+    "ibau-table2": 8 * 6,
+    "ibau-table3": 6,
+    "ibau-table4": 2 * 6,  # S_m x methods
+    "ibau-table5": 6,
+    "digits-methods": 2 + 9 + 3,
 }
 
 
@@ -59,14 +66,14 @@ def test_the_wheel_gets_the_presets():
 
 
 def test_digits_take_small_batches_for_batch_importances_alone():
-    sizes = {(t.cell.settings.granularity, t.cell.settings.batch_size) for t in dampening("digits")}
+    sizes = {(t.cell.dampening.granularity, t.cell.dampening.batch_size) for t in dampening("digits")}
     assert sizes == {("batch", 16), ("sample", 512)}
 
 
 def test_tables_of_one_paper_share_tasks():
     one, eight, nine = (set(load_sweep(f"potion-table{n}").tasks()) for n in (1, 8, 9))
     assert nine < one < eight
-    assert {t.cell.settings.granularity for t in dampening("potion-table1")} == {"batch"}
+    assert {t.cell.dampening.granularity for t in dampening("potion-table1")} == {"batch"}
     assert {t.cell.method for t in one if t.cell.search == "grid"} == {"ssd"}
 
 
@@ -86,7 +93,7 @@ def test_order_is_that_of_nested_loops(write):
     )
     seen = [
         (t.scenario.manipulated, t.scenario.seed, t.cell.share, t.cell.method)
-        + ((t.cell.settings.granularity, t.cell.search) if t.cell.settings else ())
+        + ((t.cell.dampening.granularity, t.cell.search) if t.cell.dampening else ())
         for t in load_sweep(path).tasks()
     ]
     dampened = list(itertools.product(["batch", "sample"], ["grid", "ptn"]))

@@ -90,7 +90,7 @@ def test_nothing_can_be_skipped(searching: TPESearching):
     assert searching.start.place([], 1) is None
     with pytest.raises(ValueError, match="depends on all before"):
         searching.carry_on([], skip=1)
-    with pytest.raises(ValueError, match="ask for a pair first"):
+    with pytest.raises(ValueError, match="ask for a setting first"):
         SEARCH.sampler([]).tell(0.0)
 
 
