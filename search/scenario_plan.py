@@ -73,6 +73,12 @@ class CellPlan:
         return self.search is not None and self.task.cell.dampening is not None
 
     @property
+    def goes_on(self) -> bool:
+        """Whether its search has begun, and is brought to its end though nothing else begins."""
+        begun = self.search is not None and self.search.begun
+        return begun and (not self.trains or (self.search is not None and self.search.complete))
+
+    @property
     def trains(self) -> bool:
         """Whether each of its settings is a training."""
         return self.search is not None and self.task.cell.tuning is not None

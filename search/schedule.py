@@ -108,16 +108,18 @@ class Schedule:
         if self.out:
             return False
         left = [cell for plan in self.plans for cell in plan.cells if not cell.over]
-        return not any(cell.search and cell.search.begun for cell in left) if self.draining else not left
+        return not (self.open_cells if self.draining else left)
 
     @property
     def open_cells(self) -> list[CellPlan]:
-        """Cells whose search has begun and is not over."""
-        cells = (cell for plan in self.plans for cell in plan.cells)
-        return [cell for cell in cells if not cell.over and cell.search and cell.search.begun]
+        """Cells whose search `drain` lets go on: it has begun and is not over."""
+        return [cell for plan in self.plans for cell in plan.cells if not cell.over and cell.goes_on]
 
     def drain(self) -> None:
-        """Begin nothing new: only searches that have begun go on, to their ends."""
+        """Begin nothing new: only searches that have begun go on, to their ends.
+
+        Not those whose settings are trainings: they take long, and what is trained is kept.
+        """
         self.draining = True
 
     def next(self, worker: int) -> Ticket | None:
@@ -187,7 +189,7 @@ class Schedule:
 
     def _cell(self, plan: ScenarioPlan, worker: int) -> Ticket | None:
         for cell in plan.candidates(worker):
-            if self.draining and not (cell.search and cell.search.begun):
+            if self.draining and not cell.goes_on:
                 continue
             ticket = self._open(plan, cell, worker)
             if ticket:
@@ -196,6 +198,8 @@ class Schedule:
 
     def _speculation(self, plan: ScenarioPlan, worker: int) -> Ticket | None:
         for cell in plan.candidates(worker):
+            if self.draining and not cell.goes_on:
+                continue
             if cell.search and cell.search.begun and cell.search.out < self.workers:
                 ticket = self._block(plan, cell, worker, speculate=True)
                 if ticket:

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from theriac.search import schedule as schedule_module
 from theriac.search.experiment import Part
+from theriac.search.following import TPEStart
 from theriac.search.jobs import Answer, Failure, ImportanceJob, SearchJob, TrainJob
 from theriac.search.scenario_plan import CellPlan, ScenarioPlan
 from theriac.search.scenarios import Cell, Scenario
 from theriac.search.schedule import MOST_ATTEMPTS, Done, Schedule
 from theriac.search.settings import HealSettings
 from theriac.search.sweeps import Task
+from theriac.search.tune_settings import TuneSettings
 from theriac.tests.sweep_world import Driver, World
 
 SCENARIOS = [Scenario(dataset="digits", manipulated=100, seed=seed) for seed in range(3)]
@@ -350,3 +352,30 @@ def test_shards_that_another_cell_needs_are_still_computed():
     parts: list[Any] = [what for _, what in world.done if not isinstance(what, Part)]
     assert {part.of for part in parts} == ({"S_tr", "retain"} - {ticket.job.part.of})
     assert len(parts) == 5
+
+
+def test_trainings_of_a_round_go_to_all_workers_one_by_one_and_none_begins_while_draining():
+    settings = TuneSettings(method="ga", samples=4, together=2)
+    scenario = Scenario(dataset="digits", manipulated=10)
+    schedule = Schedule([Task(scenario=scenario, cell=Cell(share=0.5, settings=settings))], workers=3)
+    trained = Answer(train_count=100, gate_passed=True)
+    for _ in range(2):
+        ticket = schedule.next(0)
+        assert ticket is not None
+        schedule.done(ticket.number, trained)
+    first, second = schedule.next(0), schedule.next(1)
+    assert first is not None
+    assert second is not None
+    assert [(one.job.skip, one.job.count) for one in (first, second) if isinstance(one.job, SearchJob)] == [
+        (0, 1),
+        (1, 1),
+    ]
+    assert schedule.next(2) is None, "the next round depends on this one"
+    start = TPEStart(count=4, together=2)
+    schedule.done(second.number, Answer(start=start, evaluated=({"status": "done"},), search_seconds=1.0))
+    assert schedule.next(2) is None
+    schedule.drain()
+    assert not schedule.finished, "a training is under way"
+    schedule.done(first.number, Answer(start=start, evaluated=({"status": "done"},), search_seconds=1.0))
+    assert schedule.next(0) is None
+    assert schedule.finished

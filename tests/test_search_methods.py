@@ -1,0 +1,89 @@
+"""The registry of methods that train: names, defaults, spaces, and what a run is said to cost."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from theriac.search.methods import TRAINED, defaults, from_recipe, unlearner
+from theriac.search.samples import HeldSamples
+from theriac.search.spaces import SPACES
+from theriac.search.tables import METHOD_NAMES
+from theriac.search.tune_settings import NEEDS_CLEAN, TRAINED_METHODS, TrainedMethod
+from theriac.tests.poisoned import poisoned_digits
+from theriac.unlearning.training import Recipe
+from theriac.unlearning.unlearner import Known
+
+POISONED = poisoned_digits()
+PIXELS = ((0.0,), (1.0,))
+SHORT: dict[str, dict[str, Any]] = {
+    "cf": {"iterations": 6, "batch_size": 64, "augmentation": "none"},
+    "ft": {"epochs": 2, "augmentation": "none"},
+    "fp": {"epochs": 2, "augmentation": "none", "accuracy_drop": 1.0},
+    "nad": {"epochs": 2, "teacher_epochs": 2, "augmentation": "none"},
+    "nc": {"epochs": 1, "augmentation": "none", "reversal": {"rounds": 6, "steps": 4}, "threshold": 0.1},
+    "ibau": {"rounds": 1, "batch_size": 50, "batches": None},
+    "ga": {"steps": 6},
+    "npo": {"steps": 6},
+    "rga": {"steps": 6},
+}
+
+
+def test_every_method_is_everywhere():
+    assert set(TRAINED) == set(TRAINED_METHODS) == set(get_args(TrainedMethod)) == set(SPACES) == set(SHORT)
+    assert set(TRAINED) <= set(METHOD_NAMES)
+    assert {name for name, kind in TRAINED.items() if "clean" in kind.needs} == set(NEEDS_CLEAN)
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_defaults_survive_json_and_say_what_they_need(method: str):
+    assert unlearner(method, defaults(method, {})) == TRAINED[method]()
+    with pytest.raises(ValueError, match="needs"):
+        TRAINED[method]()(POISONED.model, Known())
+
+
+def test_cf_alone_takes_the_recipe_of_the_victim():
+    recipe = Recipe(iterations=7, learning_rate=0.3)
+    assert unlearner("cf", from_recipe("cf", recipe)).model_dump(include=set(Recipe.model_fields)) == (
+        recipe.model_dump()
+    )
+    assert from_recipe("ft", recipe) == {}
+
+
+class Counting(nn.Module):
+    """A small convolutional model that counts the images it passes forward; copies share the count."""
+
+    def __init__(self, passed: list[int]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 8, 3)
+        self.pool = nn.MaxPool2d(2)
+        self.linear = nn.Linear(72, 10)
+        self.passed = passed
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passed.append(len(x))
+        logits: Tensor = self.linear(self.pool(torch.relu(self.conv(x))).flatten(1))
+        return logits
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Counting:
+        twin = Counting(self.passed)
+        twin.load_state_dict(copy.deepcopy(self.state_dict(), memo))
+        return twin.train(self.training)
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_work_is_about_what_a_run_passes(method: str):
+    passed: list[int] = []
+    model = Counting(passed).eval()
+    sets = {"forget": POISONED.found, "retain": POISONED.rest, "clean": POISONED.clean}
+    samples = {name: HeldSamples(*data, PIXELS) for name, data in sets.items()}
+    one = unlearner(method, SHORT[method])
+    one(model, Known(forget=samples["forget"], retain=samples["retain"], clean=samples["clean"]))
+    work = one.work({"forget": 40, "retain": len(samples["retain"]), "clean": len(samples["clean"])}, 10)
+    assert sum(passed) <= 1.15 * work, "more was passed forward than was said, not counting backward passes"
+    assert work <= 4.0 * sum(passed), "backward passes count two at most"
