@@ -114,7 +114,7 @@ def _taken(panel: Axes, search: Row, trials: Sequence[Row]) -> None:
 def _title(search: Row) -> str:
     share = describe({"share": search["share"]})
     healed = "" if search["healed_raw"] is None else f", healed_raw {100 * search['healed_raw']:.1f}"
-    return f"{method_name(search)}, {share}: {search['status']}{healed}"
+    return f"{method_name(search)}, {share}\n{search['status']}{healed}"
 
 
 def _handles() -> list[Line2D]:

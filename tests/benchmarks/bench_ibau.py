@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from theriac.tests.golden_victims import TARGETS, Halves, halves, victim
 from theriac.unlearning.double_backward import cheap_double_backward
 from theriac.unlearning.hypergradient import Solver, hypergradient
 from theriac.unlearning.ibau import IBAU
+from theriac.unlearning.training import TrainingDiverged
 from theriac.unlearning.unlearner import Known
 
 Row = dict[str, Any]
@@ -40,7 +42,7 @@ FLOOR = 9 + 2 * (ITERATIONS - 1)
 LEAST_COSINE = 0.9999
 SETTINGS: dict[str, tuple[Callable[[], IBAU], int]] = {
     "default": (IBAU, 2),
-    "released": (IBAU.released, 2),
+    "released": (IBAU.released, 1),
     "paper": (IBAU.paper, 1),
 }
 COUNTS = (2500, 500, 100)
@@ -112,26 +114,30 @@ def heal(name: str, setting: str, rounds: int, count: int, data: Halves, scored:
     """Rows of one run: round 0 is the victim; the last round is scored on the whole half."""
     healer = SETTINGS[setting][0]().model_copy(update={"rounds": rounds})
     model = victim(name)
-    found = healer(model, Known(clean=data.first(count)), watch=lambda m: data.truth(m, name, scored))
+    shared = {"victim": name, "setting": setting, "clean_images": count}
     start: Row = {"round": 0, "seconds": 0.0, **data.truth(model, name)}
+    try:
+        found = healer(model, Known(clean=data.first(count)), watch=lambda m: data.truth(m, name, scored))
+    except TrainingDiverged:
+        return [shared | {"status": "diverged", "final": True} | start]
     rows = [start, *found.trace]
     rows[-1] = {**rows[-1], **data.truth(found.model, name)}
-    shared = {"victim": name, "setting": setting, "clean_images": count, "status": found.status}
-    return [shared | {"final": row is rows[-1]} | row for row in rows]
+    return [shared | {"status": found.status, "final": row is rows[-1]} | row for row in rows]
 
 
 def table(rows: list[Row]) -> list[str]:
     """Markdown of all rounds."""
     lines = [
-        "| victim | setting | clean images | round | s | clean | ASR | healed_raw | lowest lfr | norm of "
-        "delta | direct | indirect | fresh |",
-        "|" + "---|" * 13,
+        "| victim | setting | clean images | status | round | s | clean | ASR | healed_raw | lowest lfr | "
+        "norm of delta | direct | indirect | fresh |",
+        "|" + "---|" * 14,
     ]
     for row in rows:
         shares = " | ".join(f"{100 * row[key]:.1f}" for key in ("clean_accuracy", "asr", "healed_raw"))
         seen = " | ".join(number(row.get(k)) for k in ("delta_norm", "direct_norm", "indirect_norm", "fresh"))
         lines.append(
-            f"| {row['victim']} | {row['setting']} | {row['clean_images']} | {row['round']} | "
+            f"| {row['victim']} | {row['setting']} | {row['clean_images']} | {row['status']} | "
+            f"{row['round']} | "
             f"{row['seconds']:.1f} | {shares} | {min(row['lfr']):.2f} | {seen} |"
         )
     return lines
@@ -150,10 +156,9 @@ def effects(rows: list[Row]) -> list[str]:
         for setting in SETTINGS:
             one = [r for r in rows if (r["victim"], r["setting"], r["clean_images"]) == (name, setting, most)]
             if one:
-                asr = next((f"{r['seconds']:.1f}" for r in one if r["asr"] < 0.2), f"not in {len(one) - 1}")
-                well = next(
-                    (f"{r['seconds']:.1f}" for r in one if r["healed_raw"] >= 0.6), f"not in {len(one) - 1}"
-                )
+                never = "diverged" if one[0]["status"] == "diverged" else f"not in {len(one) - 1}"
+                asr = next((f"{r['seconds']:.1f}" for r in one if r["asr"] < 0.2), never)
+                well = next((f"{r['seconds']:.1f}" for r in one if r["healed_raw"] >= 0.6), never)
                 lines.append(f"| {name} | {setting} | {asr} | {well} |")
     return lines
 
@@ -194,11 +199,17 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     start, data, rows = time.perf_counter(), halves(), []
-    cost = [speed("badnets_8_02", data, 3 if options.quick else 50)]
+    cost = [speed("badnets_8_02", data, 3 if options.quick else 20)]
     for name, setting, rounds, count in plan(options.quick):
         rows += heal(name, setting, rounds, count, data, options.scored)
-    facts = {key: str(value) for key, value in provenance().items()}
-    facts |= {"threads": str(options.threads), "total_seconds": f"{time.perf_counter() - start:.0f}"}
+        write(options, cost, rows, time.perf_counter() - start)
+
+
+def write(options: argparse.Namespace, cost: list[Row], rows: list[Row], seconds: float) -> None:
+    """What is known so far, so that nothing is lost."""
+    facts = {"date": datetime.now(UTC).date().isoformat()}
+    facts |= {key: str(value) for key, value in provenance().items()}
+    facts |= {"threads": str(options.threads), "total_seconds": f"{seconds:.0f}"}
     out = options.out
     columns = sorted({key for row in rows for key in row})
     pq.write_table(
