@@ -197,7 +197,7 @@ def test_errors_of_the_maker_pass_through(tmp_path: Path):
 
 def test_usage_counts_entries_and_bytes(tmp_path: Path):
     store = ArtifactStore(tmp_path)
-    assert store.usage() == {"models": (0, 0), "importances": (0, 0)}
+    assert store.usage() == {"models": (0, 0), "importances": (0, 0), "trials": (0, 0)}
     total = {"w": torch.ones(1000)}
     paths = [store.put(key, total, {}).weights for key in "ab"]
     stored = store.put_importance(

@@ -168,8 +168,9 @@ def test_importances_and_usage(uri: str, tmp_path: Path):
     importance = Importance(total=WEIGHTS, count=3, kind="xlf", granularity="sample")
     here.put_importance("i", importance, {"seconds": 1})
     assert torch.equal(Importance.load(there.importance("i").path).total["w"], WEIGHTS["w"])
-    (models, no_bytes), (count, size) = there.usage().values()
-    assert (models, no_bytes, count) == (0, 0, 1)
+    used = there.usage()
+    count, size = used["importances"]
+    assert (used["models"], used["trials"], count) == ((0, 0), (0, 0), 1)
     assert size > 24
 
 

@@ -78,11 +78,12 @@ def test_a_row_is_shown_in_percent_with_before_and_after() -> None:
     }
 
 
-def test_none_and_eu_come_first_then_ssd_lf_xlf_sample_before_batch() -> None:
-    rows = [done(*place) for place in PTN] + [{"method": "eu"}, {"method": "none"}, {"method": "rga"}]
+def test_baselines_come_first_then_ssd_lf_xlf_sample_before_batch() -> None:
+    rows = [done(*place) for place in PTN] + [{"method": name} for name in ("eu", "x", "none", "rga", "ibau")]
     order = [(row["method"], row["granularity"]) for row in shown(searches(*rows))]
     methods = [(f"PTN-{name}", how) for name in ("SSD", "LF", "XLF") for how in ("sample", "batch")]
-    assert order == [("None", MISSING), ("EU", MISSING), *methods, ("RGA", MISSING)]
+    first = [(name, MISSING) for name in ("None", "EU", "I-BAU", "RGA")]
+    assert order == [*first, *methods, ("X", MISSING)]
 
 
 def test_the_grid_is_told_from_ptn() -> None:
