@@ -48,6 +48,7 @@ class Sampler:
         if first:
             self._study.enqueue_trial({name: first[name] for name in self._space if name in first})
         self._asked: list[optuna.Trial] = []
+        self._drawn: list[dict[str, Any]] = []
 
     def ask(self) -> dict[str, Any]:
         """The next setting."""
@@ -70,7 +71,8 @@ class Sampler:
     def replay(self, values: Sequence[Values], number: int) -> dict[str, Any]:
         """Setting ``number``, from 0, where those before its round were worth ``values`` in their order.
 
-        The sampler must be a new one, and ``values`` hold all of those rounds.
+        ``values`` hold all of those rounds, and begin as those of earlier calls did. A sampler that is asked
+        this way is not asked or told in another.
 
         Raises:
             ValueError: values of an earlier round are missing.
@@ -78,11 +80,9 @@ class Sampler:
         begun = number // self._together * self._together
         if len(values) < begun:
             raise ValueError(f"setting {number} depends on {begun} values, and there are {len(values)}")
-        for start in range(0, begun, self._together):
-            for _ in range(self._together):
-                self.ask()
-            for value in values[start : start + self._together]:
-                self.tell(value)
-        for _ in range(number - begun):
-            self.ask()
-        return self.ask()
+        while len(self._drawn) <= number:
+            if len(self._asked) == self._together:
+                for value in values[len(self._drawn) - self._together : len(self._drawn)]:
+                    self.tell(value)
+            self._drawn.append(self.ask())
+        return self._drawn[number]

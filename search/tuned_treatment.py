@@ -14,7 +14,7 @@ from .cell_rows import CellRows, Row
 from .following import TPEStart
 from .inputs import Pair
 from .measuring import peak_memory
-from .methods import from_recipe
+from .methods import defaults, from_recipe
 from .objectives import SELECTION_CLEAN, SELECTION_HEALED
 from .operation import Progress, silent
 from .provenance import row_key
@@ -136,12 +136,11 @@ class _Kept:
 
     def __init__(self, experiment: Experiment, cell: Cell, settings: TuneSettings) -> None:
         scenario = experiment.scenario
-        self._store = experiment.store
+        self._store, self._method = experiment.store, settings.method
         self._key: tuple[Any, ...] = (
             "trial",
             scenario.key,
             cell.share_name,
-            settings.method,
             settings.model_dump(mode="json", include={"collapse_drop", "collapse_share", "compared"}),
             bool(experiment.scoring.steps),
             __version__,
@@ -149,8 +148,12 @@ class _Kept:
 
     def find(self, parameters: dict[str, Any]) -> Row | None:
         """See `RowStore`."""
-        return self._store.find_trial(row_key(*self._key, parameters))
+        return self._store.find_trial(self._key_of(parameters))
 
     def put(self, parameters: dict[str, Any], row: Row) -> None:
         """See `RowStore`."""
-        self._store.put_trial(row_key(*self._key, parameters), row)
+        self._store.put_trial(self._key_of(parameters), row)
+
+    def _key_of(self, parameters: dict[str, Any]) -> str:
+        """With every hyperparameter: a default that changes makes another trial."""
+        return row_key(*self._key, self._method, defaults(self._method, parameters))

@@ -65,6 +65,13 @@ class Examined:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    parameters: str
+    score: float
+    model: nn.Module
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tuned:
     """What a search found.
 
@@ -125,7 +132,7 @@ class Tuning:
         self._seed, self._measure, self._watch, self._kept = seed, measure, watch, kept
         self._compared = compared
         self._given = {**(given or {}), **settings.parameters}
-        self._last: tuple[dict[str, Any], Unlearned] | None = None
+        self._best: _Candidate | None = None
 
     @property
     def start(self) -> TPEStart:
@@ -173,30 +180,30 @@ class Tuning:
         return Tuned(status=status, rows=tuple(rows), winner=winner, examined=self.examined)
 
     def model(self, row: Row) -> nn.Module:
-        """The model of a row's setting: the last one evaluated is at hand, others are trained again."""
-        parameters = json.loads(row["parameters"])
-        if self._last is None or self._last[0] != parameters:
-            self._last = (parameters, self._run(parameters))
-        return self._last[1].model
+        """The model of a row's setting: the best one trained here is at hand, others are trained again."""
+        if self._best is None or self._best.parameters != row["parameters"]:
+            return self._run(json.loads(row["parameters"])).model
+        return self._best.model
 
     def _parameters(self, history: Sequence[Row], number: int) -> dict[str, Any]:
         """All hyperparameters of setting ``number`` that are not the method's defaults, or are searched."""
-        space = self.settings.searched
-        if not space:
+        if not self.settings.searched:
             return self._given
-        directions: tuple[Direction, ...] = (
-            ("maximize", "maximize") if self.settings.pareto else ("maximize",)
-        )
-        sampler = Sampler(
+        before = self.examined.forget_accuracy
+        values = [told(self.settings, parts(self.settings, row, before)) for row in history]
+        return {**self._given, **self._sampler.replay(values, number)}
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        settings, space = self.settings, self.settings.searched
+        directions: tuple[Direction, ...] = ("maximize", "maximize") if settings.pareto else ("maximize",)
+        return Sampler(
             distributions(space),
             directions,
-            seed=self.settings.sampler_seed,
+            seed=settings.sampler_seed,
             first=self._first(space),
             together=self.start.together,
         )
-        before = self.examined.forget_accuracy
-        values = [told(self.settings, parts(self.settings, row, before)) for row in history]
-        return {**self._given, **sampler.replay(values, number)}
 
     def _first(self, space: Space) -> dict[str, Any]:
         """The defaults, as far as they lie where they are looked for."""
@@ -216,12 +223,21 @@ class Tuning:
         row: Row = {"parameters": json.dumps(parameters, sort_keys=True)}
         try:
             unlearned = self._run(parameters)
-            self._last = (parameters, unlearned)
             columns = self._columns(unlearned)
         except LOST as error:
             failure = {"status": "failed", "error_message": f"{type(error).__name__}: {error}"}
             return {**row, **failure, "seconds": time.perf_counter() - start}
-        return {**row, **columns, "seconds": unlearned.seconds}
+        row |= {**columns, "seconds": unlearned.seconds}
+        self._keep_best(row, unlearned.model)
+        return row
+
+    def _keep_best(self, row: Row, model: nn.Module) -> None:
+        """So that the model that is given out is the very one whose row is reported."""
+        value = score(parts(self.settings, row, self.examined.forget_accuracy))
+        if row["status"] == "collapsed" or value is None:
+            return
+        if self._best is None or value > self._best.score:
+            self._best = _Candidate(parameters=row["parameters"], score=value, model=model)
 
     def _run(self, parameters: dict[str, Any]) -> Unlearned:
         method = unlearner(self.settings.method, parameters)

@@ -65,6 +65,14 @@ def test_the_winner_forgets_and_is_at_hand(whole: list[dict]):
     assert accuracy_of(POISONED.model, POISONED.found) > 0.95, "the victim must stay as it is"
 
 
+def test_the_model_that_is_given_out_is_the_one_that_was_judged(monkeypatch: pytest.MonkeyPatch):
+    search = tuning()
+    found = search.conclude(search.carry_on([]))
+    assert found.chosen is not None
+    monkeypatch.setattr(Tuning, "_run", lambda *_: pytest.fail("it was trained again"))
+    assert accuracy_of(search.model(found.chosen), POISONED.found) == found.chosen["forget_accuracy"]
+
+
 def test_instalments_and_restarts_give_the_same_rows(whole: list[dict]):
     rows: list = []
     while len(rows) < 5:
