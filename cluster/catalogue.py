@@ -24,6 +24,7 @@ METHOD_TEXTS = {
 SEARCH_TEXTS = {
     "ptn": "more aggressive step by step until the found poison is forgotten; the default",
     "grid": "pairs of alpha and lambda (Goel et al.: 50), judged on found poison and a part of retain",
+    "guarded": "finds hidden poison in retain, and dampens while nothing else there changes (ours)",
     "tpe": "such pairs, or hyperparameters of a method that trains, sampled by Optuna's TPE",
     "fixed": "one run of a method that trains, with its defaults and what is set",
 }

@@ -9,10 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from ..errors import BadInput
 from ..search.settings import (
-    GRID_ONLY,
+    ALL_FOREIGN,
     METHODS,
-    PTN_ONLY,
-    TPE_ONLY,
     HealSettings,
     Method,
     refuse_foreign,
@@ -21,7 +19,7 @@ from ..search.spaces import Parameters
 from ..search.tune_settings import TRAINED_METHODS, TrainedMethod, TuneSettings
 
 Device = Literal["auto", "cpu", "cuda"]
-AnySearch = Literal["auto", "ptn", "grid", "tpe", "fixed"]
+AnySearch = Literal["auto", "ptn", "grid", "tpe", "guarded", "fixed"]
 
 
 class Where(BaseModel):
@@ -98,7 +96,7 @@ class HealOptions(HealSettings):
     pareto: bool = False
     sampler_seed: int = Field(default=0, ge=0, lt=2**32)
 
-    @field_validator(*PTN_ONLY, *GRID_ONLY, *TPE_ONLY[:-1], mode="before")
+    @field_validator(*ALL_FOREIGN, mode="before")
     @classmethod
     def _of_the_search(cls, value: Any, info: ValidationInfo) -> Any:
         """As in `HealSettings`; `given` finds what a method that trains does not use."""

@@ -95,6 +95,16 @@ class Attack(BaseModel):
         return tuple(aim.trigger for aim in self.several) or (self.trigger,)
 
     @property
+    def draws_from_all(self) -> bool:
+        """Whether S_m is drawn over all classes, so that neither triggers nor targets play a part in it."""
+        return self.drawn_from == "all" or self.label_rule == "all_to_all"
+
+    @property
+    def drawing(self) -> Attack:
+        """An attack that draws the same S_m; equal for all that draw over all classes."""
+        return Attack() if self.draws_from_all else self
+
+    @property
     def one_target(self) -> int | None:
         """The target, if there is only one."""
         targets = set(self._targets)

@@ -46,9 +46,10 @@ def _eligible(labels: Tensor, attack: Attack, generator: torch.Generator) -> Ten
     With several triggers and "non_target" there is one queue for each trigger, without the samples of its
     target class, and they take turns until one is empty.
     """
-    everywhere = attack.drawn_from == "all" or attack.label_rule == "all_to_all"
-    if everywhere or len(attack.triggers) == 1:
-        eligible = torch.arange(len(labels)) if everywhere else (labels != attack.target).nonzero().flatten()
+    if attack.draws_from_all:
+        return torch.randperm(len(labels), generator=generator)
+    if len(attack.triggers) == 1:
+        eligible = (labels != attack.target).nonzero().flatten()
         return eligible[torch.randperm(len(eligible), generator=generator)]
     order = torch.randperm(len(labels), generator=generator)
     parts = [order[number :: len(attack.several)] for number in range(len(attack.several))]

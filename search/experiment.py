@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -192,7 +192,7 @@ class Experiment:
         """What the cell's search works on; kept, so that cells which differ in the search share it."""
         settings = cell.dampening or HealSettings()
         key = ("problem", self.scenario.key, cell.share, *problem_sort(settings))
-        return self.keeper.get(key, lambda: Problem(self, cell.share, settings, progress))
+        return self.keeper.get(key, lambda: Problem(self, cell, settings, progress))
 
     def compared(self, cell: Cell) -> Compared:
         """The victim on the part of retain that cells compare, kept.
@@ -220,17 +220,23 @@ class Experiment:
     def _truth(self, part: Part) -> Truth:
         if part not in self._truths:
             stored = self.trained(part)
-            whole = Truth(**stored.info["truth"])  # of all test images, whatever a scenario holds back
-            nothing = self.scenario.held_back == NOTHING
-            self._truths[part] = whole if nothing else measure_truth(self.model(stored), self.data)
+            known = self._measured_like(stored.info["scenario"])
+            found = Truth(**stored.info["truth"]) if known else None
+            self._truths[part] = found or measure_truth(self.model(stored), self.data)
         return self._truths[part]
+
+    def _measured_like(self, scenario: dict[str, Any]) -> bool:
+        """Whether a model's truth, of the attack it was made for on all test images, is this scenario's."""
+        ours = self.scenario.attack.model_dump(mode="json")
+        return self.scenario.held_back == NOTHING and scenario["attack"] == ours
 
     def _head(self, cell: Cell) -> Row:
         victim = self.trained(Part("victim"))
         return {**identity(self.scenario, cell), "seconds_victim": victim.info["seconds"]}
 
     def _model_key(self, part: Part) -> str:
-        return row_key(self.scenario.victim_key, part.name, str(part.share), __version__)
+        determines = self.scenario.clean_key if part.name == "clean" else self.scenario.victim_key
+        return row_key(determines, part.name, str(part.share), __version__)
 
     def _train(self, key: str, part: Part, progress: Progress) -> StoredModel:
         start = time.perf_counter()

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from torch import nn
+
 from .engine import DampeningProblem, Evaluation
 from .grid import GridOutcome
 from .ptn import PTNSearch, crosses, percentile_of
@@ -52,9 +54,31 @@ class Finding(Protocol):
         """Rows of up to ``count`` settings more aggressive than the stop; none where nothing is."""
         ...
 
+    def at_the_stop(self, problem: DampeningProblem) -> nn.Module:
+        """The problem's working copy with the weights of the stop; the victim's without one."""
+        ...
+
+    def model_of(self, problem: DampeningProblem, number: int, row: Row) -> nn.Module:
+        """That of row ``number`` of `rows`, or of a row beyond the stop."""
+        ...
+
+
+class _ByAlpha:
+    """Weights that alpha and lambda determine."""
+
+    def at_the_stop(self: Finding, problem: DampeningProblem) -> nn.Module:
+        """See `Finding`."""
+        if self.chosen is None:
+            return problem.undampened()
+        return problem.dampened(self.chosen.alpha, self.dampening_constant)
+
+    def model_of(self, problem: DampeningProblem, number: int, row: Row) -> nn.Module:
+        """See `Finding`."""
+        return problem.dampened(row["alpha"], row["dampening_constant"])
+
 
 @dataclass(frozen=True, kw_only=True)
-class PTNFinding:
+class PTNFinding(_ByAlpha):
     """A finished PTN search.
 
     Attributes:
@@ -126,7 +150,7 @@ class PTNFinding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridFinding:
+class GridFinding(_ByAlpha):
     """A finished grid.
 
     Attributes:

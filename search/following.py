@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .guarded import GuardedSearch, GuardedState, Probes
 from .ptn import PTNSearch, PTNState
 from .tune_settings import TuneSettings
 
@@ -52,6 +53,35 @@ class PTNStart(BaseModel):
 
     def needed(self, rows: Sequence[Row]) -> int:
         """How many of ``rows`` the search takes: all up to its end."""
+        return len(self.after(rows).trace)
+
+
+class GuardedStart(BaseModel):
+    """A guarded search before its first step; each step depends on all before it.
+
+    Attributes:
+        search: settings.
+        probes: sizes of what its steps are measured on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sort: Literal["guarded"] = "guarded"
+    search: GuardedSearch
+    probes: Probes
+
+    def after(self, rows: Sequence[Row]) -> GuardedState:
+        """The state after the measured steps ``rows``."""
+        measures = ((row["healed"], row["flips_target"], row["flips_other"]) for row in rows)
+        return self.search.replay(self.probes, measures)
+
+    def place(self, rows: Sequence[Row], skip: int = 0) -> Hashable | None:
+        """See `PTNStart.place`; None also for any step but the next."""
+        state = self.after(rows)
+        return None if skip or state.phase == "over" else len(state.trace)
+
+    def needed(self, rows: Sequence[Row]) -> int:
+        """See `PTNStart.needed`."""
         return len(self.after(rows).trace)
 
 
@@ -109,6 +139,6 @@ def start_of(settings: TuneSettings) -> TPEStart:
     return TPEStart(count=settings.setting_count, together=together)
 
 
-Start = PTNStart | GridStart | TPEStart
+Start = PTNStart | GridStart | TPEStart | GuardedStart
 AnyStart = Annotated[Start, Field(discriminator="sort")]
 """A `Start` as a field of a model."""

@@ -18,13 +18,14 @@ from ..unlearning.inference import predict
 from ..unlearning.metrics import accuracy
 from .engine import DampeningProblem, Evaluation
 from .findings import Finding, Row
-from .following import PTNStart
+from .following import GuardedStart, PTNStart
 from .grid_engine import PairScorer
+from .guarded_problem import GuardedProblem, guarded_problem
 from .harm import Harm, compare_on_retain, target_rate
 from .inputs import Batches, Pair, random_part
 from .measuring import Stopwatch, peak_memory
 from .ptn import PTNSearch, automatic_rho, check_unlearnable
-from .searching import GridSearching, PTNSearching, Searching, TPESearching
+from .searching import GridSearching, GuardedSearching, PTNSearching, Searching, TPESearching
 from .settings import HealSettings
 
 Progress = Callable[[str, int, int | None], None]
@@ -85,13 +86,17 @@ class Outcome:
         """One dict per evaluated setting: columns of the table ``steps``."""
         return self.found.rows()
 
+    def model_of(self, number: int, row: Row) -> nn.Module:
+        """The working copy with the weights of row ``number`` of `rows`, or of one beyond the stop."""
+        return self.found.model_of(self.problem, number, row)
+
     def beyond_the_stop(self, count: int) -> Iterator[Row]:
         """Rows of up to ``count`` settings more aggressive than the stop; a grid has none."""
         return self.found.beyond_the_stop(self.problem, count)
 
     def at_the_stop(self) -> nn.Module:
         """The working copy with the weights of the stop; the victim's without one. Valid as `dampened` is."""
-        return _at_the_stop(self.problem, self.found)
+        return self.found.at_the_stop(self.problem)
 
 
 class Operation:
@@ -144,6 +149,9 @@ class Operation:
     def searching(self) -> Searching:
         """The search that the settings name; examines first: what is wrong is found before long work."""
         settings, examination = self.settings, self.examination
+        if isinstance(self.problem, GuardedProblem):
+            guarded = GuardedStart(search=settings.guarded(), probes=self.problem.probes)
+            return GuardedSearching(guarded, self.problem, settings.dampening_constant)
         if settings.search != "ptn":
             held_out = random_part(self._retain, settings.held_out)
             scorer = PairScorer(self.problem, list(held_out))  # read for every pair: kept in memory
@@ -195,7 +203,11 @@ class Operation:
 
     def _own_problem(self) -> DampeningProblem:
         pair = _importances(self._victim, self._forget, self._retain, self.settings, self.progress)
-        return dampening_problem(self._victim, self._forget, pair, self.settings)
+        seen = self.examination
+        predicted = (seen.retain_predictions, seen.retain_labels)
+        return dampening_problem(
+            self._victim, self._forget, pair, self.settings, lambda: (self._compared, predicted)
+        )
 
 
 def operate(operation: Operation) -> Outcome:
@@ -214,9 +226,19 @@ def compared_part(retain: Batches, settings: HealSettings) -> Batches:
 
 
 def dampening_problem(
-    victim: nn.Module, forget: Batches, pair: ImportancePair, settings: HealSettings
+    victim: nn.Module,
+    forget: Batches,
+    pair: ImportancePair,
+    settings: HealSettings,
+    compared: Callable[[], tuple[Batches, Pair]],
 ) -> DampeningProblem:
-    """What the settings search, from the importances of S_f and of retain."""
+    """What the settings search, from the importances of S_f and of retain.
+
+    ``compared`` gives what a guarded search draws its probe from: samples of retain, and the victim's
+    predictions of them with their labels.
+    """
+    if settings.search == "guarded":
+        return guarded_problem(victim, forget, *compared(), pair, settings)
     return DampeningProblem(
         victim,
         forget,
@@ -294,14 +316,9 @@ def _harm(
     before = examination.retain_predictions
     after = before
     if found.chosen is not None:
-        after, _ = predict(_at_the_stop(problem, found), _counted(compared, "report", progress), "retain set")
+        stop = found.at_the_stop(problem)
+        after, _ = predict(stop, _counted(compared, "report", progress), "retain set")
     return compare_on_retain(before, after, examination.retain_labels, examination.targets)
-
-
-def _at_the_stop(problem: DampeningProblem, found: Finding) -> nn.Module:
-    if found.chosen is None:
-        return problem.undampened()
-    return problem.dampened(found.chosen.alpha, found.dampening_constant)
 
 
 def _status(found: Finding, harm: Harm, settings: HealSettings) -> str:

@@ -14,6 +14,7 @@ from ..unlearning.kinds import Granularity, Precision
 from ..unlearning.models import ModelSpec
 from ..unlearning.training import Recipe
 from ..unlearning.unlearner import Set
+from .guarded_problem import MOST_MEASURED
 from .importances import ImportancePart
 from .jobs import Answer, ImportanceJob
 from .methods import from_recipe, unlearner
@@ -176,8 +177,12 @@ class SortCosts:
         measured = (self.measured_setting or {}).get(pace_name(settings.method, settings.search))
         if measured is not None:
             return measured
+        step = self.setting[ForgetPass.of(settings)]
+        if settings.search == "guarded":
+            watched = min(2 * settings.probe_other, self.train_count)
+            return step.at(min(forget_count, MOST_MEASURED)) + watched * self.forward
         held_out = min(settings.held_out, self.train_count) if settings.search != "ptn" else 0
-        return self.setting[ForgetPass.of(settings)].at(forget_count) + held_out * self.forward
+        return step.at(forget_count) + held_out * self.forward
 
     def trial_seconds(self, settings: TuneSettings, recipe: Recipe, sizes: Mapping[Set, int]) -> float:
         """Of one run of a method that trains, without judging it, on sets of these sizes."""
@@ -186,6 +191,10 @@ class SortCosts:
             return measured
         given = {**from_recipe(settings.method, recipe), **settings.parameters}
         return unlearner(settings.method, given).work(sizes, self.classes) * self.forward
+
+
+GUARDED_STEPS = 15
+"""Steps that a guarded search takes; those of the victims in `tests/benchmarks/results` took 11 to 20."""
 
 
 def pace_name(method: str, search: str) -> str:
@@ -228,6 +237,8 @@ class Costs:
         """Settings that a search evaluates to its end."""
         if isinstance(settings, TuneSettings) or settings.setting_count is not None:
             return settings.setting_count or 0
+        if settings.search == "guarded":
+            return GUARDED_STEPS
         search, stop, count = settings.ptn(0.2), self.expected_steps(settings), 0
         state = search.start(forget_count=1, train_count=1000, victim_forget_accuracy=1.0)
         while state.status == "searching":

@@ -10,6 +10,7 @@ from ..datasets.poisoning import discovered_count
 from ..unlearning.unlearner import Set
 from .experiment import Part
 from .following import GridStart, PTNStart, Row, Start, TPEStart, start_of
+from .guarded_problem import MOST_FOUND
 from .importances import ImportancePart, part_for, piece_bounds
 from .jobs import Answer, ImportanceJob, SearchJob, TrainJob, UntreatedJob
 from .plan_costs import Costs, Reading, SortCosts
@@ -239,6 +240,11 @@ class SimulatedWork:
         for part in parts:
             self._piece(scenario, part, costs, done, now)
         done.add(LOADING, (1 + len(parts)) * costs.read + costs.problem)
+        if settings.search == "guarded":
+            found = min(MOST_FOUND, discovered_count(scenario.manipulated, cell.share))
+            samples = found + min(settings.probe_target, costs.train_count)
+            reading = Reading.of(part_for(cell.share, settings))
+            done.add(IMPORTANCE, costs.reading_seconds(reading, samples) + 2 * samples * costs.forward)
 
     def _piece(
         self, scenario: Scenario, part: SmallPart, costs: SortCosts, done: DoneWork, now: float
@@ -255,6 +261,8 @@ class SimulatedWork:
         if settings.setting_count is not None:
             sort = GridStart(count=settings.setting_count)
             return sort if settings.search == "grid" else TPEStart(count=settings.setting_count)
+        if settings.search == "guarded":  # like a sampler's, each of its steps needs all before it
+            return TPEStart(count=self._costs.expected_settings(settings))
         return PTNStart(
             search=settings.ptn(AUTOMATIC_RHO if settings.rho == "auto" else settings.rho),
             forget_count=count,
@@ -264,7 +272,7 @@ class SimulatedWork:
 
     def _rows(self, start: Start, job: SearchJob, settings: HealSettings) -> list[Row]:
         if not isinstance(start, PTNStart):
-            left = (settings.setting_count or 0) - len(job.history) - job.skip
+            left = self._costs.expected_settings(settings) - len(job.history) - job.skip
             return [{} for _ in range(max(0, min(job.count, left)))]
         return _steps(start, job, self._costs.expected_steps(settings))
 
@@ -290,4 +298,4 @@ def _compared(settings: HealSettings | TuneSettings, retain_count: int) -> int:
 
 
 def _model(scenario: Scenario, part: Part) -> Hashable:
-    return (scenario, part)
+    return (scenario.clean_key if part.name == "clean" else scenario, part)

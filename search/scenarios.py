@@ -74,6 +74,14 @@ class Scenario(BaseModel):
         """Hash of what determines the victim: what is held back plays no part in its training."""
         return row_key(self.model_dump(mode="json", exclude={"gate", "held_back"}))
 
+    @property
+    def clean_key(self) -> str:
+        """Hash of what determines the model trained without S_m: the samples of S_m, not their triggers.
+
+        So attacks that draw the same S_m share one reference for `healed`.
+        """
+        return self.model_copy(update={"attack": self.attack.drawing}).victim_key
+
 
 class Cell(BaseModel):
     """One method at one discovery share: a line of the results.

@@ -73,6 +73,9 @@ _SEARCHES = {
     "objective": pa.string(),
     "score": pa.float64(),
     "asr_by_trigger": pa.list_(pa.float64()),
+    "suspects": pa.int64(),
+    "left_out": pa.string(),
+    "flat": pa.list_(pa.float64()),
 }
 
 _STEPS = {
@@ -102,11 +105,15 @@ _STEPS = {
     "pareto": pa.bool_(),
     "lfr": pa.list_(pa.float64()),
     "trace": pa.string(),
+    "suspected_healed": pa.float64(),
+    "flips_target": pa.float64(),
+    "flips_other": pa.float64(),
+    "left_out": pa.string(),
 }
 
 ADDED: Mapping[str, tuple[str, ...]] = {
     "runs": (),
-    "searches": ("parameters", "objective", "score", "asr_by_trigger"),
+    "searches": ("parameters", "objective", "score", "asr_by_trigger", "suspects", "left_out", "flat"),
     "steps": (
         "dampening_constant",
         "held_out_accuracy",
@@ -121,6 +128,10 @@ ADDED: Mapping[str, tuple[str, ...]] = {
         "pareto",
         "lfr",
         "trace",
+        "suspected_healed",
+        "flips_target",
+        "flips_other",
+        "left_out",
     ),
 }
 """Table -> the columns that parts of this version may lack."""

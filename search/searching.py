@@ -12,9 +12,11 @@ from typing import Any, Protocol
 
 from .engine import DampeningProblem
 from .findings import Finding, GridFinding, PTNFinding
-from .following import GridStart, PTNStart, Start, TPEStart
+from .following import GridStart, GuardedStart, PTNStart, Start, TPEStart
 from .grid import GoelGrid, GridRow
 from .grid_engine import PairScorer, grid_rows
+from .guarded_finding import GuardedFinding
+from .guarded_problem import GuardedProblem
 from .ptn_engine import advance_ptn, conclude_ptn, evaluation_from, row_from
 from .tpe import TPESearch
 
@@ -149,3 +151,40 @@ class TPESearching(_PairSearching):
             if progress:
                 progress(len(history) + number + 1)
         return found
+
+
+class GuardedSearching:
+    """A guarded search; each step depends on all before it.
+
+    Args:
+        start: settings and sizes.
+        problem: what is searched.
+        constant: lambda of all steps.
+    """
+
+    def __init__(self, start: GuardedStart, problem: GuardedProblem, constant: float) -> None:
+        self.start = start
+        self._problem, self._constant = problem, constant
+
+    def carry_on(
+        self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
+    ) -> list[Row]:
+        """See `Searching`; nothing can be skipped.
+
+        Raises:
+            ValueError: skip is not 0.
+        """
+        if skip:
+            raise ValueError("a step depends on all before it, so none can be skipped")
+        state, rows = self.start.after(history), list[Row]()
+        while state.phase != "over" and (count is None or len(rows) < count):
+            measures = self._problem.measure(state.count, state.left_out, flips=state.phase == "walking")
+            rows.append(dict(zip(("healed", "flips_target", "flips_other"), measures, strict=True)))
+            state = self.start.search.update(state, *measures)
+            if progress:
+                progress(len(state.trace))
+        return rows
+
+    def finding(self, history: Sequence[Row]) -> GuardedFinding:
+        """See `Searching`."""
+        return GuardedFinding.of(self.start, self.start.after(history), self._problem, self._constant)

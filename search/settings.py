@@ -18,18 +18,29 @@ from pydantic import (
 from ..errors import explain_validation
 from ..unlearning.kinds import Granularity, Kind, Precision
 from .grid import ALPHAS, RELATIVE_LAMBDAS, GoelGrid, check_range, check_sizes
+from .guarded import GuardedSearch
 from .ptn import PTNSearch, Strategy
 from .tpe import TPESearch
 
 Method = Literal["ssd", "lf", "xlf"]
 METHODS: dict[str, Kind] = {"ssd": "fim", "lf": "lf", "xlf": "xlf"}
 
-Search = Literal["ptn", "grid", "tpe"]
+Search = Literal["ptn", "grid", "tpe", "guarded"]
 PTN_ONLY = ("rho", "b_start", "s_step", "max_steps", "strategy", "piece", "dampening_constant")
 GRID_ONLY = ("alphas", "relative_lambdas", "held_out")
 TPE_ONLY = ("samples", "alpha_range", "relative_lambda_range", "held_out")
-SEARCHES: dict[str, tuple[str, ...]] = {"ptn": PTN_ONLY, "grid": GRID_ONLY, "tpe": TPE_ONLY}
+GUARDED_ONLY = ("harm_weight", "most_harm", "probe_target", "probe_other", "dampening_constant")
+SEARCHES: dict[str, tuple[str, ...]] = {
+    "ptn": PTN_ONLY,
+    "grid": GRID_ONLY,
+    "tpe": TPE_ONLY,
+    "guarded": GUARDED_ONLY,
+}
 """Search -> the settings that not all searches have; those that lack one refuse it."""
+
+
+ALL_FOREIGN = tuple(dict.fromkeys(name for own in SEARCHES.values() for name in own))
+"""Those settings, each once."""
 
 
 def refuse_foreign(search: str | None, field: str | None) -> None:
@@ -55,7 +66,8 @@ class HealSettings(BaseModel):
         granularity: "sample" as the papers write, "batch" as the authors' programs compute.
         search: how alpha is found: "ptn" stops where the found poison is forgotten; "grid" tries pairs of
             alpha and lambda, as Goel et al. do, and takes the best; "tpe" samples such pairs, each from what
-            those before were worth, and takes the best.
+            those before were worth, and takes the best; "guarded" (ours) finds hidden poison in retain from
+            the first of it, and dampens while that heals and other samples of retain do not suffer.
         rho: (ptn) stop at this share of the victim's forget accuracy, in [0, 1); "auto" derives it from how
             often the victim predicts the target class on retain, which tasks of few classes need.
         b_start: (ptn) the search starts at s = (|S_f| / |S_tr|) / b_start, above 0.
@@ -66,7 +78,7 @@ class HealSettings(BaseModel):
         piece: (ptn) look at S_f in pieces of this many samples, and no further than a step needs to know on
             which side of the threshold it is; 8 is fast. The stop is the same, but the forget accuracies of
             the other steps are not known then. "whole": each step in full.
-        dampening_constant: (ptn) lambda, above 0; smaller dampens selected weights more.
+        dampening_constant: (ptn, guarded) lambda, above 0; smaller dampens selected weights more.
         alphas: (grid) selection thresholds, finite and above 0, none twice.
         relative_lambdas: (grid) lambda in multiples of alpha, likewise; each is tried with every alpha.
         held_out: (grid, tpe) the best pair has the highest sum of accuracy lost on the found poison and
@@ -76,6 +88,13 @@ class HealSettings(BaseModel):
         samples: (tpe) how many pairs.
         alpha_range: (tpe) least and greatest alpha, above 0.
         relative_lambda_range: (tpe) least and greatest lambda in multiples of alpha, above 0.
+        harm_weight: (guarded) what a changed prediction on retain costs, in suspected samples healed, above
+            0; larger heals less and damages less.
+        most_harm: (guarded) the largest share of changed predictions on retain, suspected samples apart, in
+            (0, 1]; if nothing heals without more, the status is "no_stop".
+        probe_target: (guarded) samples of retain labelled as S_f is that are looked at, to find hidden poison
+            and to see the class suffer.
+        probe_other: (guarded) samples of other classes, likewise. All are kept in memory.
         collapse_drop: the status is "collapsed" if accuracy on retain samples that are not of a target class
             falls by more than this share.
         collapse_share: the status is also "collapsed" if one class gains more than this share of all retain
@@ -105,13 +124,17 @@ class HealSettings(BaseModel):
     samples: int = Field(default=50, ge=1)
     alpha_range: tuple[float, float] = (0.1, 1e6)
     relative_lambda_range: tuple[float, float] = (0.1, 10.0)
+    harm_weight: float = Field(default=4.0, gt=0)
+    most_harm: float = Field(default=0.03, gt=0, le=1)
+    probe_target: int = Field(default=600, ge=1)
+    probe_other: int = Field(default=300, ge=1)
     collapse_drop: float = Field(default=0.1, gt=0, le=1)
     collapse_share: float = Field(default=0.25, gt=0, le=1)
     compared: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
     precision: Precision = "float32"
     batch_size: int = Field(default=512, ge=1)
 
-    @field_validator(*PTN_ONLY, *GRID_ONLY, *TPE_ONLY[:-1], mode="before")
+    @field_validator(*ALL_FOREIGN, mode="before")
     @classmethod
     def _of_the_search(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse what would be ignored; pydantic calls this for given values only."""
@@ -134,7 +157,7 @@ class HealSettings(BaseModel):
 
     def _unused(self) -> tuple[str, ...]:
         own = SEARCHES[self.search]
-        return tuple(name for other in SEARCHES.values() for name in other if name not in own)
+        return tuple(name for name in ALL_FOREIGN if name not in own)
 
     @property
     def kind(self) -> Kind:
@@ -143,7 +166,7 @@ class HealSettings(BaseModel):
 
     @property
     def setting_count(self) -> int | None:
-        """How many settings the search evaluates; None for PTN, which cannot know."""
+        """How many settings the search evaluates; None where it cannot know (ptn, guarded)."""
         counts = {"grid": len(self.grid().pairs()), "tpe": self.samples}
         return counts.get(self.search)
 
@@ -160,6 +183,10 @@ class HealSettings(BaseModel):
     def grid(self) -> GoelGrid:
         """The grid these settings ask for."""
         return GoelGrid(alphas=self.alphas, relative_lambdas=self.relative_lambdas)
+
+    def guarded(self) -> GuardedSearch:
+        """The guarded search these settings ask for."""
+        return GuardedSearch(harm_weight=self.harm_weight, most_harm=self.most_harm)
 
     def tpe(self) -> TPESearch:
         """The sampling these settings ask for."""

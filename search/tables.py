@@ -35,7 +35,7 @@ METHOD_NAMES = {
     "xlf": "XLF",
 }
 """Display names, in the order of the table; the search (PTN, Grid, TPE) is put before those it applies to."""
-SEARCH_NAMES = {"ptn": "PTN", "grid": "Grid", "tpe": "TPE"}
+SEARCH_NAMES = {"ptn": "PTN", "grid": "Grid", "tpe": "TPE", "guarded": "Guarded"}
 GRANULARITIES = ("sample", "batch")
 CONTEXT = ("dataset", "model", "attack", "manipulated", "share")
 """What one experiment differs from another in, besides the seed."""

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..datasets.poisoning import Share
 from ..unlearning.inference import predict
 from ..unlearning.unchanged import bytes_of
 from .cell_rows import CellRows, Row, outcome_columns, truth_columns
 from .following import Start
 from .inputs import Batches, Pair
-from .operation import Operation, Outcome, Progress, dampening_problem, silent
+from .operation import Operation, Outcome, Progress, compared_part, dampening_problem, silent
 from .provenance import row_key
 from .scenarios import Cell
 from .settings import HealSettings
@@ -32,18 +31,27 @@ class Problem:
 
     Args:
         experiment: whose victim and data.
-        share: which part of S_m is found.
+        cell: which part of S_m is found.
         settings: what `problem_sort` reads of them.
         progress: called while importances are computed.
     """
 
     def __init__(
-        self, experiment: Experiment, share: Share, settings: HealSettings, progress: Progress
+        self, experiment: Experiment, cell: Cell, settings: HealSettings, progress: Progress
     ) -> None:
-        timed = experiment.importances.of(share, settings, progress)
-        forget = experiment.data.forget(share).batched(settings.batch_size)
-        self.problem = dampening_problem(experiment.victim, forget, timed.pair, settings)
-        self.seconds = timed.seconds
+        data, size = experiment.data, settings.batch_size
+        timed = experiment.importances.of(cell.share, settings, progress)
+        start = time.perf_counter()
+
+        def compared() -> tuple[Batches, Pair]:
+            known = experiment.compared(cell)
+            part = compared_part(data.retain(cell.share).batched(size), settings)
+            return part, (known.predictions, known.labels)
+
+        self.problem = dampening_problem(
+            experiment.victim, data.forget(cell.share).batched(size), timed.pair, settings, compared
+        )
+        self.seconds = timed.seconds + time.perf_counter() - start
 
     @property
     def held_bytes(self) -> int:
@@ -53,7 +61,9 @@ class Problem:
 
 def problem_sort(settings: HealSettings) -> tuple[Any, ...]:
     """What of the settings a dampening problem depends on."""
+    guarded = (settings.probe_target, settings.probe_other, settings.compared)
     return (
+        *(guarded if settings.search == "guarded" else ()),
         settings.kind,
         settings.granularity,
         settings.precision,
@@ -158,7 +168,7 @@ class Treatment:
         for number, row in enumerate(rows):
             wanted = row["after_stop"] or row.get("crossed") or number % stride == 0
             if wanted and wanted_steps:
-                model = outcome.problem.dampened(row["alpha"], row["dampening_constant"])
+                model = outcome.model_of(number, row)
                 row |= truth_columns(measure_truth(model, self._experiment.data))
             yield {"key": row_key(search, number), "search": search, "step": number, **row}
             self._progress("scoring", number + 1, len(rows))

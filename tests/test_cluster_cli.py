@@ -129,7 +129,7 @@ def test_version_goes_to_stdout(capsys: Captured) -> None:
         ([*HEAL, "--set", "learning_rate=1"], ["--set", "xlf does not use this", "trains"]),
         ([*HEAL, "--together", "2"], ["--together", "xlf does not use this"]),
         ([*HEAL, "--granularity", "pixel"], ["--granularity pixel", "'sample' or 'batch'"]),
-        ([*HEAL, "--search", "raster"], ["--search raster", "'ptn', 'grid', 'tpe' or 'fixed'"]),
+        ([*HEAL, "--search", "raster"], ["--search raster", "'ptn', 'grid', 'tpe', 'guarded' or 'fixed'"]),
         ([*HEAL, "--search", "grid", "--rho", "0.2"], ["--rho 0.2", "'grid' does not use this"]),
         ([*HEAL, "--dampening-constant", "1", "--search", "grid"], ["--dampening-constant 1", "'ptn'"]),
         ([*HEAL, "--held-out", "1000"], ["--held-out 1000", "'ptn' does not use this", "'grid'"]),

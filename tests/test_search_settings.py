@@ -74,7 +74,7 @@ def test_the_searches_they_ask_for():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"search": "raster"}, "search = 'raster': Input should be 'ptn', 'grid' or 'tpe'"),
+        ({"search": "raster"}, "search = 'raster': Input should be 'ptn', 'grid', 'tpe' or 'guarded'"),
         ({"search": "grid", "alphas": ()}, r"alphas = \(\): .*give at least one number"),
         ({"search": "grid", "alphas": (1.0, 0.0)}, "give finite numbers above 0"),
         ({"search": "grid", "alphas": (1.0, float("inf"))}, "give finite numbers above 0"),

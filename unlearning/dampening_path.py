@@ -9,7 +9,7 @@ so every parameter has a largest alpha that still selects it; sorted by that, ea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,12 +77,14 @@ class DampeningPath:
         self._retain = _flat(parameters, retain_importance, order).to(self._forget.device)
         self._buffers = _buffers(parameters, order)
         self._names = [name for names in order for name in names]
+        self._shapes = [tuple(parameters[name].shape) for name in self._names]
         sizes = torch.tensor([parameters[name].numel() for name in self._names])
         self._ends = sizes.cumsum(0).to(self._forget.device)
         self.changed: dict[str, int] = {}
         self._changes = 0
         self._position = 0
         self._constant = 1.0
+        self._spared: tuple[int, ...] = ()
         ratios = _ratios(self._forget, self._retain)
         self.infinite = int(torch.isinf(ratios).sum())
         self.finite = int((ratios >= 0).sum()) - self.infinite
@@ -144,13 +146,53 @@ class DampeningPath:
         """
         check_settings(alpha, dampening_constant)
         position = self.selected(alpha)
-        if dampening_constant != self._constant:
+        if dampening_constant != self._constant or self._spared:
             self._restore(position, self._position)
-            self._position, self._constant = 0, dampening_constant
+            self._position, self._constant, self._spared = 0, dampening_constant, ()
         self._restore(position, self._position)
         self._dampen(self._position, position)
         self._position = position
         return position
+
+    def move_to_count(
+        self, count: int, dampening_constant: float = 1.0, *, spared: Collection[int] = ()
+    ) -> float:
+        """Dampen the ``count`` weights with the largest ratios but those ``spared``; returns alpha.
+
+        Args:
+            count: at most `sorted_count`.
+            dampening_constant: lambda.
+            spared: ranks, from 0, of weights that keep their values.
+
+        Returns:
+            `alpha_of` the count: with equal ratios it may select more.
+
+        Raises:
+            BadInput: count or lambda out of range.
+        """
+        if not 0 <= count <= self.sorted_count:
+            raise BadInput(f"{count} weights: give a number from 0 to {self.sorted_count}, those sorted")
+        alpha = self.alpha_of(max(count, 1))
+        check_settings(alpha, dampening_constant)
+        self.restore()
+        self._constant, self._spared = dampening_constant, tuple(sorted(set(spared)))
+        self._dampen_first(count)
+        return alpha
+
+    def alpha_of(self, count: int) -> float:
+        """The largest alpha that selects the ``count`` weights of the largest ratios, at least 1.
+
+        0 if the ratio of some of them is 0: no alpha selects those, and dampening leaves them as they are.
+        """
+        return max(0.0, float(-self._part.thresholds[count - 1]))
+
+    def name_of(self, rank: int) -> str:
+        """The weight of a rank, from 0, such as ``fc.weight[0,25]``."""
+        place = int(self._part.index[rank])
+        owner = int(torch.bucketize(self._part.index[rank], self._ends, right=True))
+        within = place - (int(self._ends[owner - 1]) if owner else 0)
+        indices = ",".join(str(int(i)) for i in np.unravel_index(within, self._shapes[owner]))
+        return f"{self._names[owner]}[{indices}]"
 
     def restore(self) -> None:
         """Give all weights back the values they had at first."""
@@ -174,6 +216,14 @@ class DampeningPath:
             for buffer in self._buffers:
                 buffer.scale(start, stop, factor)
 
+    def _dampen_first(self, count: int) -> None:
+        """The first ``count`` but those spared; all must have their first values."""
+        start = 0
+        for rank in (*(rank for rank in self._spared if rank < count), count):
+            self._dampen(start, rank)
+            start = rank + 1
+        self._position = count
+
     def _note(self, start: int, stop: int) -> None:
         """The parameters of the weights at positions [start, stop) change now."""
         self._changes += 1
@@ -189,8 +239,7 @@ class DampeningPath:
         self.restore()
         ratios = _ratios(self._forget, self._retain) if ratios is None else ratios
         self._sort(ratios, max(wanted, 2 * self.sorted_count))
-        self._dampen(0, position)
-        self._position = position
+        self._dampen_first(position)
 
     def _sort(self, ratios: Tensor, wanted: int) -> None:
         self._part = _top(ratios, min(wanted, self.infinite + self.finite), self._forget, self._retain)
@@ -315,7 +364,7 @@ def _top(ratios: Tensor, wanted: int, forget: Tensor, retain: Tensor) -> _Part:
     smallest = _kth_largest(ratios, wanted)
     index = (ratios >= smallest).nonzero().flatten()
     top = ratios[index]
-    thresholds, order = _negative_thresholds(forget[index], retain[index]).sort()
+    thresholds, order = _negative_thresholds(forget[index], retain[index]).sort(stable=True)
     return _Part(
         ratios=np.sort(top[top.isfinite()].cpu().numpy()),
         smallest=smallest,

@@ -82,11 +82,20 @@ def check_logits(logits: object, count: int) -> Tensor:
     return logits
 
 
-@torch.no_grad()
 def predict(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], what: str = "images"
 ) -> tuple[Tensor, Tensor]:
     """Predicted classes and labels of all samples, both int64 [N] on the CPU, in the order given.
+
+    Runs as `logits_and_labels` does, and raises what that raises.
+    """
+    return _joined([(logits.argmax(1).cpu(), y) for logits, y in _passes(model, batches, what)])
+
+
+def logits_and_labels(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], what: str = "images"
+) -> tuple[Tensor, Tensor]:
+    """Logits, float32 or better [N, classes], and labels, int64 [N], of all samples, on the CPU, in order.
 
     Runs in eval mode, in the precision of the weights, and checks every batch; empty batches are passed over.
 
@@ -94,7 +103,21 @@ def predict(
         BadInput: inputs or logits that are not finite, logits of the wrong shape, labels that are no class
             numbers or out of range, a model without parameters.
     """
-    predictions, labels = [], []
+    return _joined([(logits.float().cpu(), y) for logits, y in _passes(model, batches, what)])
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if not parts:
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+    first, second = zip(*parts, strict=True)
+    return torch.cat(first), torch.cat(second)
+
+
+@torch.no_grad()
+def _passes(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], what: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Checked logits, on the model's device, and labels, on the CPU, batch by batch."""
     weights = next(model.parameters(), None)
     if weights is None:
         raise BadInput("the model has no parameters; give a trained classifier")
@@ -107,8 +130,4 @@ def predict(
             x = x.to(weights if x.is_floating_point() else weights.device)
             logits = check_logits(model(x), len(x))
             check_labels(y, logits.shape[1])
-            predictions.append(logits.argmax(1).cpu())
-            labels.append(y)
-    if not predictions:
-        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
-    return torch.cat(predictions), torch.cat(labels)
+            yield logits, y

@@ -1,0 +1,267 @@
+"""What a guarded search works on: a ranking of the weights, and the samples that a step is measured on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..unlearning.dampening_path import DampeningPath
+from ..unlearning.direction import centred, falling
+from ..unlearning.importance import Importance, estimate_importance
+from ..unlearning.inference import logits_and_labels, predict
+from .engine import DampeningProblem, Evaluation
+from .guarded import Measures, Probes
+from .inputs import Batches, Pair, random_part
+from .probe import Probe, Suspicion, draw_probe, suspect, take
+from .settings import HealSettings
+
+FALL = 0.25
+"""Suspicion is raised by dampening until the logits of S_f have fallen by this part."""
+FIRST = 16
+MOST_FOUND = 500
+"""Samples of S_f, at most, that suspicion and ranking are computed from."""
+MOST_MEASURED = 100
+"""Samples of S_f, and of what is suspected beside it, that a step is measured on, at most each."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Watched:
+    """The samples that a guarded search looks at, as batches that stay in memory.
+
+    Attributes:
+        suspected: found poison and what responds like it: a step should change its predictions.
+        target, other: retain samples whose predictions it should not change.
+        target_rate: how often the first sort occurs among both.
+        found: samples of S_f that suspicion was computed from; doubted: those of them not believed to be
+            poison.
+        suspects: retain samples that are suspected.
+        separation: see `Suspicion`.
+    """
+
+    suspected: list[Pair]
+    target: list[Pair]
+    other: list[Pair]
+    target_rate: float
+    found: int
+    doubted: int
+    suspects: int
+    separation: float
+
+
+class GuardedProblem(DampeningProblem):
+    """A dampening problem whose steps are counts of ranks, and are measured on found poison and retain.
+
+    Memory beyond that of `DampeningProblem`: the watched images.
+
+    Args:
+        victim, forget, forget_importance, retain_importance, dampening_constant, forget_count: as there; the
+            importances are the ranking's.
+        watched: what a step is measured on.
+    """
+
+    def __init__(
+        self,
+        victim: nn.Module,
+        forget: Batches,
+        forget_importance: Importance,
+        retain_importance: Importance,
+        *,
+        watched: Watched,
+        dampening_constant: float = 1.0,
+    ) -> None:
+        super().__init__(
+            victim,
+            forget,
+            forget_importance,
+            retain_importance,
+            dampening_constant=dampening_constant,
+            forget_count=len(forget),
+        )
+        self.watched = watched
+
+    @property
+    def probes(self) -> Probes:
+        """Sizes of what is watched, and the length of the ranking."""
+        return Probes(
+            suspected=_count(self.watched.suspected),
+            target=_count(self.watched.target),
+            other=_count(self.watched.other),
+            target_rate=self.watched.target_rate,
+            limit=self._path.sorted_count,
+        )
+
+    def measure(self, count: int, left_out: Collection[int], *, flips: bool) -> Measures:
+        """Dampen the first ``count`` ranks but ``left_out``, and measure; see `guarded`.
+
+        Args:
+            count: ranks, from the first.
+            left_out: ranks, from 0.
+            flips: whether the retain samples are looked at, too.
+        """
+        model = self.dampened_to(count, left_out)
+        healed = _changed(model, self.watched.suspected)
+        if not flips:
+            return healed, None, None
+        return healed, _changed(model, self.watched.target), _changed(model, self.watched.other)
+
+    def dampened_to(self, count: int, left_out: Collection[int] = ()) -> nn.Module:
+        """The working copy with the victim's weights dampened so far; valid until the next call."""
+        self._path.move_to_count(count, self._constant, spared=left_out)
+        return self._model
+
+    def evaluate_count(self, count: int, left_out: Collection[int]) -> Evaluation:
+        """Those weights on all of S_f."""
+        alpha = self._path.move_to_count(count, self._constant, spared=left_out)
+        accuracy, _ = self._forget_accuracy(None)
+        dampened = count - len([rank for rank in left_out if rank < count])
+        return Evaluation(alpha=alpha, dampened=dampened, forget_accuracy=accuracy)
+
+    def alpha_of(self, count: int) -> float:
+        """The largest alpha that selects the first ``count`` ranks, at least one."""
+        return self._path.alpha_of(count)
+
+    def name_of(self, rank: int) -> str:
+        """The weight of a rank, such as ``fc.weight[0,25]``."""
+        return self._path.name_of(rank)
+
+
+def guarded_problem(
+    victim: nn.Module,
+    forget: Batches,
+    compared: Batches,
+    predicted: Pair,
+    pair: tuple[Importance, Importance],
+    settings: HealSettings,
+) -> GuardedProblem:
+    """Raise suspicion with the importances given, then rank the weights again.
+
+    The ranking is I_f / max(I_r, I_t). I_f is over found poison and suspects, but 0 where dampening the
+    weight would not make the victim doubt them (first order): such a weight cannot heal. I_t is over the
+    unsuspected samples of the target classes: a weight that a whole class depends on is important for it,
+    though not for retain as a whole, where most samples are of other classes.
+
+    Args:
+        victim: not changed.
+        forget: S_f.
+        compared: samples of retain that the probe is drawn from.
+        predicted: the victim's predictions of them and their labels.
+        pair: importances of S_f and of retain.
+        settings: of a guarded search.
+    """
+    found = random_part(forget, MOST_FOUND)
+    probe = _probe(found, predicted, settings)
+    target = take(compared, probe.target)
+    suspicion = _suspicion(victim, found, target, pair, settings.dampening_constant)
+    believed = found.select(suspicion.forget.nonzero().flatten())
+    suspects = take(compared, probe.target[suspicion.retain])
+    clean = take(compared, probe.target[~suspicion.retain])
+    watched = Watched(
+        suspected=_kept(believed, MOST_MEASURED) + _kept(suspects, MOST_MEASURED),
+        target=_kept(clean, settings.probe_other),
+        other=_kept(take(compared, probe.other), settings.probe_other),
+        target_rate=probe.target_rate,
+        found=len(found),
+        doubted=int((~suspicion.forget).sum()),
+        suspects=int(suspicion.retain.sum()),
+        separation=suspicion.separation,
+    )
+    ranking = _ranking(victim, (believed, suspects, clean), watched.suspected, pair[1], settings)
+    return GuardedProblem(
+        victim, forget, *ranking, watched=watched, dampening_constant=settings.dampening_constant
+    )
+
+
+def _probe(found: Batches, predicted: Pair, settings: HealSettings) -> Probe:
+    predictions, labels = predicted
+    targets = torch.cat([y.cpu() for _, y in found]).unique()
+    return draw_probe(predictions, labels, targets, target=settings.probe_target, other=settings.probe_other)
+
+
+def _suspicion(
+    victim: nn.Module,
+    found: Batches,
+    target: Batches | None,
+    pair: tuple[Importance, Importance],
+    constant: float,
+) -> Suspicion:
+    """Dampen gently along the first ranking, and see whose logits fall."""
+    problem = _Ranked(victim, pair, constant)
+    found_before = problem.logits(found, 0)
+    count, fall = FIRST, found_before
+    while True:
+        count = min(count, problem.limit)
+        fall = found_before - problem.logits(found, count)
+        if fall.sum() >= FALL * found_before.sum() or count == problem.limit:
+            break
+        count *= 2
+    if target is None:
+        return Suspicion(retain=torch.zeros(0).bool(), forget=torch.ones(len(found)).bool(), separation=0.0)
+    return suspect(problem.logits(target, 0) - problem.logits(target, count), fall)
+
+
+class _Ranked:
+    """A copy of the victim, dampened along a ranking."""
+
+    def __init__(self, victim: nn.Module, pair: tuple[Importance, Importance], constant: float) -> None:
+        self._model = copy.deepcopy(victim).requires_grad_(False)
+        self._path = DampeningPath(dict(self._model.named_parameters()), *pair)
+        self._constant, self.limit = constant, self._path.sorted_count
+
+    def logits(self, samples: Batches, count: int) -> Tensor:
+        """Centred logits of the labels, [N], with the first ``count`` ranks dampened."""
+        self._path.move_to_count(count, self._constant)
+        return centred(*logits_and_labels(self._model, samples))
+
+
+def _ranking(
+    victim: nn.Module,
+    sets: tuple[Batches, Batches | None, Batches | None],
+    suspected: list[Pair],
+    retain: Importance,
+    settings: HealSettings,
+) -> tuple[Importance, Importance]:
+    """Importances whose ratio is the ranking; see `guarded_problem`."""
+    believed, suspects, target = sets
+    guilty = _importance(victim, believed, settings)
+    if suspects is not None:
+        guilty = guilty + _importance(victim, suspects, settings)
+    direction = falling(victim, suspected)
+    forget = {name: value * (direction[name] > 0) for name, value in guilty.mean().items()}
+    rest = retain.mean()
+    if target is not None:
+        clean = _importance(victim, target, settings).mean()
+        rest = {name: torch.maximum(value, clean[name]) for name, value in rest.items()}
+    return _as_importance(guilty, forget), _as_importance(retain, rest)
+
+
+def _importance(victim: nn.Module, samples: Batches, settings: HealSettings) -> Importance:
+    return estimate_importance(
+        victim,
+        samples,
+        kind=settings.kind,
+        granularity=settings.granularity,
+        precision=settings.precision,
+    )
+
+
+def _as_importance(like: Importance, mean: dict[str, Tensor]) -> Importance:
+    return replace(like, total=mean, count=1, model=None, data=None)
+
+
+def _kept(samples: Batches | None, count: int) -> list[Pair]:
+    """Up to ``count`` of the samples, drawn at random, in memory."""
+    return [] if samples is None else list(random_part(samples, count))
+
+
+def _count(batches: list[Pair]) -> int:
+    return sum(len(y) for _, y in batches)
+
+
+def _changed(model: nn.Module, batches: list[Pair]) -> float:
+    """Share of the samples not predicted as labelled; 0 of none."""
+    predictions, labels = predict(model, batches, "probe")
+    return float((predictions != labels).double().mean()) if len(labels) else 0.0
