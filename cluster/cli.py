@@ -244,7 +244,7 @@ def status(results: Results, /, *, json: bool = False) -> int:
 
 @app.command
 def plot(results: Results, /, *, to: Path | None = None) -> int:
-    """Draw healing and damage against the share found, and the trials of searches whose settings train.
+    """Draw healing and damage against the share found and each other, trials that train, guarded searches.
 
     Works while results are being written.
 

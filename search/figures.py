@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ..errors import BadInput
+from .guard_plots import guard_figures, healing_figures
 from .results import ResultsStore
 from .sweep_plots import sweep_figures
 from .trial_plots import trial_figures
@@ -25,10 +26,17 @@ def finished_searches(results: Path) -> pa.Table:
 
 
 def result_figures(results: Path, directory: Path) -> tuple[Path, ...]:
-    """Draw what the finished cells of a folder allow, see `sweep_figures` and `trial_figures`.
+    """Draw what the finished cells of a folder allow.
+
+    See `sweep_figures`, `healing_figures`, `trial_figures` and `guard_figures`.
 
     Raises:
         BadInput: no cell has been scored yet, or ``directory`` cannot be written.
     """
     searches, steps = finished_searches(results), ResultsStore(results, create=False).read("steps")
-    return (*sweep_figures(searches, directory), *trial_figures(steps, searches, directory))
+    return (
+        *sweep_figures(searches, directory),
+        *healing_figures(searches, directory),
+        *trial_figures(steps, searches, directory),
+        *guard_figures(steps, searches, directory),
+    )

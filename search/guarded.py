@@ -12,9 +12,11 @@ and its score, healed - harm_weight * harm.
 
 First the search scouts: it doubles the count (halves it, where the first one already does it) until half of
 the suspected samples are healed, which costs few images. Then it walks on from the last count before that,
-by a quarter at a time, and measures the flips, too. Where a step makes either kind of flip jump, by more than
-its probe's noise and by a part of the largest harm, it is halved, until the weights that make it jump stand
-alone: they are left out. Damage that is spread over many weights passes the halves, and counts in the score.
+by a quarter at a time, and measures the flips, too. Where a step lowers the score because either kind of flip
+jumps, by more than its probe's noise and by a part of the largest harm, it is halved, until the weights that
+make it jump stand alone: they are left out. Damage that is spread over many weights passes the halves, and
+counts in the score.
+
 The walk is over where no later step can score higher, as healed is at most 1. The answer is the accepted
 step of the highest score among those that heal half and harm no more than `most_harm`; if there is none, the
 status is "no_stop".
@@ -102,6 +104,7 @@ class GuardedState:
         left_out: ranks left out so far, ascending.
         pending: ends of the steps that are due after ``count``, the next one last.
         flips: (target, other) of the last accepted step.
+        score: of that step; at first that of the victim.
         trace: all measured steps.
     """
 
@@ -112,6 +115,7 @@ class GuardedState:
     left_out: tuple[int, ...] = ()
     pending: tuple[int, ...] = ()
     flips: tuple[float, float] = (0.0, 0.0)
+    score: float = 0.0
     trace: tuple[GuardedStep, ...] = ()
 
     @property
@@ -131,8 +135,8 @@ class GuardedSearch(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    harm_weight: float = Field(default=4.0, gt=0)
-    most_harm: float = Field(default=0.03, gt=0, le=1)
+    harm_weight: float = Field(default=8.0, gt=0)
+    most_harm: float = Field(default=0.06, gt=0, le=1)
 
     def start(self, probes: Probes) -> GuardedState:
         """The state before the first step."""
@@ -176,8 +180,7 @@ class GuardedSearch(BaseModel):
 
     def harm(self, step: GuardedStep, probes: Probes) -> float:
         """Of a step whose flips were measured."""
-        rate = probes.target_rate
-        return rate * (step.flips_target or 0.0) + (1.0 - rate) * (step.flips_other or 0.0)
+        return _harm((step.flips_target or 0.0, step.flips_other or 0.0), probes)
 
     def chosen(self, state: GuardedState) -> GuardedStep | None:
         """The answer of a search that is over, or of what it has seen so far; None: no stop."""
@@ -232,7 +235,8 @@ class GuardedSearch(BaseModel):
         return replace(state, phase="walking", count=before)
 
     def _walk(self, state: GuardedState, healed: float, flips: tuple[float, float]) -> GuardedState:
-        jump = self._jumps(state, flips)
+        score = healed - self.harm_weight * _harm(flips, state.probes)
+        jump = score < state.score and self._jumps(state, flips)
         alone = state.count - state.accepted == 1
         verdict: Verdict = "accepted" if not jump else "left_out" if alone else "rejected"
         step = GuardedStep(
@@ -242,9 +246,8 @@ class GuardedSearch(BaseModel):
             flips_target=flips[0],
             flips_other=flips[1],
             verdict=verdict,
+            score=None if jump else score,
         )
-        if not jump:
-            step = replace(step, score=healed - self.harm_weight * self.harm(step, state.probes))
         state = replace(state, trace=(*state.trace, step))
         if verdict == "rejected":
             middle = (state.accepted + state.count) // 2
@@ -253,7 +256,7 @@ class GuardedSearch(BaseModel):
         if verdict == "left_out":
             state = replace(state, left_out=(*state.left_out, state.accepted))
         else:
-            state = replace(state, flips=flips)
+            state = replace(state, flips=flips, score=score)
         return self._go_on(replace(state, accepted=state.count))
 
     def _go_on(self, state: GuardedState) -> GuardedState:
@@ -293,6 +296,10 @@ class GuardedSearch(BaseModel):
 
 Measures = tuple[float, float | None, float | None]
 """Healed, flips_target, flips_other of a step."""
+
+
+def _harm(flips: tuple[float, float], probes: Probes) -> float:
+    return probes.target_rate * flips[0] + (1.0 - probes.target_rate) * flips[1]
 
 
 def _variance(share: float, count: int) -> float:

@@ -152,7 +152,7 @@ def guarded_problem(
         pair: importances of S_f and of retain.
         settings: of a guarded search.
     """
-    found = random_part(forget, MOST_FOUND)
+    found = _believed(victim, random_part(forget, MOST_FOUND))
     probe = _probe(found, predicted, settings)
     target = take(compared, probe.target)
     suspicion = _suspicion(victim, found, target, pair, settings.dampening_constant)
@@ -173,6 +173,12 @@ def guarded_problem(
     return GuardedProblem(
         victim, forget, *ranking, watched=watched, dampening_constant=settings.dampening_constant
     )
+
+
+def _believed(victim: nn.Module, found: Batches) -> Batches:
+    """Those that the victim predicts as labelled: the others show nothing, whatever is dampened."""
+    predictions, labels = predict(victim, found, "forget set")
+    return found.select((predictions == labels).nonzero().flatten())
 
 
 def _probe(found: Batches, predicted: Pair, settings: HealSettings) -> Probe:

@@ -119,7 +119,7 @@ def new_figure(size: tuple[float, float]) -> Figure:
 
 
 def _frame(panel: Axes, values: Sequence[float], *, left: bool, bottom: bool) -> None:
-    _log_axis(panel, min(values), max(values))
+    log_axis(panel, min(values), max(values))
     panel.set_ylim(-3, 103)
     panel.set_yticks(range(0, 101, 20))
     panel.grid(color=FAINT, linewidth=0.7)
@@ -130,8 +130,8 @@ def _frame(panel: Axes, values: Sequence[float], *, left: bool, bottom: bool) ->
     panel.set_ylabel("share of images, %" if left else "", fontsize=11, color=INK)
 
 
-def _log_axis(panel: Axes, low: float, high: float) -> None:
-    """One tick a decade is too few where s spans less than two."""
+def log_axis(panel: Axes, low: float, high: float) -> None:
+    """A logarithmic x axis; one tick a decade is too few where it spans less than two."""
     subs = (1.0,) if high / low > 300 else (1.0, 3.0) if high / low > 10 else (1.0, 2.0, 5.0)
     panel.set_xscale("log")
     panel.set_xlim(low / 1.1, high * 1.1)

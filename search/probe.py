@@ -10,9 +10,10 @@ from torch import Tensor
 from .inputs import Batches
 
 ROUNDS = 50
-LEAST_SEPARATION = 2.5
+LEAST_SEPARATION = 1.7
 """Distance of two groups of responses, in sums of their standard deviations, from which they are two. One
-normal group cut in half has 1.3, one exponential 1.4; hidden poison and the rest had 3.8 and more."""
+normal group cut in half has 1.3, one exponential 1.4; hidden poison and the rest had 1.8 on a victim that its
+moving trigger fools one time in three, and 3.3 to 4.9 on those with a fixed patch."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,15 +11,16 @@ import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from ..errors import BadInput
 from .plots import FAINT, GRANULARITIES, INK, new_figure, save_figure
@@ -29,6 +30,7 @@ Row = Mapping[str, Any]
 Point = tuple[float, Sequence[Row]]
 
 STYLES: Mapping[str, tuple[str, str, str]] = {
+    "Guarded-XLF": ("#E69F00", "*", (0, (8, 1.5, 1, 1.5))),  # type: ignore[dict-item]
     "PTN-XLF": ("#D55E00", "o", "-"),
     "PTN-LF": ("#0072B2", "s", "-"),
     "PTN-SSD": ("#009E73", "^", "-"),
@@ -37,7 +39,7 @@ STYLES: Mapping[str, tuple[str, str, str]] = {
     "None": ("#888888", "P", ":"),
 }
 """Method -> colour (of Okabe and Ito), marker and line; each of the three tells the methods apart."""
-OTHERS = ("#E69F00", "#56B4E9", "#8C510A")
+OTHERS = ("#56B4E9", "#8C510A", "#882255")
 """Colours of further methods, in turn."""
 GROUP = ("dataset", "model", "attack")
 FAILED = ("failed", "gate_failed")
@@ -62,12 +64,12 @@ def sweep_figures(searches: pa.Table, directory: Path) -> tuple[Path, ...]:
     """
     rows = searches.to_pylist()
     groups = _groups(rows)
-    if not any(_scored(row) for group in groups.values() for row in group):
+    if not any(is_scored(row) for group in groups.values() for row in group):
         raise BadInput("there is no scored cell to draw; wait until the sweep has finished one")
     return tuple(
         save_figure(_draw(group, place), directory / f"{name}.png")
         for name, (place, group) in _named(groups).items()
-        if any(map(_scored, group))
+        if any(map(is_scored, group))
     )
 
 
@@ -97,24 +99,30 @@ def _granularity_order(name: str) -> tuple[int, str]:
 def _named(
     groups: Mapping[tuple[str, ...], list[Row]],
 ) -> dict[str, tuple[tuple[str, ...], list[Row]]]:
-    """File names; two that differ in odd signs only get numbers."""
-    named: dict[str, tuple[tuple[str, ...], list[Row]]] = {}
-    for place, group in groups.items():
-        name = stem = "-".join(re.sub(r"[^\w.]+", "_", part) for part in place)
+    """Places and rows by file name."""
+    return dict(zip(file_names(groups), groups.items(), strict=True))
+
+
+def file_names(places: Iterable[Sequence[object]]) -> list[str]:
+    """One name for each place; where two differ in odd signs only, or not at all, it gets a number."""
+    names: list[str] = []
+    for place in places:
+        name = stem = "-".join(re.sub(r"[^\w.]+", "_", str(part)) for part in place)
         number = 1
-        while name in named:
+        while name in names:
             number += 1
             name = f"{stem}-{number}"
-        named[name] = (place, group)
-    return named
+        names.append(name)
+    return names
 
 
-def _scored(row: Row) -> bool:
+def is_scored(row: Row) -> bool:
+    """Whether there is anything of a cell to draw."""
     return row["status"] not in FAILED and row["healed_raw"] is not None and row["damage"] is not None
 
 
 def _draw(rows: Sequence[Row], place: tuple[str, ...]) -> Figure:
-    scored = [row for row in rows if _scored(row)]
+    scored = [row for row in rows if is_scored(row)]
     sizes = sorted({row["manipulated"] for row in scored})
     shares = sorted({row["share"] for row in scored}, key=_share_order)
     figure = new_figure((max(7.5, 1.2 + 4.4 * len(sizes)), 8.0))
@@ -135,14 +143,14 @@ def _share_order(share: str) -> tuple[bool, float]:
 
 
 def _panels(above: Axes, below: Axes, rows: Sequence[Row], shares: Sequence[str], *, left: bool) -> None:
-    measure, label = _healing(rows)
+    measure, label = healing_shown(rows)
     for panel in (above, below):
         _frame(panel, shares)
     above.set_title(f"|S_m| = {rows[0]['manipulated']:,}", loc="left", fontsize=12, weight="bold", color=INK)
     above.set_ylabel(label, fontsize=11, color=INK)
     below.set_xlabel("discovery share |S_f| / |S_m|, %", fontsize=11, color=INK)
     below.set_ylabel("change of clean accuracy, pp" if left else "", fontsize=11, color=INK)
-    for name, group in _by_method(rows).items():
+    for name, group in by_method(rows).items():
         points = [
             (float(number), [row for row in group if row["share"] == share])
             for number, share in enumerate(shares)
@@ -151,14 +159,15 @@ def _panels(above: Axes, below: Axes, rows: Sequence[Row], shares: Sequence[str]
         _line(below, name, [point for point in points if point[1]], shares, "damage")
 
 
-def _healing(rows: Sequence[Row]) -> tuple[str, str]:
+def healing_shown(rows: Sequence[Row]) -> tuple[str, str]:
     """What of healing is shown: one measure in a panel, never a mixture."""
     if all(row["healed"] is not None for row in rows):
         return "healed", "healed, % of a clean model"
     return "healed_raw", "healed_raw, % (no clean reference)"
 
 
-def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by display name, in the order of `STYLES`."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[method_name(row) or "?"].append(row)
@@ -188,7 +197,7 @@ def _line(panel: Axes, name: str, points: Sequence[Point], shares: Sequence[str]
     """Of the shares; one-shot healing is another task and stands alone."""
     alone = [point for point in points if shares[int(point[0])] == ONE_SHOT]
     joined = [point for point in points if point not in alone]
-    colour, marker, dashes = _style(name)
+    colour, marker, dashes = method_style(name)
     for part in (alone, joined):
         spans = [_span(rows, measure) for _, rows in part]
         places = [x + _dodge(name) * (part is alone) for x, _ in part]
@@ -200,19 +209,24 @@ def _line(panel: Axes, name: str, points: Sequence[Point], shares: Sequence[str]
         else:
             panel.vlines(places, [s[0] for s in spans], [s[2] for s in spans], color=colour, linewidth=1.4)
         for x, y, (_, rows) in zip(places, middle, part, strict=True):
-            _mark(panel, x, y, colour, marker, {row["status"] for row in rows})
+            mark_outcome(panel, x, y, colour, marker, {row["status"] for row in rows})
 
 
-def _mark(panel: Axes, x: float, y: float, colour: str, marker: str, statuses: set[str]) -> None:
-    hollow = "no_stop" in statuses
-    panel.plot(
-        [x], [y], marker, color=colour, markersize=6, markerfacecolor="white" if hollow else colour, zorder=3
-    )
+def mark_outcome(panel: Axes, x: float, y: float, colour: str, marker: str, statuses: set[str]) -> None:
+    """A point; hollow if any victim was left as it was, crossed if any collapsed."""
+    face = "white" if "no_stop" in statuses else colour
+    panel.plot([x], [y], marker, color=colour, markersize=_size(marker), markerfacecolor=face, zorder=3)
     if "collapsed" in statuses:
         panel.plot([x], [y], "x", color=INK, markersize=9, markeredgewidth=1.8, zorder=4)
 
 
-def _style(name: str) -> tuple[str, str, Any]:
+def _size(marker: str) -> int:
+    """A star fills less of its size."""
+    return 10 if marker == "*" else 6
+
+
+def method_style(name: str) -> tuple[str, str, Any]:
+    """Colour, marker and line of a method."""
     if name in STYLES:
         return STYLES[name]
     return OTHERS[sum(name.encode()) % len(OTHERS)], "h", "-."
@@ -221,7 +235,7 @@ def _style(name: str) -> tuple[str, str, Any]:
 def _dodge(name: str) -> float:
     """Beside each other at one-shot, where there is no line to follow."""
     known = list(STYLES)
-    return 0.13 * ((known.index(name) if name in known else len(known)) - 2.5)
+    return 0.11 * ((known.index(name) if name in known else len(known)) - 0.5 * (len(known) - 1))
 
 
 def _span(rows: Iterable[Row], measure: str) -> tuple[float, float, float]:
@@ -232,19 +246,37 @@ def _span(rows: Iterable[Row], measure: str) -> tuple[float, float, float]:
 
 
 def _damage_axes(panels: Sequence[Axes], values: Sequence[float]) -> None:
-    """A collapsed model loses 80 points, a good method 0.3: one linear scale cannot show both."""
-    low, high = min(values), max(values)
     for panel in panels:
         panel.axhline(0, color=INK, linewidth=0.8, alpha=0.5)
     first = panels[0]  # the others follow
+    scale_damage(first.yaxis, first.set_yscale, first.set_ylim, values)
+
+
+def scale_damage(
+    axis: Axis, set_scale: Callable[..., Any], set_limits: Callable[..., Any], values: Sequence[float]
+) -> None:
+    """A collapsed model loses 80 points, a good method 0.3: one linear scale cannot show both.
+
+    Args:
+        axis: x or y.
+        set_scale: its panel's, of the same direction.
+        set_limits: likewise.
+        values: damage in percentage points, at least one.
+    """
+    low, high = min(values), max(values)
     if low > -WIDE_DAMAGE:
-        first.set_ylim(min(1.1 * low, -1.0), max(1.3 * high, 0.5))
+        set_limits(min(1.1 * low, -1.0), max(1.3 * high, 0.5))
     else:
-        first.set_yscale("symlog", linthresh=2, linscale=1)
-        first.set_ylim(min(1.3 * low, -2.5), max(1.6 * high, 1.0))
-        first.yaxis.set_major_locator(FixedLocator([-100, -50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10]))
-        first.yaxis.set_minor_locator(NullLocator())
-    first.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
+        set_scale("symlog", linthresh=2, linscale=1)
+        set_limits(min(1.3 * low, -2.5), max(1.6 * high, 1.0))
+        axis.set_major_locator(FixedLocator([-100, -50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10]))
+        axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(signed)
+
+
+def signed(value: float, _: object) -> str:
+    """A tick of damage."""
+    return f"{value:+g}" if value else "0"
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
@@ -252,7 +284,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     failed = sum(row["status"] in FAILED for row in rows)
     notes = [f"{failed} of {len(rows)} cells failed and are not shown"] if failed else []
     seeds: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
-    for row in filter(_scored, rows):
+    for row in filter(is_scored, rows):
         seeds[method_name(row), row["manipulated"], row["share"]].append(row["seed"])
     if any(len(set(found)) < len(found) for found in seeds.values()):
         notes.append("some points hold several cells of one seed, which differ in settings")
@@ -263,7 +295,7 @@ def _legend(figure: Figure, rows: Sequence[Row], notes: Sequence[str]) -> None:
     """Methods, marks and notes, below the panels."""
     columns = 8 if len({row["manipulated"] for row in rows}) > 2 else 4
     legend = figure.legend(
-        handles=[*_method_handles(rows), *_mark_handles({row["status"] for row in rows})],
+        handles=[*method_handles(rows), *mark_handles({row["status"] for row in rows})],
         loc="outside lower center",
         ncols=columns,
         fontsize=11,
@@ -276,15 +308,26 @@ def _legend(figure: Figure, rows: Sequence[Row], notes: Sequence[str]) -> None:
     legend.get_title().set_color(INK)
 
 
-def _method_handles(rows: Sequence[Row]) -> list[Line2D]:
-    styles = {name: _style(name) for name in _by_method(rows)}
+def method_handles(rows: Sequence[Row]) -> list[Line2D]:
+    """Of a legend: the methods."""
+    styles = {name: method_style(name) for name in by_method(rows)}
     return [
-        Line2D([], [], color=colour, marker=marker, linestyle=dashes, linewidth=2.0, label=name)
+        Line2D(
+            [],
+            [],
+            color=colour,
+            marker=marker,
+            markersize=_size(marker),
+            ls=dashes,
+            linewidth=2.0,
+            label=name,
+        )
         for name, (colour, marker, dashes) in styles.items()
     ]
 
 
-def _mark_handles(statuses: set[str]) -> list[Line2D]:
+def mark_handles(statuses: set[str]) -> list[Line2D]:
+    """Of a legend: what is unusual about points."""
     style: dict[str, Any] = {"linestyle": "", "color": INK}
     hollow = Line2D([], [], marker="o", markerfacecolor="white", label="no stop", **style)
     cross = Line2D([], [], marker="x", markersize=9, markeredgewidth=1.8, label="collapsed", **style)
