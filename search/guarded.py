@@ -12,10 +12,10 @@ and its score, healed - harm_weight * harm.
 
 First the search scouts: it doubles the count (halves it, where the first one already does it) until half of
 the suspected samples are healed, which costs few images. Then it walks on from the last count before that,
-by a quarter at a time, and measures the flips, too. Where a step lowers the score because either kind of flip
-jumps, by more than its probe's noise and by a part of the largest harm, it is halved, until the weights that
-make it jump stand alone: they are left out. Damage that is spread over many weights passes the halves, and
-counts in the score.
+by a quarter at a time, and measures the flips, too. Where a step lowers the score, or harms too much, because
+either kind of flip jumps, by more than its probe's noise and by a part of the largest harm, it is halved,
+until the weights that make it jump stand alone: they are left out. Damage that is spread over many weights
+passes the halves, and counts in the score.
 
 The walk is over where no later step can score higher, as healed is at most 1. The answer is the accepted
 step of the highest score among those that heal half and harm no more than `most_harm`; if there is none, the
@@ -80,7 +80,8 @@ class Probes(BaseModel):
         target: other retain samples labelled and predicted as a target.
         other: retain samples of other classes.
         target_rate: t, how often samples of the second sort occur among both, in [0, 1].
-        limit: length of the ranking.
+        limit: length of the ranking; 0 where nothing tells the found poison from other samples of its class:
+            such a search is over before it begins.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,7 +90,7 @@ class Probes(BaseModel):
     target: int = Field(ge=0)
     other: int = Field(ge=0)
     target_rate: float = Field(ge=0, le=1)
-    limit: int = Field(ge=1)
+    limit: int = Field(ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +141,8 @@ class GuardedSearch(BaseModel):
 
     def start(self, probes: Probes) -> GuardedState:
         """The state before the first step."""
-        return GuardedState(probes=probes, count=max(1, probes.limit // SCOUTED))
+        phase: Phase = "scouting" if probes.limit else "over"
+        return GuardedState(probes=probes, count=max(1, probes.limit // SCOUTED), phase=phase)
 
     def update(
         self,
@@ -236,7 +238,8 @@ class GuardedSearch(BaseModel):
 
     def _walk(self, state: GuardedState, healed: float, flips: tuple[float, float]) -> GuardedState:
         score = healed - self.harm_weight * _harm(flips, state.probes)
-        jump = score < state.score and self._jumps(state, flips)
+        costs = score < state.score or _harm(flips, state.probes) > self.most_harm
+        jump = costs and self._jumps(state, flips)
         alone = state.count - state.accepted == 1
         verdict: Verdict = "accepted" if not jump else "left_out" if alone else "rejected"
         step = GuardedStep(

@@ -85,6 +85,7 @@ class GuardedFinding:
             "found_looked_at": watched.found,
             "found_doubted": watched.doubted,
             "separation": watched.separation,
+            "apart": watched.apart,
             "suspected_healed": None if step is None else step.healed,
             "flips_target": None if step is None else step.flips_target,
             "flips_other": None if step is None else step.flips_other,

@@ -19,8 +19,8 @@ from .inputs import Batches, Pair, random_part
 from .probe import Probe, Suspicion, draw_probe, suspect, take
 from .settings import HealSettings
 
-FALL = 0.25
-"""Suspicion is raised by dampening until the logits of S_f have fallen by this part."""
+FALL, CLEAR = 0.6, 4.0
+"""Suspicion is looked for until S_f's logits have fallen by this part, or two groups lie so far apart."""
 FIRST = 16
 MOST_FOUND = 500
 """Samples of S_f, at most, that suspicion and ranking are computed from."""
@@ -39,7 +39,7 @@ class Watched:
         found: samples of S_f that suspicion was computed from; doubted: those of them not believed to be
             poison.
         suspects: retain samples that are suspected.
-        separation: see `Suspicion`.
+        separation, apart: see `Suspicion`.
     """
 
     suspected: list[Pair]
@@ -50,6 +50,7 @@ class Watched:
     doubted: int
     suspects: int
     separation: float
+    apart: bool
 
 
 class GuardedProblem(DampeningProblem):
@@ -82,6 +83,7 @@ class GuardedProblem(DampeningProblem):
             forget_count=len(forget),
         )
         self.watched = watched
+        self._measures: dict[tuple[int, tuple[int, ...], bool], Measures] = {}
 
     @property
     def probes(self) -> Probes:
@@ -91,7 +93,7 @@ class GuardedProblem(DampeningProblem):
             target=_count(self.watched.target),
             other=_count(self.watched.other),
             target_rate=self.watched.target_rate,
-            limit=self._path.sorted_count,
+            limit=self._path.sorted_count if self.watched.apart else 0,
         )
 
     def measure(self, count: int, left_out: Collection[int], *, flips: bool) -> Measures:
@@ -102,6 +104,12 @@ class GuardedProblem(DampeningProblem):
             left_out: ranks, from 0.
             flips: whether the retain samples are looked at, too.
         """
+        key = (count, tuple(left_out), flips)
+        if key not in self._measures:  # a halved step whose first half passes comes back
+            self._measures[key] = self._measured_now(count, left_out, flips)
+        return self._measures[key]
+
+    def _measured_now(self, count: int, left_out: Collection[int], flips: bool) -> Measures:
         model = self.dampened_to(count, left_out)
         healed = _changed(model, self.watched.suspected)
         if not flips:
@@ -168,6 +176,7 @@ def guarded_problem(
         doubted=int((~suspicion.forget).sum()),
         suspects=int(suspicion.retain.sum()),
         separation=suspicion.separation,
+        apart=suspicion.apart,
     )
     ranking = _ranking(victim, (believed, suspects, clean), watched.suspected, pair[1], settings)
     return GuardedProblem(
@@ -194,19 +203,20 @@ def _suspicion(
     pair: tuple[Importance, Importance],
     constant: float,
 ) -> Suspicion:
-    """Dampen gently along the first ranking, and see whose logits fall."""
-    problem = _Ranked(victim, pair, constant)
-    found_before = problem.logits(found, 0)
-    count, fall = FIRST, found_before
+    """Dampen more and more along the first ranking, and see whose logits fall, where that shows best."""
+    ranked = _Ranked(victim, pair, constant)
+    samples = [found] if target is None else [found, target]
+    before = [ranked.logits(one, 0) for one in samples]
+    count, best = FIRST, None
     while True:
-        count = min(count, problem.limit)
-        fall = found_before - problem.logits(found, count)
-        if fall.sum() >= FALL * found_before.sum() or count == problem.limit:
-            break
-        count *= 2
-    if target is None:
-        return Suspicion(retain=torch.zeros(0).bool(), forget=torch.ones(len(found)).bool(), separation=0.0)
-    return suspect(problem.logits(target, 0) - problem.logits(target, count), fall)
+        count = min(count, ranked.limit)
+        falls = [own - ranked.logits(one, count) for own, one in zip(before, samples, strict=True)]
+        seen = suspect(falls[1] if target is not None else torch.zeros(0), falls[0])
+        best = max(seen, best or seen, key=lambda one: (one.apart, one.separation))
+        enough = falls[0].sum() >= FALL * before[0].sum() or best.separation >= CLEAR
+        if enough or count == ranked.limit:
+            return best
+        count *= 4
 
 
 class _Ranked:

@@ -10,10 +10,13 @@ from torch import Tensor
 from .inputs import Batches
 
 ROUNDS = 50
-LEAST_SEPARATION = 1.7
+LEAST_SEPARATION = 2.1
 """Distance of two groups of responses, in sums of their standard deviations, from which they are two. One
-normal group cut in half has 1.3, one exponential 1.4; hidden poison and the rest had 1.8 on a victim that its
-moving trigger fools one time in three, and 3.3 to 4.9 on those with a fixed patch."""
+normal group cut in half has 1.3, one exponential 1.4, one uniform 1.7; hidden poison and the rest had 3.3 to
+4.9 on victims of a fixed patch."""
+ENOUGH_FOUND, LEAST_RANK = 10, 0.95
+"""So many found samples are also told apart by how often one of them falls further than one of retain: 0.97
+on a victim that a moving patch fools one time in three, where the groups lie 1.8 apart."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,11 +72,13 @@ class Suspicion:
         retain: bool [N], of the probe's target samples.
         forget: bool [M], of S_f: those that are not believed to be poison are False.
         separation: of the two groups; 0 where there is only one.
+        apart: whether they are two: otherwise nothing tells S_f from other samples of its class.
     """
 
     retain: Tensor
     forget: Tensor
     separation: float
+    apart: bool
 
 
 def suspect(retain: Tensor, forget: Tensor) -> Suspicion:
@@ -81,8 +86,9 @@ def suspect(retain: Tensor, forget: Tensor) -> Suspicion:
 
     At the first, gentle dampening along S_f's importances the logit of the label falls for poison that shares
     the trigger as it does for S_f, and hardly for other samples of the class: two groups, found as the two
-    means of all falls (Lloyd's rounds from the least fall of retain and the greatest of S_f). Where the
-    groups lie less than `LEAST_SEPARATION` apart, nothing is suspected, and all of S_f is believed.
+    means of all falls (Lloyd's rounds from the least fall of retain and the greatest of S_f). They must lie
+    `LEAST_SEPARATION` apart, or S_f must fall further than retain nearly always (`LEAST_RANK`); where neither
+    holds nothing is suspected, and all of S_f is believed.
 
     Args:
         retain: falls of the probe's target samples, [N].
@@ -97,10 +103,17 @@ def suspect(retain: Tensor, forget: Tensor) -> Suspicion:
         low, high = falls[~upper].mean(), falls[upper].mean()
     upper = falls > (low + high) / 2
     separation = _separation(falls, upper)
-    if separation < LEAST_SEPARATION or not upper[len(retain) :].any():
+    found = upper[len(retain) :]
+    ranked = len(forget) >= ENOUGH_FOUND and _rank(retain, forget) >= LEAST_RANK
+    if not found.any() or not (separation >= LEAST_SEPARATION or ranked):
         nothing, everything = torch.zeros(len(retain)).bool(), torch.ones(len(forget)).bool()
-        return Suspicion(retain=nothing, forget=everything, separation=separation)
-    return Suspicion(retain=upper[: len(retain)], forget=upper[len(retain) :], separation=separation)
+        return Suspicion(retain=nothing, forget=everything, separation=separation, apart=False)
+    return Suspicion(retain=upper[: len(retain)], forget=found, separation=separation, apart=True)
+
+
+def _rank(retain: Tensor, forget: Tensor) -> float:
+    """How often a sample of S_f falls further than one of retain; 0 if there is none of retain."""
+    return float((forget[:, None] > retain[None, :]).double().mean()) if len(retain) else 0.0
 
 
 def _separation(falls: Tensor, upper: Tensor) -> float:

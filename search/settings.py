@@ -92,9 +92,9 @@ class HealSettings(BaseModel):
             0; larger heals less and damages less.
         most_harm: (guarded) the largest share of changed predictions on retain, suspected samples apart, in
             (0, 1]; if nothing heals without more, the status is "no_stop".
-        probe_target: (guarded) samples of retain labelled as S_f is that are looked at, to find hidden poison
-            and to see the class suffer.
-        probe_other: (guarded) samples of other classes, likewise. All are kept in memory.
+        probe_target: (guarded) samples of retain labelled as S_f is that are searched for hidden poison.
+        probe_other: (guarded) samples of the other classes, and of the unsuspected ones of these, at most, on
+            which harm is measured. They are kept in memory.
         collapse_drop: the status is "collapsed" if accuracy on retain samples that are not of a target class
             falls by more than this share.
         collapse_share: the status is also "collapsed" if one class gains more than this share of all retain

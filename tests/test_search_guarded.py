@@ -183,7 +183,7 @@ def culprits(draw: st.DrawFn) -> World:
         {rank: share for rank, own, share in zip(ranks, sort, shares, strict=True) if own is which}
         for which in (True, False)
     )
-    return World(limit=limit, half=draw(st.integers(1, limit)), target=target, other=other)
+    return World(limit=limit, half=draw(st.integers(1, limit // 2)), target=target, other=other)
 
 
 @given(world=culprits())
