@@ -391,7 +391,7 @@ def test_settings_validate_themselves(wrong: dict[str, float]):
         GuardedSearch(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"suspected": 0}, {"target": -1}, {"target_rate": 1.1}, {"limit": 0}])
+@pytest.mark.parametrize("wrong", [{"suspected": 0}, {"target": -1}, {"target_rate": 1.1}, {"limit": -1}])
 def test_sizes_validate_themselves(wrong: dict[str, Any]):
     with pytest.raises(ValidationError):
         Probes(**{**probes().model_dump(), **wrong})
