@@ -151,6 +151,22 @@ _TRAINED_VERDICTS = {
 }
 
 
+_PAIRS = "no pair scores better than the model as it is"
+_NO_STOPS = {
+    "ptn": "no setting made the model forget",
+    "grid": _PAIRS,
+    "tpe": _PAIRS,
+    "guarded": "nothing heals half of what is suspected and harms no more than --most-harm",
+}
+_COLLAPSES = {
+    "ptn": ("forgets", "a higher --rho (or auto)"),
+    "grid": ("scores best", "--search ptn"),
+    "tpe": ("scores best", "--search ptn"),
+    "guarded": ("scores best", "a higher --harm-weight"),
+}
+"""Search -> what the setting does that wrecks the model, and what is gentler."""
+
+
 def verdict(healing: Healing, folder: Path) -> str:
     """What became of the model, in one line, and what to try where it is not healed."""
     if healed(healing):
@@ -158,12 +174,12 @@ def verdict(healing: Healing, folder: Path) -> str:
     kept = f"{folder} holds the weights that came in"
     if healing.settings["method"] in TRAINED_METHODS:
         return f"{_TRAINED_VERDICTS[healing.status]}; {kept}. Try more --samples, another --method, or --set"
-    grid = healing.settings["search"] != "ptn"
+    search = healing.settings["search"]
     if healing.status == "collapsed":
-        gentler = "--search ptn" if grid else "a higher --rho (or auto)"
+        how, gentler = _COLLAPSES[search]
         return (
-            f"the setting that {'scores best' if grid else 'forgets'} wrecks the model; {kept}. Try another "
-            f"--granularity, {gentler}, or more found samples"
+            f"the setting that {how} wrecks the model; {kept}. Try another --granularity, {gentler}, or more "
+            f"found samples"
         )
     agreement = healing.metrics["forget_accuracy_before"]
     if agreement < LEAST_AGREEMENT:
@@ -171,5 +187,10 @@ def verdict(healing: Healing, folder: Path) -> str:
             f"no setting made the model forget; {kept}. It gives only {agreement:.0%} of the forget set the "
             f"labels in the files: they must be those it was trained with (the poison's), not the true ones"
         )
-    reason = "no pair scores better than the model as it is" if grid else "no setting made the model forget"
-    return f"{reason}; {kept}. Try --granularity or --method, and check that the forget set shows one trigger"
+    check = "check that the forget set shows one trigger"
+    if search == "guarded" and not healing.metrics["apart"]:
+        return (
+            f"dampening moves the found samples no more than others of their class; {kept}. Find more of the "
+            f"poison, try --search ptn, and {check}"
+        )
+    return f"{_NO_STOPS[search]}; {kept}. Try --granularity or --method, and {check}"

@@ -80,8 +80,8 @@ class HealOptions(HealSettings):
 
     Attributes:
         method: ssd, lf and xlf dampen; the others train, see `theriac list methods`.
-        search: how settings are found: ptn, grid or tpe for methods that dampen, tpe or fixed (one run, with
-            the defaults and --set) for those that train; auto: the first of these.
+        search: how settings are found: ptn, grid, tpe or guarded for methods that dampen, tpe or fixed (one
+            run, with the defaults and --set) for those that train; auto: the first of these.
         samples: (tpe) how many settings; by default 50 pairs, or 20 settings of a method that trains.
         compared: how many samples of retain, drawn at random, the model before and after is compared on; by
             default all, or 5000 for a method that trains.

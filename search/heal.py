@@ -30,20 +30,24 @@ class Healing:
     Attributes:
         model: a new model: healed where the status is "stopped" or "done", else with the victim's weights.
         status: "stopped" (healed as far as S_f can show), "done" (the one run of a fixed search ended),
-            "no_stop" (no setting brought the forget accuracy down to the threshold; of other searches: none
-            scores better than the victim as it is), "collapsed" (the setting that did wrecks the model) or
-            "failed" (no run of a method that trains came to its end).
+            "no_stop" (no setting brought the forget accuracy down to the threshold; of a grid and tpe: none
+            scores better than the victim as it is; of a guarded search: nothing tells S_f from other samples
+            of its class, or nothing heals without too much harm), "collapsed" (the setting that did wrecks
+            the model) or "failed" (no run of a method that trains came to its end).
         alpha: selection threshold of the stop, a grid's of the best pair; None for "no_stop", and for methods
             that train.
         dampening_constant: lambda there; None likewise.
         trace: one dict per evaluated setting. Of PTN: s, percentile, alpha, dampening_constant, dampened,
             forget_accuracy, crossed; forget_accuracy is None where the first batches of S_f decided it (only
             if S_f exceeds one batch). Of a grid: alpha, dampening_constant, dampened, forget_accuracy,
-            held_out_accuracy, score. Of a method that trains: parameters, status, forget_accuracy, the
+            held_out_accuracy, score. Of a guarded search: alpha, dampening_constant, dampened,
+            suspected_healed, flips_target, flips_other, status, left_out, score; see `guarded`. Of a method
+            that trains: parameters, status, forget_accuracy, the
             fields of `Harm`, score, pareto, seconds, and as JSON the trace of the run itself.
         metrics: counts, accuracies before and after (of the stop, also where it was not applied), seconds by
             phase, peak memory in bytes. Measured without held-out truth; see `Harm` for their meaning. A
-            grid's held_out_... are of the part of retain that it was judged on, score is its highest.
+            grid's held_out_... are of the part of retain that it was judged on, score is its highest. Those
+            of a guarded search are in `GuardedFinding.metrics`.
         settings: all settings in force, without those of the other search; rho as the number that was used;
             of a method that trains, ``parameters`` are those of the model.
     """

@@ -119,7 +119,7 @@ class Cell(BaseModel):
 
     @property
     def search(self) -> str | None:
-        """How the setting is searched: "ptn", "grid", "tpe" or "fixed"; None for a baseline."""
+        """How the setting is searched: "ptn", "grid", "tpe", "guarded" or "fixed"; None for a baseline."""
         return self.settings.search if self.settings else None
 
     @property

@@ -191,6 +191,27 @@ def test_grid_that_cannot_heal_says_so_in_its_own_words(case: Case, heal: Heal, 
     assert "--rho" not in err
 
 
+def test_guarded_search_from_the_command_line(case: Case, heal: Heal, tmp_path: Path) -> None:
+    status, out, _ = heal(search="guarded", most_harm=0.2)
+    report = json.loads(out)
+    assert (status, report["status"], report["settings"]["most_harm"]) == (0, "stopped", 0.2)
+    assert report["metrics"]["apart"]
+    assert report["metrics"]["suspected_healed"] >= 0.5
+    assert report["metrics"]["forget_accuracy"] < report["metrics"]["forget_accuracy_before"]
+    assert forget_accuracy(case, load_file(tmp_path / "healed" / "model.safetensors")) == pytest.approx(
+        report["metrics"]["forget_accuracy"]
+    )
+
+
+def test_a_guarded_search_that_cannot_heal_says_so_in_its_own_words(heal: Heal) -> None:
+    status, out, err = heal(search="guarded", most_harm=1e-9)
+    assert (status, json.loads(out)["status"]) == (1, "no_stop")
+    assert "--most-harm" in err
+    status, out, err = heal(search="guarded", most_harm=0.2, collapse_share=1e-9)
+    assert (status, json.loads(out)["status"]) == (1, "collapsed")
+    assert "--harm-weight" in err
+
+
 def test_pickle_needs_trust(case: Case, heal: Heal, tmp_path: Path) -> None:
     model = create_model(SCENARIO.model, num_classes=10, shape=SHAPE)
     model.load_state_dict(load_file(case.weights))

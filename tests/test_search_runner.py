@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from theriac.datasets.poisoning import Share
 from theriac.search.artifacts import ArtifactStore
 from theriac.search.cell_rows import CellRows
 from theriac.search.experiment import Experiment, Part
@@ -37,7 +38,7 @@ SMALL = Scenario(
 )
 
 
-def cell(share: float = 0.2, **settings: Any) -> Cell:
+def cell(share: Share = 0.2, **settings: Any) -> Cell:
     return Cell(share=share, settings=HealSettings(**settings))
 
 
@@ -52,6 +53,8 @@ CELLS = {
         method="lf", search="grid", alphas=(1e30, 50.0, 5.0), relative_lambdas=(0.5, 1.0, 5.0), held_out=80
     ),
     "grid of batches": cell(search="grid", granularity="batch", alphas=(50.0, 5.0), held_out=80),
+    "guarded": cell(search="guarded", most_harm=0.5),
+    "guarded, with nothing apart": cell(method="ssd", share="one_shot", search="guarded"),
     "trainings": Cell(
         share=0.2,
         settings=TuneSettings(
@@ -109,6 +112,10 @@ def test_the_cells_differ_in_what_matters(wanted: dict[str, CellRows]):
     assert any(step["forget_accuracy"] is None for step in wanted["pieces"].steps)
     s = [step["s"] for step in wanted["coarse_fine"].steps if not step["after_stop"]]
     assert s != sorted(s), "it never turned"
+    assert searched["guarded"]["status"] in ("stopped", "collapsed")
+    assert {"scouted", "accepted"} <= {step["status"] for step in wanted["guarded"].steps}
+    nothing = wanted["guarded, with nothing apart"]
+    assert (nothing.search["status"], nothing.search["steps"], nothing.steps) == ("no_stop", 0, [])
     trained = wanted["trainings"]
     assert len({step["parameters"] for step in trained.steps}) == searched["trainings"]["steps"] == 8
     assert all(len(step["lfr"]) == 10 and step["healed_raw"] > 0 for step in trained.steps)
@@ -125,7 +132,7 @@ def test_blocks_give_the_rows_of_one_run(folder: Path, wanted: dict[str, CellRow
         job = SearchJob(scenario=SMALL, cell=CELLS[name], history=history, count=count, seconds=2.0)
         runners.reverse()
         answer = run(runners[0], job)
-        assert 0 < len(answer.evaluated) <= count
+        assert answer.finished or 0 < len(answer.evaluated) <= count
         history += answer.evaluated
     key = Task(scenario=SMALL, cell=CELLS[name]).key
     rows = runners[0].collect(key)
