@@ -1,0 +1,111 @@
+"""What a guarded search costs, in P: one plain forward and backward pass over 5000 images of retain.
+
+    python tests/benchmarks/bench_guarded_cost.py --victim badnets:500:3:0 --data FOLDER --store FOLDER
+
+The victim and its importances must be in the store (`bench_guarded.py` puts them there). Suspicion and walk
+only infer; the ranking computes importances of at most 500 + 600 + 600 images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from bench_guarded import scenario  # type: ignore[import-not-found]
+from torch import nn
+from torch.nn import functional as F
+
+from theriac.datasets.views import View
+from theriac.search import guarded_problem
+from theriac.search.artifacts import ArtifactStore
+from theriac.search.experiment import Experiment
+from theriac.search.inputs import random_part
+from theriac.search.provenance import provenance
+from theriac.search.scenarios import Cell, Scoring
+from theriac.search.settings import HealSettings
+
+IMAGES = 5000
+
+
+def plain_pass(model: nn.Module, part: View) -> None:
+    """P."""
+    for x, y in part:
+        model.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def timed(name: str, spent: dict[str, float]) -> Callable[..., Any]:
+    """The function of `guarded_problem`, its seconds noted."""
+    own = getattr(guarded_problem, name)
+
+    def wrapped(*given: Any) -> Any:
+        start = time.perf_counter()
+        result = own(*given)
+        spent[name.strip("_")] = time.perf_counter() - start
+        return result
+
+    return wrapped
+
+
+def measure(experiment: Experiment, share: Any, spent: dict[str, float]) -> dict[str, float]:
+    """Seconds of one search's parts, and of P before and after it."""
+    part = random_part(experiment.data.retain(share).batched(256), IMAGES)
+    model = experiment.victim.requires_grad_(True)
+    before = seconds(lambda: plain_pass(model, part))  # type: ignore[arg-type]
+    model.requires_grad_(False)
+    settings = HealSettings(search="guarded", precision="bfloat16", compared=IMAGES)
+    treatment = experiment.treatment(Cell(share=share, settings=settings))
+    _ = treatment.start
+    walk = seconds(lambda: treatment.carry_on([]))
+    after = seconds(lambda: plain_pass(model.requires_grad_(True), part))  # type: ignore[arg-type]
+    return {**spent, "walk": walk, "P": (before + after) / 2}
+
+
+def main() -> None:
+    """Parse the arguments, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--victim", required=True)
+    parser.add_argument("--width", type=float, default=0.375)
+    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("guarded-cost.md"))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    spent: dict[str, float] = {}
+    for name in ("_suspicion", "_ranking"):
+        setattr(guarded_problem, name, timed(name, spent))
+    lines = ["| share | suspicion | ranking | walk | search (all but ranking) |", "|---" * 5 + "|"]
+    for share in ("one_shot", 1.0):
+        rows = []
+        for _ in range(options.rounds):
+            experiment = Experiment(
+                scenario(options.victim, options),
+                ArtifactStore(options.store),
+                data_root=options.data,
+                scoring=Scoring(steps=0, reference=False),
+            )
+            rows.append(measure(experiment, share, spent))
+        parts = [median(row[n] / row["P"] for row in rows) for n in ("suspicion", "ranking", "walk")]
+        entries = [*parts, median((row["suspicion"] + row["walk"]) / row["P"] for row in rows)]
+        lines.append(f"| {share} | {' | '.join(f'{value:.2f}' for value in entries)} |")
+    where = ", ".join(f"{name} {value}" for name, value in provenance("cpu").items())
+    note = f"In P over {IMAGES} images, medians of {options.rounds} rounds, {options.threads} threads."
+    options.out.write_text("\n".join([note, "", *lines, "", where, ""]))
+
+
+if __name__ == "__main__":
+    main()
