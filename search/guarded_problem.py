@@ -16,7 +16,7 @@ from ..unlearning.inference import logits_and_labels, predict
 from .engine import DampeningProblem, Evaluation
 from .guarded import Measures, Probes
 from .inputs import Batches, Pair, random_part
-from .probe import Probe, Suspicion, draw_probe, suspect, take
+from .probe import Probe, Suspicion, draw_probe, suspect, take, together
 from .settings import HealSettings
 
 FALL, CLEAR = 0.6, 4.0
@@ -203,19 +203,22 @@ def _suspicion(
     pair: tuple[Importance, Importance],
     constant: float,
 ) -> Suspicion:
-    """Dampen more and more along the first ranking, and see whose logits fall, where that shows best."""
+    """Dampen along the first ranking, and see whose logits fall, for each target where that shows best."""
     ranked = _Ranked(victim, pair, constant)
     samples = [found] if target is None else [found, target]
+    labels = [torch.cat([y.cpu() for _, y in one]) for one in samples]
     before = [ranked.logits(one, 0) for one in samples]
-    count, best = FIRST, None
+    count, best = FIRST, dict[int, Suspicion]()
     while True:
         count = min(count, ranked.limit)
         falls = [own - ranked.logits(one, count) for own, one in zip(before, samples, strict=True)]
-        seen = suspect(falls[1] if target is not None else torch.zeros(0), falls[0])
-        best = max(seen, best or seen, key=lambda one: (one.apart, one.separation))
-        enough = falls[0].sum() >= FALL * before[0].sum() or best.separation >= CLEAR
-        if enough or count == ranked.limit:
-            return best
+        for label in labels[0].unique().tolist():
+            own = [fall[ones == label] for fall, ones in zip(falls, labels, strict=True)]
+            seen = suspect(own[1] if target is not None else torch.zeros(0), own[0])
+            best[label] = max(seen, best.get(label, seen), key=lambda one: (one.apart, one.separation))
+        clear = all(one.separation >= CLEAR for one in best.values())
+        if clear or falls[0].sum() >= FALL * before[0].sum() or count == ranked.limit:
+            return together(best, labels[0], labels[1] if target is not None else torch.zeros(0))
         count *= 4
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -109,6 +110,28 @@ def suspect(retain: Tensor, forget: Tensor) -> Suspicion:
         nothing, everything = torch.zeros(len(retain)).bool(), torch.ones(len(forget)).bool()
         return Suspicion(retain=nothing, forget=everything, separation=separation, apart=False)
     return Suspicion(retain=upper[: len(retain)], forget=found, separation=separation, apart=True)
+
+
+def together(by_label: Mapping[int, Suspicion], forget: Tensor, retain: Tensor) -> Suspicion:
+    """The suspicions of several targets as one: their samples are told apart each from their own class.
+
+    Args:
+        by_label: a suspicion for each label of S_f.
+        forget: the labels of S_f, int64 [M].
+        retain: those of the probe's target samples, [N].
+
+    Returns:
+        ``apart`` if any of them is; the separation is that of the least.
+    """
+    suspected, believed = torch.zeros(len(retain)).bool(), torch.zeros(len(forget)).bool()
+    for label, one in by_label.items():
+        suspected[retain == label], believed[forget == label] = one.retain, one.forget
+    return Suspicion(
+        retain=suspected,
+        forget=believed,
+        separation=min(one.separation for one in by_label.values()),
+        apart=any(one.apart for one in by_label.values()),
+    )
 
 
 def _rank(retain: Tensor, forget: Tensor) -> float:

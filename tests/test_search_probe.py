@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from theriac.search.inputs import Batches, as_batches
-from theriac.search.probe import LEAST_SEPARATION, Suspicion, draw_probe, suspect, take
+from theriac.search.probe import LEAST_SEPARATION, Suspicion, draw_probe, suspect, take, together
 
 SEEDS = st.integers(0, 2**31 - 1)
 SHARES = st.sampled_from([0.01, 0.05, 0.3, 0.5, 0.8])
@@ -163,3 +163,16 @@ def test_take():
     taken = take(samples, torch.tensor([1, 4]))
     assert taken is not None
     assert torch.cat([y for _, y in taken]).tolist() == [1, 4]
+
+
+def test_suspicions_of_several_targets_each_know_their_own_class():
+    one = Suspicion(
+        retain=torch.tensor([True, False]), forget=torch.tensor([True]), separation=3.0, apart=True
+    )
+    other = Suspicion(
+        retain=torch.tensor([False]), forget=torch.tensor([True, False]), separation=1.0, apart=False
+    )
+    both = together({4: one, 7: other}, torch.tensor([7, 4, 7]), torch.tensor([4, 7, 4]))
+    assert both.retain.tolist() == [True, False, False]
+    assert both.forget.tolist() == [True, True, False]
+    assert (both.separation, both.apart) == (1.0, True)
