@@ -298,4 +298,4 @@ def _compared(settings: HealSettings | TuneSettings, retain_count: int) -> int:
 
 
 def _model(scenario: Scenario, part: Part) -> Hashable:
-    return (scenario.clean_key if part.name == "clean" else scenario, part)
+    return (scenario.without_attack if part.name == "clean" else scenario, part)

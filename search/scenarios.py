@@ -75,12 +75,17 @@ class Scenario(BaseModel):
         return row_key(self.model_dump(mode="json", exclude={"gate", "held_back"}))
 
     @property
-    def clean_key(self) -> str:
-        """Hash of what determines the model trained without S_m: the samples of S_m, not their triggers.
+    def without_attack(self) -> Scenario:
+        """What determines the model trained without S_m: the samples of S_m, not their triggers.
 
-        So attacks that draw the same S_m share one reference for `healed`.
+        It is equal for attacks that draw the same S_m: they share one reference for `healed`.
         """
-        return self.model_copy(update={"attack": self.attack.drawing}).victim_key
+        return self.model_copy(update={"attack": self.attack.drawing, "gate": Gate(), "held_back": NOTHING})
+
+    @property
+    def clean_key(self) -> str:
+        """Hash of `without_attack`."""
+        return self.without_attack.victim_key
 
 
 class Cell(BaseModel):

@@ -39,6 +39,7 @@ COUNTS = {
     "ibau-table4": 2 * 6,  # S_m x methods
     "ibau-table5": 6,
     "digits-methods": 2 + 9 + 3,
+    "digits-guarded": 18 * 4 * (1 + 3 * 2 + 1 + 1),  # none, PTN, grid, guarded
 }
 
 

@@ -1,9 +1,9 @@
 """What a guarded search costs, in P: one plain forward and backward pass over 5000 images of retain.
 
-    python tests/benchmarks/bench_guarded_cost.py --victim badnets:500:3:0 --data FOLDER --store FOLDER
+    python tests/benchmarks/bench_guarded_cost.py --preset cifar10-small --data FOLDER --store FOLDER
 
-The victim and its importances must be in the store (`bench_guarded.py` puts them there). Suspicion and walk
-only infer; the ranking computes importances of at most 500 + 600 + 600 images.
+What is not in the store, victim and importances, is computed first. Suspicion and walk only infer; the ranking
+computes importances of at most 500 + 600 + 600 images.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from bench_guarded import scenario  # type: ignore[import-not-found]
 from torch import nn
 from torch.nn import functional as F
 
@@ -26,7 +25,7 @@ from theriac.search.artifacts import ArtifactStore
 from theriac.search.experiment import Experiment
 from theriac.search.inputs import random_part
 from theriac.search.provenance import provenance
-from theriac.search.scenarios import Cell, Scoring
+from theriac.search.scenarios import PRESETS, Cell, Scoring
 from theriac.search.settings import HealSettings
 
 IMAGES = 5000
@@ -75,9 +74,7 @@ def measure(experiment: Experiment, share: Any, spent: dict[str, float]) -> dict
 def main() -> None:
     """Parse the arguments, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--victim", required=True)
-    parser.add_argument("--width", type=float, default=0.375)
-    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--preset", choices=[*PRESETS], default="digits")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", type=Path)
@@ -93,7 +90,7 @@ def main() -> None:
         rows = []
         for _ in range(options.rounds):
             experiment = Experiment(
-                scenario(options.victim, options),
+                PRESETS[options.preset],
                 ArtifactStore(options.store),
                 data_root=options.data,
                 scoring=Scoring(steps=0, reference=False),
