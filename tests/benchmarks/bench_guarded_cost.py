@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_guarded_cost.py --preset cifar10-small --data FOLDER --store FOLDER
 
-What is not in the store, victim and importances, is computed first. Suspicion and walk only infer; the ranking
+What is not in the store (victim, importances) is computed first. Suspicion and walk only infer; the ranking
 computes importances of at most 500 + 600 + 600 images.
 """
 
