@@ -126,7 +126,7 @@ class GuardedState:
 
 
 class GuardedSearch(BaseModel):
-    """Settings of the search. The defaults were chosen on four victims; see the README for which.
+    """Settings of the search. The README says on which victims the defaults were chosen.
 
     Attributes:
         harm_weight: what a flip of retain costs, in suspected samples healed.

@@ -194,7 +194,7 @@ class SortCosts:
 
 
 GUARDED_STEPS = 15
-"""Steps that a guarded search takes; those of the victims in `tests/benchmarks/results` took 11 to 20."""
+"""Steps that a guarded search takes; those of the victims in `tests/benchmarks/results` took 11 to 36."""
 
 
 def pace_name(method: str, search: str) -> str:
