@@ -13,10 +13,12 @@ from ..unlearning.dampening_path import DampeningPath
 from ..unlearning.direction import centred, falling
 from ..unlearning.importance import Importance, estimate_importance
 from ..unlearning.inference import logits_and_labels, predict
+from ..unlearning.metrics import accuracy
 from .engine import DampeningProblem, Evaluation
 from .guarded import Measures, Probes
 from .inputs import Batches, Pair, random_part
 from .probe import Probe, Suspicion, draw_probe, suspect, take, together
+from .ptn import check_unlearnable
 from .settings import HealSettings
 
 FALL, CLEAR = 0.6, 4.0
@@ -159,6 +161,9 @@ def guarded_problem(
         predicted: the victim's predictions of them and their labels.
         pair: importances of S_f and of retain.
         settings: of a guarded search.
+
+    Raises:
+        NothingToUnlearn: the victim predicts none of `MOST_FOUND` samples of S_f as labelled.
     """
     found = _believed(victim, random_part(forget, MOST_FOUND))
     probe = _probe(found, predicted, settings)
@@ -185,8 +190,13 @@ def guarded_problem(
 
 
 def _believed(victim: nn.Module, found: Batches) -> Batches:
-    """Those that the victim predicts as labelled: the others show nothing, whatever is dampened."""
+    """Those that the victim predicts as labelled: the others show nothing, whatever is dampened.
+
+    Raises:
+        NothingToUnlearn: there are none.
+    """
     predictions, labels = predict(victim, found, "forget set")
+    check_unlearnable(accuracy(predictions, labels))
     return found.select((predictions == labels).nonzero().flatten())
 
 
