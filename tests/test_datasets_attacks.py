@@ -150,7 +150,7 @@ def test_the_kth_sample_drawn_gets_trigger_k_modulo_their_number(rule):
     assert torch.equal(train.labels[untouched], LABELS[untouched])
 
 
-@given(small=st.integers(1, 60), more=st.integers(0, 20), seed=st.integers(0, 2**31))
+@given(small=st.integers(1, 30), more=st.integers(0, 10), seed=st.integers(0, 2**31))
 def test_draws_are_nested_distinct_and_never_truly_of_the_target(small, more, seed):
     attack = SEVERAL.model_copy(update={"drawn_from": "non_target"})
     large = draw_manipulated(LABELS, attack, small + more, seed)
