@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from ..unlearning.dampening_path import DampeningPath
 from ..unlearning.direction import centred, falling
-from ..unlearning.importance import Importance, estimate_importance
+from ..unlearning.importance import Importance
 from ..unlearning.inference import logits_and_labels, predict
 from ..unlearning.metrics import accuracy
 from .engine import DampeningProblem, Evaluation
+from .estimating import importance_for
 from .guarded import Measures, Probes
 from .inputs import Batches, Pair, random_part
 from .probe import Probe, Suspicion, draw_probe, suspect, take, together
@@ -183,7 +184,8 @@ def guarded_problem(
         separation=suspicion.separation,
         apart=suspicion.apart,
     )
-    ranking = _ranking(victim, (believed, suspects, clean), watched.suspected, pair[1], settings)
+    sets = (believed, suspects, clean)
+    ranking = _ranking(victim, sets, watched.suspected, pair[1], settings) if suspicion.apart else pair
     return GuardedProblem(
         victim, forget, *ranking, watched=watched, dampening_constant=settings.dampening_constant
     )
@@ -255,26 +257,16 @@ def _ranking(
 ) -> tuple[Importance, Importance]:
     """Importances whose ratio is the ranking; see `guarded_problem`."""
     believed, suspects, target = sets
-    guilty = _importance(victim, believed, settings)
+    guilty = importance_for(settings, victim, believed)
     if suspects is not None:
-        guilty = guilty + _importance(victim, suspects, settings)
+        guilty = guilty + importance_for(settings, victim, suspects)
     direction = falling(victim, suspected)
     forget = {name: value * (direction[name] > 0) for name, value in guilty.mean().items()}
     rest = retain.mean()
     if target is not None:
-        clean = _importance(victim, target, settings).mean()
+        clean = importance_for(settings, victim, target).mean()
         rest = {name: torch.maximum(value, clean[name]) for name, value in rest.items()}
     return _as_importance(guilty, forget), _as_importance(retain, rest)
-
-
-def _importance(victim: nn.Module, samples: Batches, settings: HealSettings) -> Importance:
-    return estimate_importance(
-        victim,
-        samples,
-        kind=settings.kind,
-        granularity=settings.granularity,
-        precision=settings.precision,
-    )
 
 
 def _as_importance(like: Importance, mean: dict[str, Tensor]) -> Importance:

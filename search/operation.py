@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..unlearning.importance import Importance, estimate_importance
+from ..unlearning.importance import Importance
 from ..unlearning.inference import predict
 from ..unlearning.metrics import accuracy
 from .engine import DampeningProblem, Evaluation
+from .estimating import importance_for
 from .findings import Finding, Row
 from .following import GuardedStart, PTNStart
 from .grid_engine import PairScorer
@@ -294,14 +295,7 @@ def _importances(
     victim: nn.Module, forget: Batches, retain: Batches, settings: HealSettings, progress: Progress
 ) -> ImportancePair:
     def importance(data: Batches, phase: str) -> Importance:
-        return estimate_importance(
-            victim,
-            data,
-            kind=settings.kind,
-            granularity=settings.granularity,
-            precision=settings.precision,
-            progress=lambda done: progress(phase, done, len(data)),
-        )
+        return importance_for(settings, victim, data, lambda done: progress(phase, done, len(data)))
 
     return importance(forget, "importance of forget"), importance(retain, "importance of retain")
 

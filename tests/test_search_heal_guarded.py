@@ -204,7 +204,7 @@ def assert_no_hidden_harm(healing: Healing, model: nn.Module, unseen: Pair) -> N
     """Nothing is lost that the report does not show. A clean model can hold what looks like poison: number
     600 is one of eleven nines that are written alike, and unlike all others."""
     reported = healing.metrics["harm"] or 0.0
-    assert damage(healing, model, unseen) <= ONE_POINT + 3 * reported
+    assert damage(healing, model, unseen) <= ONE_POINT or reported > ONE_POINT
 
 
 @pytest.mark.parametrize("number", range(0, 1200, 200))
@@ -230,7 +230,8 @@ def test_a_convolutional_victim_is_healed_or_left_alone(count: int):
     assert (before[0] > 0.95, before[1] > 0.9) == (True, True)
     if healing.status == "stopped":
         assert after[1] < 0.2
-        assert before[0] - after[0] < 3 * healing.metrics["harm"]
+        assert before[0] - after[0] <= ONE_POINT or healing.metrics["harm"] > ONE_POINT
+        assert before[0] - after[0] < 0.08
     else:
         assert poisoned_conv.same_state(healing.model, victim)
 

@@ -53,7 +53,7 @@ def cases(store: Path, seed: int) -> Iterator[Case]:
         yield f"20 found, {5 * wrong} % of them wrongly flagged", usual, Part("victim"), mixed
     for manipulated in (3, 10, 30, 287):
         other = experiment(store, seed, manipulated)
-        yield f"|S_m| = {manipulated}, one found", other, Part("victim"), other.data.order[:1]
+        yield f"S_m = {manipulated}, one found", other, Part("victim"), other.data.order[:1]
     aims = (Aim(trigger=BadNets(), target=0), Aim(trigger=Sine(), target=0))
     two = experiment(store, seed, 200, several=aims)
     yield "two triggers with one target, ten of the first found", two, Part("victim"), two.data.order[:20:2]
