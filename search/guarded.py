@@ -22,8 +22,8 @@ step of the highest score among those that heal half and harm no more than `most
 status is "no_stop".
 
 design.md counts flips_T over all retain samples of the target classes; here suspected ones are apart, so that
-healing them is no harm, whatever their share. Harm is counted on samples that the victim was trained on: where
-it fits them perfectly, more is lost on others.
+healing them is no harm, whatever their share. Harm is counted on samples that the victim was trained on:
+where it fits them perfectly, more is lost on others.
 
 No held-out truth is used anywhere.
 """

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from theriac.errors import BadInput
+from theriac.tests.weight_values import Values, copies, same
 from theriac.unlearning import dampening_path
 from theriac.unlearning.dampening import dampen
 from theriac.unlearning.dampening_path import DampeningPath
-
-Values = dict[str, Tensor]
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "conv.weight": (2, 3, 2, 2),
@@ -50,20 +49,6 @@ def distinct(seed: int) -> tuple[Values, Values]:
 def in_shape(flat: Tensor) -> Values:
     parts = flat.split([math.prod(shape) for shape in SHAPES.values()])
     return {name: part.reshape(shape) for (name, shape), part in zip(SHAPES.items(), parts, strict=True)}
-
-
-def copies(values: Values) -> Values:
-    return {name: value.clone() for name, value in values.items()}
-
-
-def same(found: Values, expected: Values) -> bool:
-    """To the bit: zeros count with their sign."""
-    return all(
-        found[n].dtype == e.dtype
-        and torch.equal(found[n], e)
-        and torch.equal(found[n].signbit(), e.signbit())
-        for n, e in expected.items()
-    )
 
 
 def ranked(forget: Values, retain: Values) -> list[tuple[str, int]]:

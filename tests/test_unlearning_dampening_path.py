@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from theriac.errors import BadInput
+from theriac.tests.weight_values import Values, copies, same
 from theriac.unlearning import dampening_path
 from theriac.unlearning.dampening import Ratios, dampen
 from theriac.unlearning.dampening_path import DampeningPath
-
-Values = dict[str, Tensor]
 
 TINY = 2.0**-149
 SIZES = st.one_of(
@@ -45,20 +44,6 @@ def weights(dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> Values:
         name: torch.randn(shape, generator=generator).to(dtypes[i % len(dtypes)])
         for i, (name, shape) in enumerate(SHAPES.items())
     }
-
-
-def copies(values: Values) -> Values:
-    return {name: value.clone() for name, value in values.items()}
-
-
-def same(found: Values, expected: Values) -> bool:
-    """To the bit: zeros count with their sign."""
-    return all(
-        found[n].dtype == e.dtype
-        and torch.equal(found[n], e)
-        and torch.equal(found[n].signbit(), e.signbit())
-        for n, e in expected.items()
-    )
 
 
 def has_finite_ratio(forget: Values, retain: Values) -> bool:
