@@ -167,10 +167,22 @@ _COLLAPSES = {
 """Search -> what the setting does that wrecks the model, and what is gentler."""
 
 
+def _costs(healing: Healing) -> str:
+    """What a guarded search says of the accuracy that is lost."""
+    harm = [healing.metrics.get(name) for name in ("harm", "harm_at_most", "harm_if_wrong")]
+    if None in harm:
+        return ""
+    expected, most, wrong = (f"{100 * (one or 0.0):.1f}" for one in harm)
+    return (
+        f"\nestimated loss of accuracy: {expected} points, {most} at most; {wrong} if what was suspected in "
+        f"retain is no poison"
+    )
+
+
 def verdict(healing: Healing, folder: Path) -> str:
-    """What became of the model, in one line, and what to try where it is not healed."""
+    """What became of the model, and what to try where it is not healed."""
     if healed(healing):
-        return f"healed model: {folder}/model.safetensors"
+        return f"healed model: {folder}/model.safetensors{_costs(healing)}"
     kept = f"{folder} holds the weights that came in"
     if healing.settings["method"] in TRAINED_METHODS:
         return f"{_TRAINED_VERDICTS[healing.status]}; {kept}. Try more --samples, another --method, or --set"

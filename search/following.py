@@ -72,7 +72,7 @@ class GuardedStart(BaseModel):
 
     def after(self, rows: Sequence[Row]) -> GuardedState:
         """The state after the measured steps ``rows``."""
-        measures = ((row["healed"], row["flips_target"], row["flips_other"]) for row in rows)
+        measures = ((row["healed"], row["flips_target"], row["flips_other"], row["harm"]) for row in rows)
         return self.search.replay(self.probes, measures)
 
     def place(self, rows: Sequence[Row], skip: int = 0) -> Hashable | None:

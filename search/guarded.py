@@ -5,10 +5,10 @@ The ranking is `GuardedProblem`'s. A step dampens its first ``count`` weights, b
                    dampening as it does) that are no longer predicted as labelled;
     flips_target   the share of the other retain samples labelled and predicted as a target whose
                    prediction changes;
-    flips_other    that share of retain samples of the other classes.
-From the flips follows the harm of a step, weighted by how often such samples occur in retain:
-    harm = t flips_target + (1 - t) flips_other
-and its score, healed - harm_weight * harm.
+    flips_other    that share of retain samples of the other classes that were predicted as labelled;
+    harm           the accuracy lost on both, weighted by how often either occurs in retain: unlike the flips
+                   it also counts what was mistaken and is now predicted as labelled.
+Its score is healed - harm_weight * harm. Retain samples are nudged by a pixel first; see `watching.nudged`.
 
 First the search scouts: it doubles the count (halves it, where the first one already does it) until half of
 the suspected samples are healed, which costs few images. Then it walks on from the last count before that,
@@ -22,8 +22,7 @@ step of the highest score among those that heal half and harm no more than `most
 status is "no_stop".
 
 design.md counts flips_T over all retain samples of the target classes; here suspected ones are apart, so that
-healing them is no harm, whatever their share. Harm is counted on samples that the victim was trained on:
-where it fits them perfectly, more is lost on others.
+healing them is no harm, whatever their share.
 
 No held-out truth is used anywhere.
 """
@@ -62,6 +61,7 @@ class GuardedStep:
         left_out: their ranks, from 0, ascending.
         healed: share of the suspected samples.
         flips_target, flips_other: shares of the probes; None while scouting.
+        harm: accuracy lost, at least 0; None likewise.
         verdict: "scouted", "accepted", "rejected" (it is halved next), or "left_out": the weight of the last
             rank was, because of this step.
         score: of an accepted step.
@@ -72,6 +72,7 @@ class GuardedStep:
     healed: float
     flips_target: float | None
     flips_other: float | None
+    harm: float | None
     verdict: Verdict
     score: float | None = None
 
@@ -133,9 +134,8 @@ class GuardedSearch(BaseModel):
     """Settings of the search. The README says on which victims the defaults were chosen.
 
     Attributes:
-        harm_weight: what a flip of retain costs, in suspected samples healed.
-        most_harm: the largest harm a stop may do, in (0, 1]. On CIFAR-10 about a third of it was lost on test
-            images; on a model that fits its training set perfectly, more than all of it.
+        harm_weight: what a point of accuracy costs, in points of suspected samples healed.
+        most_harm: the largest harm a stop may do, in (0, 1].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -154,6 +154,7 @@ class GuardedSearch(BaseModel):
         healed: float,
         flips_target: float | None = None,
         flips_other: float | None = None,
+        harm: float | None = None,
     ) -> GuardedState:
         """The state after ``state.count`` was measured.
 
@@ -163,17 +164,18 @@ class GuardedSearch(BaseModel):
             flips_target: share of the target probe, in [0, 1], 0 for an empty one; not looked at while
                 scouting.
             flips_other: share of the other probe, likewise.
+            harm: accuracy lost, in [0, 1], likewise.
 
         Raises:
-            ValueError: the search is over, or the flips are missing.
+            ValueError: the search is over, or what walking needs is missing.
         """
         if state.phase == "over":
             raise ValueError("this search is over; there is nothing to update")
         if state.phase == "scouting":
             return self._scout(state, healed)
-        if flips_target is None or flips_other is None:
-            raise ValueError("a walking search needs the flips of both probes")
-        return self._walk(state, healed, (flips_target, flips_other))
+        if flips_target is None or flips_other is None or harm is None:
+            raise ValueError("a walking search needs the flips of both probes, and the harm")
+        return self._walk(state, healed, (flips_target, flips_other), harm)
 
     def replay(self, probes: Probes, measures: Iterable[Measures]) -> GuardedState:
         """The state after steps that gave these measures; those left when it is over are ignored."""
@@ -184,13 +186,9 @@ class GuardedSearch(BaseModel):
             state = self.update(state, *measured)
         return state
 
-    def harm(self, step: GuardedStep, probes: Probes) -> float:
-        """Of a step whose flips were measured."""
-        return _harm((step.flips_target or 0.0, step.flips_other or 0.0), probes)
-
     def chosen(self, state: GuardedState) -> GuardedStep | None:
         """The answer of a search that is over, or of what it has seen so far; None: no stop."""
-        fit = [step for step in state.trace if self._fits(step, state.probes)]
+        fit = [step for step in state.trace if self._fits(step)]
         return max(fit, key=lambda step: step.score or 0.0, default=None)
 
     def flat(self, state: GuardedState) -> tuple[int, int] | None:
@@ -202,22 +200,21 @@ class GuardedSearch(BaseModel):
         if best is None or best.score is None:
             return None
         least = best.score - self._deviation(best, state.probes)
-        flat = [s.count for s in state.trace if self._fits(s, state.probes) and (s.score or 0.0) >= least]
+        flat = [s.count for s in state.trace if self._fits(s) and (s.score or 0.0) >= least]
         return min(flat), max(flat)
 
-    def _fits(self, step: GuardedStep, probes: Probes) -> bool:
+    def harm_at_most(self, state: GuardedState, step: GuardedStep) -> float:
+        """The harm of an accepted step and twice its standard deviation: what the probes cannot rule out."""
+        return (step.harm or 0.0) + 2.0 * math.sqrt(_harm_variance(step, state.probes))
+
+    def _fits(self, step: GuardedStep) -> bool:
         accepted = step.verdict == "accepted" and step.healed >= ENOUGH
-        return accepted and self.harm(step, probes) <= self.most_harm
+        return accepted and step.harm is not None and step.harm <= self.most_harm
 
     def _deviation(self, step: GuardedStep, probes: Probes) -> float:
-        """Of a score: binomial, the three sets being independent."""
-        rate = probes.target_rate
-        parts = (
-            _variance(step.healed, probes.suspected),
-            _variance(step.flips_target or 0.0, probes.target) * (self.harm_weight * rate) ** 2,
-            _variance(step.flips_other or 0.0, probes.other) * (self.harm_weight * (1 - rate)) ** 2,
-        )
-        return math.sqrt(sum(parts))
+        """Of a score: binomial, the sets being independent."""
+        healed = _variance(step.healed, probes.suspected)
+        return math.sqrt(healed + self.harm_weight**2 * _harm_variance(step, probes))
 
     def _scout(self, state: GuardedState, healed: float) -> GuardedState:
         """Double until half is healed; or halve until less is."""
@@ -227,6 +224,7 @@ class GuardedSearch(BaseModel):
             healed=healed,
             flips_target=None,
             flips_other=None,
+            harm=None,
             verdict="scouted",
         )
         first, enough = not state.trace, healed >= ENOUGH
@@ -240,9 +238,11 @@ class GuardedSearch(BaseModel):
         before = state.count if down else state.trace[-2].count
         return replace(state, phase="walking", count=before)
 
-    def _walk(self, state: GuardedState, healed: float, flips: tuple[float, float]) -> GuardedState:
-        score = healed - self.harm_weight * _harm(flips, state.probes)
-        costs = score < state.score or _harm(flips, state.probes) > self.most_harm
+    def _walk(
+        self, state: GuardedState, healed: float, flips: tuple[float, float], harm: float
+    ) -> GuardedState:
+        score = healed - self.harm_weight * harm
+        costs = score < state.score or harm > self.most_harm
         jump = costs and self._jumps(state, flips)
         alone = state.count - state.accepted == 1
         verdict: Verdict = "accepted" if not jump else "left_out" if alone else "rejected"
@@ -252,6 +252,7 @@ class GuardedSearch(BaseModel):
             healed=healed,
             flips_target=flips[0],
             flips_other=flips[1],
+            harm=harm,
             verdict=verdict,
             score=None if jump else score,
         )
@@ -279,11 +280,10 @@ class GuardedSearch(BaseModel):
         full = state.accepted >= state.probes.limit
         if full or len(state.trace) >= MOST_STEPS or len(state.left_out) > MOST_LEFT_OUT:
             return True
-        if last.verdict != "accepted":
+        if last.verdict != "accepted" or last.harm is None:
             return False
-        harm = self.harm(last, state.probes)
-        return harm > self.most_harm or (
-            best is not None and best.score is not None and 1.0 - self.harm_weight * harm <= best.score
+        return last.harm > self.most_harm or (
+            best is not None and best.score is not None and 1.0 - self.harm_weight * last.harm <= best.score
         )
 
     def _jumps(self, state: GuardedState, flips: tuple[float, float]) -> bool:
@@ -301,12 +301,20 @@ class GuardedSearch(BaseModel):
         return min(state.probes.limit, max(state.count + 1, math.ceil(state.count * factor)))
 
 
-Measures = tuple[float, float | None, float | None]
-"""Healed, flips_target, flips_other of a step."""
+Measures = tuple[float, float | None, float | None, float | None]
+"""Healed, flips_target, flips_other, harm of a step."""
 
 
-def _harm(flips: tuple[float, float], probes: Probes) -> float:
-    return probes.target_rate * flips[0] + (1.0 - probes.target_rate) * flips[1]
+def _harm_variance(step: GuardedStep, probes: Probes) -> float:
+    """Binomial; a probe in which nothing flips may have missed one sample."""
+    rate = probes.target_rate
+    parts = (
+        (rate, step.flips_target or 0.0, probes.target),
+        (1.0 - rate, step.flips_other or 0.0, probes.other),
+    )
+    return sum(
+        weight**2 * _variance(min(1.0, max(flips, 1.0 / size)), size) for weight, flips, size in parts if size
+    )
 
 
 def _variance(share: float, count: int) -> float:

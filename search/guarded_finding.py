@@ -69,6 +69,7 @@ class GuardedFinding:
             "dampening_constant": self.constant,
             "steps": len(self.state.trace),
             "score": None if step is None else step.score,
+            "harm": None if step is None else step.harm,
             "suspects": self.problem.watched.suspects,
             "left_out": self._names(() if step is None else step.left_out),
             "flat": None if flat is None else [self.problem.alpha_of(count) for count in reversed(flat)],
@@ -77,7 +78,9 @@ class GuardedFinding:
     def metrics(self) -> Row:
         """What was suspected, what the stop heals of it and harms, and how flat the score is around it.
 
-        ``flat`` holds the alphas between which the score cannot be told from the best.
+        ``flat`` holds the alphas between which the score cannot be told from the best. ``harm`` is the share
+        of accuracy that is lost, estimated; ``harm_at_most`` two standard deviations more; ``harm_if_wrong``
+        what is lost if the suspects were no poison.
         """
         watched, step, columns = self.problem.watched, self.step, self.columns()
         return {
@@ -89,8 +92,16 @@ class GuardedFinding:
             "suspected_healed": None if step is None else step.healed,
             "flips_target": None if step is None else step.flips_target,
             "flips_other": None if step is None else step.flips_other,
-            "harm": None if step is None else self.start.search.harm(step, self.start.probes),
+            **self._harms(),
         }
+
+    def _harms(self) -> Row:
+        """The harm, what the probes cannot rule out, and that if what was suspected and healed was clean."""
+        step, names = self.step, ("harm", "harm_at_most", "harm_if_wrong")
+        if step is None:
+            return dict.fromkeys(names)
+        most = self.start.search.harm_at_most(self.state, step)
+        return dict(zip(names, (step.harm, most, most + self.problem.watched.suspected_rate), strict=True))
 
     def settings(self) -> Row:
         """None."""
@@ -119,6 +130,7 @@ class GuardedFinding:
             "suspected_healed": step.healed,
             "flips_target": step.flips_target,
             "flips_other": step.flips_other,
+            "harm": step.harm,
             "status": step.verdict,
             "left_out": self._names(step.left_out),
             "score": step.score,

@@ -14,10 +14,10 @@ from ..unlearning.kinds import Granularity, Precision
 from ..unlearning.models import ModelSpec
 from ..unlearning.training import Recipe
 from ..unlearning.unlearner import Set
-from .guarded_problem import MOST_MEASURED
 from .importances import ImportancePart
 from .jobs import Answer, ImportanceJob
 from .methods import from_recipe, unlearner
+from .ranking import MOST_MEASURED
 from .scenario_plan import VICTIM, ScenarioPlan
 from .scenarios import Scenario
 from .settings import HealSettings

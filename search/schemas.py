@@ -75,6 +75,7 @@ _SEARCHES = {
     "asr_by_trigger": pa.list_(pa.float64()),
     "suspects": pa.int64(),
     "left_out": pa.string(),
+    "harm": pa.float64(),
     "flat": pa.list_(pa.float64()),
 }
 
@@ -108,12 +109,22 @@ _STEPS = {
     "suspected_healed": pa.float64(),
     "flips_target": pa.float64(),
     "flips_other": pa.float64(),
+    "harm": pa.float64(),
     "left_out": pa.string(),
 }
 
 ADDED: Mapping[str, tuple[str, ...]] = {
     "runs": (),
-    "searches": ("parameters", "objective", "score", "asr_by_trigger", "suspects", "left_out", "flat"),
+    "searches": (
+        "parameters",
+        "objective",
+        "score",
+        "asr_by_trigger",
+        "suspects",
+        "left_out",
+        "harm",
+        "flat",
+    ),
     "steps": (
         "dampening_constant",
         "held_out_accuracy",
@@ -131,6 +142,7 @@ ADDED: Mapping[str, tuple[str, ...]] = {
         "suspected_healed",
         "flips_target",
         "flips_other",
+        "harm",
         "left_out",
     ),
 }

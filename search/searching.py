@@ -22,6 +22,7 @@ from .tpe import TPESearch
 
 Row = dict[str, Any]
 Count = Callable[[int], None]
+GUARDED_MEASURES = ("healed", "flips_target", "flips_other", "harm")
 
 
 class Searching(Protocol):
@@ -179,7 +180,7 @@ class GuardedSearching:
         state, rows = self.start.after(history), list[Row]()
         while state.phase != "over" and (count is None or len(rows) < count):
             measures = self._problem.measure(state.count, state.left_out, flips=state.phase == "walking")
-            rows.append(dict(zip(("healed", "flips_target", "flips_other"), measures, strict=True)))
+            rows.append(dict(zip(GUARDED_MEASURES, measures, strict=True)))
             state = self.start.search.update(state, *measures)
             if progress:
                 progress(len(state.trace))

@@ -75,14 +75,13 @@ def test_hidden_poison_is_suspected_and_nothing_else_is():
     assert (y == TARGET).all()
 
 
-def test_the_rest_of_the_probe_is_what_the_victim_believes_and_clean():
+def test_the_rest_of_the_probe_is_clean():
     watched = problem().watched
-    (tx, ty), (ox, oy) = joined(watched.target), joined(watched.other)
+    (tx, ty), (_, oy) = joined(watched.target), joined(watched.other)
     assert (ty == TARGET).all()
     assert (oy != TARGET).all()
     assert not (tx[..., 6:, 6:] == 1).all((1, 2, 3)).any()
-    for x, y in ((tx, ty), (ox, oy)):
-        assert accuracy_of(POISONED.model, (x, y)) == 1.0
+    assert 0.9 <= accuracy_of(POISONED.model, (tx, ty)) < 1.0  # they are nudged
     believed = POISONED.model(POISONED.rest[0]).argmax(1) == POISONED.rest[1]
     own = believed & (POISONED.rest[1] == TARGET)
     assert watched.target_rate == pytest.approx(int(own.sum()) / int(believed.sum()))
@@ -105,13 +104,19 @@ def test_the_sizes_of_the_probe_are_settings():
 
 def test_a_step_is_measured_as_it_says():
     count, left_out = 200, (0, 3, 150)
-    healed, target, other = problem().measure(count, left_out, flips=True)
+    healed, target, other, harm = problem().measure(count, left_out, flips=True)
     model, watched = copy.deepcopy(problem().dampened_to(count, left_out)), problem().watched
-    for share, batches in ((healed, watched.suspected), (target, watched.target), (other, watched.other)):
-        predictions, labels = predict(model, batches)
-        assert share == pytest.approx(float((predictions != labels).double().mean()), abs=1e-12)
+    assert healed == pytest.approx(1 - accuracy_of(model, joined(watched.suspected)))
+    lost = list[float]()
+    for share, batches in ((target, watched.target), (other, watched.other)):
+        victim, labels = predict(POISONED.model, batches)
+        predictions, _ = predict(model, batches)
+        right = victim == labels
+        assert share == pytest.approx(float((predictions != labels)[right].double().mean()), abs=1e-12)
+        lost.append(float(right.double().mean() - (predictions == labels).double().mean()))
+    assert harm == pytest.approx(max(0, watched.target_rate * lost[0] + (1 - watched.target_rate) * lost[1]))
     assert 0 < healed <= 1
-    assert problem().measure(count, left_out, flips=False) == (healed, None, None)
+    assert problem().measure(count, left_out, flips=False) == (healed, None, None, None)
 
 
 def test_what_is_left_out_keeps_its_weight_and_has_a_name():
@@ -166,7 +171,7 @@ def test_the_victim_is_not_changed():
 
 
 def test_rows_are_scalars_that_survive_json():
-    assert all(set(row) == {"healed", "flips_target", "flips_other"} for row in rows())
+    assert all(set(row) == {"healed", "flips_target", "flips_other", "harm"} for row in rows())
     assert json.loads(json.dumps(rows())) == rows()
     assert rows()[0]["flips_target"] is None
     assert rows()[-1]["flips_target"] is not None
@@ -185,7 +190,7 @@ def test_steps_in_any_order_are_measured_alike():
     walked = [step for step in state.trace if step.verdict != "scouted"]
     for step in reversed(walked):
         measured = problem().measure(step.count, step.left_out, flips=True)
-        assert measured == (step.healed, step.flips_target, step.flips_other)
+        assert measured == (step.healed, step.flips_target, step.flips_other, step.harm)
 
 
 def test_nothing_can_be_skipped():
@@ -230,6 +235,11 @@ def test_what_was_found():
     assert columns["flat"][0] <= columns["alpha"] <= columns["flat"][1]
     assert columns["steps"] == len(rows())
     assert metrics["suspected_healed"] == finding.step.healed
+    assert 0 <= metrics["harm"] == columns["harm"] == chosen["harm"] < metrics["harm_at_most"] < 0.05
+    watched = problem().watched
+    suspected = watched.target_rate * watched.suspects / watched.looked_at
+    assert 0.01 < suspected < 0.1
+    assert metrics["harm_if_wrong"] == pytest.approx(metrics["harm_at_most"] + suspected)
     assert list(finding.beyond_the_stop(problem(), 5)) == []
 
 
@@ -244,7 +254,7 @@ def test_what_was_found_before_half_was_healed_is_nothing():
         None,
         "",
     )
-    assert finding.metrics()["harm"] is None
+    assert (finding.metrics()["harm"], finding.metrics()["harm_at_most"]) == (None, None)
 
 
 def same_weights(a: nn.Module, b: nn.Module) -> bool:
