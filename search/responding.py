@@ -81,12 +81,14 @@ def look_again(
     guilty, others = _Seen(ranked, known), _Seen(ranked, rest)
     best = dict[int, Suspicion]()
     for count in ranked.counts(FIRST):
-        fallen = float(guilty.responses(count).falls.sum() / guilty.before.sum())
+        falls = guilty.responses(count).falls
+        fallen = float(falls.sum() / guilty.before.sum())
         if fallen < HALF:
             continue
         responses = others.responses(count)
         for label in guilty.labels.unique().tolist():
-            seen = suspect(responses.select(others.labels == label), NOBODY, ranked.classes)
+            own, mean = responses.select(others.labels == label), float(falls[guilty.labels == label].mean())
+            seen = suspect(own, NOBODY, ranked.classes, mean)
             best[label] = max(seen, best.get(label, seen), key=_clearness)
         if fallen >= WHOLE:
             break

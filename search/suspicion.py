@@ -12,14 +12,16 @@ ROUNDS = 50
 ENOUGH_FOUND, LEAST_RANK = 10, 0.8
 """So many found samples are told apart by how often one of them falls further than one of retain. Fewer
 must have company: a lone sample that responds like no other teaches nothing about hidden poison."""
-FAR, NEAR = 3.0, 2.1
+FAR, NEAR, LEAST = 3.0, 2.1, 1.5
 """Distances of two groups of falls, in sums of their standard deviations. One normal group cut in half has
 1.3, one exponential 1.4, one uniform 1.7. Of 120 samples of clean models of handwritten digits, each flagged
 alone, the upper group of 8 lay 2.1 to 3.0 from the lower one, none further; hidden poison of a fixed patch
 lay 1.3 to 8 from the rest."""
-DIVERSE, MORE_DIVERSE = 5.0, 1.5
+DIVERSE, MORE_DIVERSE = 5.5, 1.5
 """Effective number of classes that the upper group is next to, and its ratio to that of the lower group. Of
-clean samples it was 4.6 at most; of sine poison, which lay as near as 1.4, 5.5 to 8.6 of 9."""
+clean samples, digits and CIFAR-10, it was 5.3 at most, mostly 2 to 4; of sine poison 5.5 to 8.6 of 9."""
+LIKE = 0.2
+"""How far suspects fall at least, in falls of what they are suspected for."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +61,7 @@ class Suspicion:
     apart: bool
 
 
-def suspect(retain: Responses, forget: Responses, classes: int) -> Suspicion:
+def suspect(retain: Responses, forget: Responses, classes: int, known: float | None = None) -> Suspicion:
     """Tell hidden poison in retain, and clean samples in S_f, from how their logits fall.
 
     The logit of the label falls for poison that shares the trigger as it does for S_f, and hardly for other
@@ -68,15 +70,18 @@ def suspect(retain: Responses, forget: Responses, classes: int) -> Suspicion:
     instead differs from sample to sample, while samples of one class resemble a few others. They are two if
         S_f nearly always falls further than retain (`LEAST_RANK`, of at least `ENOUGH_FOUND` samples), or
         the groups lie `FAR` apart, or
-        the upper one is `DIVERSE` (with few classes: next to more than half of them) and either they lie
-        `NEAR` or it is `MORE_DIVERSE` than the lower one.
-    Otherwise nothing is suspected, and all of S_f is believed. The constants are of victims of handwritten
+        the upper one is `DIVERSE` (with fewer than ten classes: next to six in ten of them) and either they lie
+        `NEAR`, or at `LEAST` so far that an exponential would not be cut like this, and it is `MORE_DIVERSE`
+        than the lower one.
+    And suspects fall at least `LIKE` times as far as those they are suspected for. Otherwise nothing is
+    suspected, and all of S_f is believed. The constants are of victims of handwritten
     digits and CIFAR-10; the README says which.
 
     Args:
         retain: of the probe's target samples, N.
         forget: of S_f, M; `NOBODY`: where only those of retain are left that did not respond like S_f.
         classes: how many the model tells apart.
+        known: mean fall of those that suspects should respond like; None: of S_f.
     """
     falls = torch.cat([retain.falls, forget.falls]).double()
     upper = _upper(falls, forget.falls)
@@ -84,7 +89,8 @@ def suspect(retain: Responses, forget: Responses, classes: int) -> Suspicion:
     suspected, separation = upper[: len(retain.falls)], _separation(falls, upper)
     alone = len(forget.falls) < ENOUGH_FOUND and not suspected.any()
     nobody = len(believed) and not believed.any()
-    if not nobody and not alone and _are_two(retain, forget, upper, separation, classes):
+    unlike = _unlike(retain.falls[suspected], forget.falls[believed], known)
+    if not nobody and not alone and not unlike and _are_two(retain, forget, upper, separation, classes):
         return Suspicion(retain=suspected, forget=believed, separation=separation, apart=True)
     nothing, everything = torch.zeros_like(suspected), torch.ones_like(believed)
     return Suspicion(retain=nothing, forget=everything, separation=separation, apart=False)
@@ -135,13 +141,21 @@ def _with_company(upper: Tensor, retain: Tensor, forget: Tensor) -> Tensor:
     return forget > torch.quantile(lower.double(), 0.95)
 
 
+def _unlike(suspects: Tensor, believed: Tensor, known: float | None) -> bool:
+    """Whether suspects fall too little, beside those that they should respond like."""
+    if not len(suspects):
+        return False
+    return float(suspects.mean()) < LIKE * (float(believed.mean()) if known is None else known)
+
+
 def _are_two(retain: Responses, forget: Responses, upper: Tensor, separation: float, classes: int) -> bool:
     if len(forget.falls) >= ENOUGH_FOUND and _rank(retain.falls, forget.falls) >= LEAST_RANK:
         return True
     runners = torch.cat([retain.runners, forget.runners])
     above, below = _diversity(runners[upper]), _diversity(runners[~upper])
-    diverse = above >= min(DIVERSE, (classes - 1) / 2 + 0.5)
-    return separation >= FAR or (diverse and (separation >= NEAR or above >= MORE_DIVERSE * below))
+    diverse = above >= min(DIVERSE, 0.6 * classes - 0.5)
+    more = separation >= LEAST and above >= MORE_DIVERSE * below
+    return separation >= FAR or (diverse and (separation >= NEAR or more))
 
 
 def _diversity(runners: Tensor) -> float:

