@@ -70,9 +70,9 @@ def suspect(retain: Responses, forget: Responses, classes: int, known: float | N
     instead differs from sample to sample, while samples of one class resemble a few others. They are two if
         S_f nearly always falls further than retain (`LEAST_RANK`, of at least `ENOUGH_FOUND` samples), or
         the groups lie `FAR` apart, or
-        the upper one is `DIVERSE` (with fewer than ten classes: next to six in ten of them) and either they lie
-        `NEAR`, or at `LEAST` so far that an exponential would not be cut like this, and it is `MORE_DIVERSE`
-        than the lower one.
+        the upper one is `DIVERSE` (with fewer than ten classes: next to six in ten of them) and either they
+        lie `NEAR`, or `LEAST` (so far that an exponential would not be cut like this) and it is
+        `MORE_DIVERSE` than the lower one.
     And suspects fall at least `LIKE` times as far as those they are suspected for. Otherwise nothing is
     suspected, and all of S_f is believed. The constants are of victims of handwritten
     digits and CIFAR-10; the README says which.

@@ -31,6 +31,7 @@ from theriac.search.scenarios import PRESETS
 from theriac.search.truth import measure_truth
 
 Row = dict[str, Any]
+HARMS = ("harm", "harm_at_most", "harm_if_wrong")
 Case = tuple[str, Experiment, Part, Tensor]
 """What it is called, whose victim, which model, positions of S_f in the training set."""
 
@@ -85,14 +86,15 @@ def healed(case: Case) -> Row:
         "asr_by_trigger": after.asr_by_trigger,
         "healed_raw_before": before.healed_raw,
         "healed_raw": after.healed_raw,
-        **{name: metrics.get(name) for name in ("harm", "suspects", "found_doubted", "separation")},
+        **{name: metrics.get(name) for name in (*HARMS, "suspects", "found_doubted", "separation")},
     }
 
 
 def write(rows: list[Row], out: Path) -> None:
     """All rows as Parquet, and means by case."""
     pq.write_table(pa.Table.from_pylist(rows), out.with_suffix(".parquet"))
-    head = ("case", "n", "no stop", "damage", "worst", "its harm %", "ASR %", "healed_raw %", "doubted")
+    head = ("case", "n", "no stop", "damage", "worst", "its harm / at most / if wrong, %", "ASR %")
+    head = (*head, "healed_raw %", "doubted", "over one point unreported")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for case in dict.fromkeys(row["case"] for row in rows):
         own = [row for row in rows if row["case"] == case]
@@ -103,10 +105,11 @@ def write(rows: list[Row], out: Path) -> None:
             sum(row["status"] != "stopped" for row in own),
             f"{fmean(row['damage'] for row in own):.1f}",
             f"{worst['damage']:.1f}",
-            f"{100 * (worst['harm'] or 0.0):.1f}",
+            " / ".join(f"{100 * (worst[name] or 0.0):.1f}" for name in HARMS),
             change(own, "asr"),
             change(own, "healed_raw"),
             " ".join(str(row["found_doubted"]) for row in own),
+            sum(row["damage"] < -1 and (row["harm_if_wrong"] or 0.0) < 0.01 for row in own),
         )
         lines.append(f"| {' | '.join(map(str, entries))} |")
     where = ", ".join(f"{name} {value}" for name, value in provenance("cpu").items())
