@@ -105,11 +105,14 @@ def together(by_label: Mapping[int, Suspicion], forget: Tensor, retain: Tensor) 
         retain: those of the probe's target samples, [N].
 
     Returns:
-        ``apart`` if any of them is; the separation is that of the least.
+        ``apart`` if any of them is; the separation is that of the least. Where some are apart, samples of S_f
+        with the label of one that is not are doubted.
     """
     suspected, believed = torch.zeros(len(retain)).bool(), torch.zeros(len(forget)).bool()
+    nothing = not any(one.apart for one in by_label.values())
     for label, one in by_label.items():
-        suspected[retain == label], believed[forget == label] = one.retain, one.forget
+        suspected[retain == label] = one.retain
+        believed[forget == label] = one.forget & (one.apart or nothing)
     return Suspicion(
         retain=suspected,
         forget=believed,

@@ -129,8 +129,11 @@ def test_suspicions_of_several_targets_each_know_their_own_class():
     )
     both = together({4: one, 7: other}, torch.tensor([7, 4, 7]), torch.tensor([4, 7, 4]))
     assert both.retain.tolist() == [True, False, False]
-    assert both.forget.tolist() == [True, True, False]
+    assert both.forget.tolist() == [False, True, False]
     assert (both.separation, both.apart) == (1.0, True)
+
+    neither = together({7: other}, torch.tensor([7, 7]), torch.tensor([7]))
+    assert neither.forget.tolist() == [True, False]
 
 
 def near(seed: int, share: float = 0.3) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What a guarded search costs, in P: one plain forward and backward pass over 5000 images of retain.
+"""What a guarded search costs, in P: a plain forward and backward pass over 5000 images in its precision.
 
     python tests/benchmarks/bench_guarded_cost.py --preset cifar10-small --data FOLDER --store FOLDER
 
@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,22 +22,40 @@ from torch import nn
 from torch.nn import functional as F
 
 from theriac.datasets.views import View
-from theriac.search import guarded_problem
+from theriac.search import guarded_problem, ranking
 from theriac.search.artifacts import ArtifactStore
 from theriac.search.experiment import Experiment
 from theriac.search.inputs import random_part
 from theriac.search.provenance import provenance
 from theriac.search.scenarios import PRESETS, Cell, Scoring
 from theriac.search.settings import HealSettings
+from theriac.search.watching import ordered
+from theriac.unlearning.kinds import Precision
+from theriac.unlearning.precision import Arithmetic
 
 IMAGES = 5000
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+PARTS = ((guarded_problem, "look_for_suspects"), (guarded_problem, "rank"), (ranking, "look_again"))
+MEASURED = ("look_for_suspects", "look_again", "walk", "search", "rank")
+HEAD = (
+    "precision",
+    "share",
+    "suspicion",
+    "looking again",
+    "walk",
+    "search: these three",
+    "importances of the ranking",
+    "P, seconds",
+)
 
 
-def plain_pass(model: nn.Module, part: View) -> None:
-    """P."""
-    for x, y in part:
+def plain_pass(model: nn.Module, part: View, arithmetic: Arithmetic) -> None:
+    """P, in the precision of the search."""
+    for x, y in ordered(part, arithmetic):
         model.zero_grad()
-        F.cross_entropy(model(x), y).backward()
+        with arithmetic.autocast(x.device):
+            loss = F.cross_entropy(model(x).float(), y)
+        loss.backward()
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -44,30 +64,34 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def timed(name: str, spent: dict[str, float]) -> Callable[..., Any]:
-    """The function of `guarded_problem`, its seconds noted."""
-    own = getattr(guarded_problem, name)
+def timed(module: ModuleType, name: str, spent: dict[str, float]) -> Callable[..., Any]:
+    """The function of a module, its seconds noted; those of all calls of `look_again`."""
+    own = getattr(module, name)
 
     def wrapped(*given: Any) -> Any:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), spent.get(name, 0.0) if name == "look_again" else 0.0
         result = own(*given)
-        spent[name.strip("_")] = time.perf_counter() - start
+        spent[name] = before + time.perf_counter() - start
         return result
 
     return wrapped
 
 
-def measure(experiment: Experiment, share: Any, spent: dict[str, float]) -> dict[str, float]:
+def measure(
+    experiment: Experiment, share: Any, precision: Precision, spent: dict[str, float]
+) -> dict[str, float]:
     """Seconds of one search's parts, and of P before and after it."""
     part = random_part(experiment.data.retain(share).batched(256), IMAGES)
-    model = experiment.victim.requires_grad_(True)
-    before = seconds(lambda: plain_pass(model, part))  # type: ignore[arg-type]
+    model, arithmetic = experiment.victim.requires_grad_(True), Arithmetic(precision)
+    before = seconds(lambda: plain_pass(model, part, arithmetic))  # type: ignore[arg-type]
     model.requires_grad_(False)
-    settings = HealSettings(search="guarded", precision="bfloat16", compared=IMAGES)
+    settings = HealSettings(search="guarded", precision=precision, compared=IMAGES)
     treatment = experiment.treatment(Cell(share=share, settings=settings))
+    spent["look_again"] = 0.0
     _ = treatment.start
     walk = seconds(lambda: treatment.carry_on([]))
-    after = seconds(lambda: plain_pass(model.requires_grad_(True), part))  # type: ignore[arg-type]
+    model.requires_grad_(True)
+    after = seconds(lambda: plain_pass(model, part, arithmetic))  # type: ignore[arg-type]
     return {**spent, "walk": walk, "P": (before + after) / 2}
 
 
@@ -83,10 +107,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     spent: dict[str, float] = {}
-    for name in ("_suspicion", "_ranking"):
-        setattr(guarded_problem, name, timed(name, spent))
-    lines = ["| share | suspicion | ranking | walk | search (all but ranking) |", "|---" * 5 + "|"]
-    for share in ("one_shot", 1.0):
+    for module, name in PARTS:
+        setattr(module, name, timed(module, name, spent))
+    lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
+    for precision, share in product(PRECISIONS, ("one_shot", 1.0)):
         rows = []
         for _ in range(options.rounds):
             experiment = Experiment(
@@ -95,10 +119,14 @@ def main() -> None:
                 data_root=options.data,
                 scoring=Scoring(steps=0, reference=False),
             )
-            rows.append(measure(experiment, share, spent))
-        parts = [median(row[n] / row["P"] for row in rows) for n in ("suspicion", "ranking", "walk")]
-        entries = [*parts, median((row["suspicion"] + row["walk"]) / row["P"] for row in rows)]
-        lines.append(f"| {share} | {' | '.join(f'{value:.2f}' for value in entries)} |")
+            rows.append(measure(experiment, share, precision, spent))
+        for row in rows:
+            row["search"] = row["look_for_suspects"] + row["look_again"] + row["walk"]
+            row["rank"] -= row["look_again"]
+        parts = [median(row[name] / row["P"] for row in rows) for name in MEASURED]
+        seconds_of_p = median(row["P"] for row in rows)
+        values = " | ".join(f"{value:.2f}" for value in parts)
+        lines.append(f"| {precision} | {share} | {values} | {seconds_of_p:.1f} |")
     where = ", ".join(f"{name} {value}" for name, value in provenance("cpu").items())
     note = f"In P over {IMAGES} images, medians of {options.rounds} rounds, {options.threads} threads."
     options.out.write_text("\n".join([note, "", *lines, "", where, ""]))

@@ -31,6 +31,18 @@ from theriac.search.scenarios import PRESETS
 from theriac.search.truth import measure_truth
 
 Row = dict[str, Any]
+HEAD = (
+    "case",
+    "n",
+    "no stop",
+    "damage",
+    "worst",
+    "its harm / at most / if wrong, %",
+    "ASR %",
+    "healed_raw %",
+    "doubted",
+    "over one point unreported",
+)
 HARMS = ("harm", "harm_at_most", "harm_if_wrong")
 Case = tuple[str, Experiment, Part, Tensor]
 """What it is called, whose victim, which model, positions of S_f in the training set."""
@@ -93,9 +105,7 @@ def healed(case: Case) -> Row:
 def write(rows: list[Row], out: Path) -> None:
     """All rows as Parquet, and means by case."""
     pq.write_table(pa.Table.from_pylist(rows), out.with_suffix(".parquet"))
-    head = ("case", "n", "no stop", "damage", "worst", "its harm / at most / if wrong, %", "ASR %")
-    head = (*head, "healed_raw %", "doubted", "over one point unreported")
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
     for case in dict.fromkeys(row["case"] for row in rows):
         own = [row for row in rows if row["case"] == case]
         worst = min(own, key=lambda row: row["damage"])
