@@ -88,10 +88,10 @@ class HealSettings(BaseModel):
         samples: (tpe) how many pairs.
         alpha_range: (tpe) least and greatest alpha, above 0.
         relative_lambda_range: (tpe) least and greatest lambda in multiples of alpha, above 0.
-        harm_weight: (guarded) what a changed prediction on retain costs, in suspected samples healed, above
-            0; larger heals less and damages less.
-        most_harm: (guarded) the largest share of changed predictions on retain, suspected samples apart, in
-            (0, 1]; if nothing heals without more, the status is "no_stop".
+        harm_weight: (guarded) what a point of accuracy lost on retain costs, in points of suspected samples
+            healed, above 0; larger heals less and damages less.
+        most_harm: (guarded) the largest loss of accuracy on retain, suspected samples apart, in (0, 1]; if
+            nothing heals without more, the status is "no_stop".
         probe_target: (guarded) samples of retain labelled as S_f is that are searched for hidden poison.
         probe_other: (guarded) samples of the other classes, and of the unsuspected ones of these, at most, on
             which harm is measured. They are kept in memory.
@@ -102,7 +102,8 @@ class HealSettings(BaseModel):
         compared: how many samples of retain, drawn at random, the model before and after is compared on: for
             the report, "collapsed" and an automatic rho; "all" of them take two forward passes.
         precision: of the importances: "float32" (at least), or "bfloat16" or "float16" under autocast, faster
-            where there are matrix units; see `estimate_importances` for what that changes.
+            where there are matrix units; see `estimate_importances` for what that changes. A guarded search
+            measures its steps in it, too.
         batch_size: samples per forward pass, and per batch of granularity "batch".
     """
 
