@@ -9,7 +9,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -363,6 +365,7 @@ def test_report_is_json_without_the_trace(
 ) -> None:
     class Healed:
         status = "stopped"
+        metrics: Mapping[str, Any] = MappingProxyType({})
 
         def summary(self) -> dict[str, Any]:
             return {"status": "stopped", "trace": [1, 2]}

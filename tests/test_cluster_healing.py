@@ -192,8 +192,10 @@ def test_grid_that_cannot_heal_says_so_in_its_own_words(case: Case, heal: Heal, 
 
 
 def test_guarded_search_from_the_command_line(case: Case, heal: Heal, tmp_path: Path) -> None:
-    status, out, _ = heal(search="guarded", most_harm=0.2)
+    status, out, err = heal(search="guarded", most_harm=0.2)
     report = json.loads(out)
+    points = [f"{100 * report['metrics'][name]:.1f}" for name in ("harm", "harm_at_most", "harm_if_wrong")]
+    assert f"estimated loss of accuracy: {points[0]} points, {points[1]} at most; {points[2]} if" in err
     assert (status, report["status"], report["settings"]["most_harm"]) == (0, "stopped", 0.2)
     assert report["metrics"]["apart"]
     assert report["metrics"]["suspected_healed"] >= 0.5
