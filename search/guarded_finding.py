@@ -96,7 +96,7 @@ class GuardedFinding:
         }
 
     def _harms(self) -> Row:
-        """The harm, what the probes cannot rule out, and that if what was suspected and healed was clean."""
+        """The harm, what the probes cannot rule out, and what is lost if all suspects are clean."""
         step, names = self.step, ("harm", "harm_at_most", "harm_if_wrong")
         if step is None:
             return dict.fromkeys(names)

@@ -19,8 +19,8 @@ alone, the upper group of 8 lay 2.1 to 3.0 from the lower one, none further; hid
 lay 1.3 to 8 from the rest."""
 DIVERSE, MORE_DIVERSE = 5.0, 1.5
 """Effective number of classes that the upper group is next to, and its ratio to that of the lower group. Of
-clean samples, digits and CIFAR-10, it was 4.1 at most where the groups lay `NEAR`, and 4.9 where it was so
-much larger than the lower one's; of sine poison 5.3 to 8.6 of 9, of a moving patch on CIFAR-10 5.4."""
+clean samples, digits and CIFAR-10, it was 4.4 at most where the groups lay `NEAR`, and 4.9 where it was so
+much larger than the lower one's; of sine poison 5.1 to 8.9 of 9, of a moving patch on CIFAR-10 5.4."""
 LIKE = 0.2
 """How far suspects fall at least, in falls of what they are suspected for."""
 
@@ -71,12 +71,12 @@ def suspect(retain: Responses, forget: Responses, classes: int, known: float | N
     instead differs from sample to sample, while samples of one class resemble a few others. They are two if
         S_f nearly always falls further than retain (`LEAST_RANK`, of at least `ENOUGH_FOUND` samples), or
         the groups lie `FAR` apart, or
-        the upper one is `DIVERSE` (with fewer than ten classes: next to six in ten of them) and either they
-        lie `NEAR`, or `LEAST` (so far that an exponential would not be cut like this) and it is
+        the upper one is `DIVERSE` (with fewer than ten classes: next to six in ten of them, less one) and
+        either they lie `NEAR`, or `LEAST` (so far that an exponential would not be cut like this) and it is
         `MORE_DIVERSE` than the lower one.
     And suspects fall at least `LIKE` times as far as those they are suspected for. Otherwise nothing is
-    suspected, and all of S_f is believed. The constants are of victims of handwritten
-    digits and CIFAR-10; the README says which.
+    suspected, and all of S_f is believed. The constants are of victims of handwritten digits and CIFAR-10;
+    `guarded-digits.md` and `guarded-cifar10.md` of the benchmarks' results say which.
 
     Args:
         retain: of the probe's target samples, N.
@@ -124,6 +124,8 @@ def together(by_label: Mapping[int, Suspicion], forget: Tensor, retain: Tensor) 
 
 def _upper(falls: Tensor, forget: Tensor) -> Tensor:
     """Those nearer to the upper of two means, bool like ``falls``."""
+    if not len(falls):
+        return torch.zeros(0, dtype=torch.bool)
     highest = torch.quantile(forget.double(), 0.9) if len(forget) else torch.quantile(falls, 0.95)
     low, high = torch.quantile(falls, 0.05), highest
     for _ in range(ROUNDS):

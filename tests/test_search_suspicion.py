@@ -197,3 +197,16 @@ def test_many_found_samples_that_nearly_always_fall_further_are_believed(seed: i
     retain = normal(seed, 300, 0.0)
     assert told_apart(retain, normal(seed + 1, found, 2.5)).apart
     assert not told_apart(retain, normal(seed + 1, found, 0.0)).apart
+
+
+def test_nobody_is_suspected_where_nobody_is_left():
+    seen = suspect(NOBODY, NOBODY, 10, known=1.0)
+    assert (seen.apart, seen.separation, len(seen.retain), len(seen.forget)) == (False, 0.0, 0, 0)
+
+
+@pytest.mark.parametrize(("fall", "apart"), [(1.0, True), (60.0, False)])
+def test_suspects_fall_like_those_they_are_suspected_for(fall: float, apart: bool):
+    falls, poisoned = mixed(3, 600, 0.2)
+    seen = suspect(responses(falls), NOBODY, 10, known=fall)
+    assert seen.apart is apart
+    assert torch.equal(seen.retain, poisoned & apart)
