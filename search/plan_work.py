@@ -23,6 +23,9 @@ from .tune_settings import TuneSettings
 
 LOOK_UP = 0.01
 """Seconds of a job that finds its result in the store."""
+LOOKS = 6
+"""Forward passes over found poison and probe that a guarded search takes to raise suspicion and look again; 3.3
+to 6 follow from `guarded-cost.md`."""
 AUTOMATIC_RHO = 0.2
 """Made-up accuracies are 1 or 0: where the threshold lies between them plays no part."""
 
@@ -244,7 +247,7 @@ class SimulatedWork:
             found = min(MOST_FOUND, discovered_count(scenario.manipulated, cell.share))
             samples = found + min(settings.probe_target, costs.train_count)
             reading = Reading.of(part_for(cell.share, settings))
-            done.add(IMPORTANCE, costs.reading_seconds(reading, samples) + 2 * samples * costs.forward)
+            done.add(IMPORTANCE, costs.reading_seconds(reading, samples) + LOOKS * samples * costs.forward)
 
     def _piece(
         self, scenario: Scenario, part: SmallPart, costs: SortCosts, done: DoneWork, now: float
