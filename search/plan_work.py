@@ -24,7 +24,7 @@ from .tune_settings import TuneSettings
 LOOK_UP = 0.01
 """Seconds of a job that finds its result in the store."""
 LOOKS = 6
-"""Forward passes over found poison and probe that a guarded search takes to raise suspicion and look again; 3.3
+"""Forward passes over found poison and probe that a guarded search needs to suspect and look again; 3
 to 6 follow from `guarded-cost.md`."""
 AUTOMATIC_RHO = 0.2
 """Made-up accuracies are 1 or 0: where the threshold lies between them plays no part."""
