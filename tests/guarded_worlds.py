@@ -38,7 +38,7 @@ def run(
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Ranks that each make a part of the probes flip, and a share of suspected samples healed by the first.
+    """Ranks that each make a part of the probes flip; how many are dampened says what share is healed.
 
     Attributes:
         limit: how many ranks.
@@ -69,7 +69,7 @@ class World:
             )
             for sharp in (self.target, self.other)
         )
-        return self.healed(count), target, other
+        return self.healed(count - sum(rank < count for rank in left_out)), target, other
 
 
 def bare(limit: int = 1000, half: int = 100, **more: Any) -> World:
