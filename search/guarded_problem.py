@@ -143,7 +143,7 @@ def guarded_problem(
     """
     found = _believed(victim, random_part(forget, MOST_FOUND))
     probe = _probe(found, predicted, settings)
-    target, arithmetic = take(compared, probe.target), Arithmetic(settings.precision)
+    target, arithmetic = take(compared, probe.target), Arithmetic(settings.measured_in)
     suspicion = look_for_suspects(victim, found, target, pair, settings.dampening_constant, arithmetic)
     believed = found.select(suspicion.forget.nonzero().flatten())
     accused = Accused(believed=believed, target=target, suspected=suspicion.retain)
@@ -168,7 +168,7 @@ def guarded_problem(
         *pair,
         watched=watched,
         dampening_constant=settings.dampening_constant,
-        precision=settings.precision,
+        precision=settings.measured_in,
     )
 
 

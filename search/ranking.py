@@ -79,7 +79,7 @@ def rank(
     Returns:
         Who is suspected now, and importances whose ratio is the ranking.
     """
-    arithmetic = Arithmetic(settings.precision)
+    arithmetic = Arithmetic(settings.measured_in)
     guilty = importance_for(settings, victim, accused.believed)
     if accused.suspects is not None:
         guilty = guilty + importance_for(settings, victim, accused.suspects)

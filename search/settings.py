@@ -29,7 +29,14 @@ Search = Literal["ptn", "grid", "tpe", "guarded"]
 PTN_ONLY = ("rho", "b_start", "s_step", "max_steps", "strategy", "piece", "dampening_constant")
 GRID_ONLY = ("alphas", "relative_lambdas", "held_out")
 TPE_ONLY = ("samples", "alpha_range", "relative_lambda_range", "held_out")
-GUARDED_ONLY = ("harm_weight", "most_harm", "probe_target", "probe_other", "dampening_constant")
+GUARDED_ONLY = (
+    "harm_weight",
+    "most_harm",
+    "probe_target",
+    "probe_other",
+    "probe_precision",
+    "dampening_constant",
+)
 SEARCHES: dict[str, tuple[str, ...]] = {
     "ptn": PTN_ONLY,
     "grid": GRID_ONLY,
@@ -95,6 +102,9 @@ class HealSettings(BaseModel):
         probe_target: (guarded) samples of retain labelled as S_f is that are searched for hidden poison.
         probe_other: (guarded) samples of the other classes, and of the unsuspected ones of these, at most, on
             which harm is measured. They are kept in memory.
+        probe_precision: (guarded) of the passes that look for hidden poison and measure steps: "same" as that
+            of the importances, or one of those. "bfloat16" is several times as fast where there are matrix
+            units; predictions differ in few samples.
         collapse_drop: the status is "collapsed" if accuracy on retain samples that are not of a target class
             falls by more than this share.
         collapse_share: the status is also "collapsed" if one class gains more than this share of all retain
@@ -102,8 +112,7 @@ class HealSettings(BaseModel):
         compared: how many samples of retain, drawn at random, the model before and after is compared on: for
             the report, "collapsed" and an automatic rho; "all" of them take two forward passes.
         precision: of the importances: "float32" (at least), or "bfloat16" or "float16" under autocast, faster
-            where there are matrix units; see `estimate_importances` for what that changes. A guarded search
-            measures its steps in it, too.
+            where there are matrix units; see `estimate_importances` for what that changes.
         batch_size: samples per forward pass, and per batch of granularity "batch".
     """
 
@@ -129,6 +138,7 @@ class HealSettings(BaseModel):
     most_harm: float = Field(default=0.06, gt=0, le=1)
     probe_target: int = Field(default=600, ge=1)
     probe_other: int = Field(default=300, ge=1)
+    probe_precision: Precision | Literal["same"] = "same"
     collapse_drop: float = Field(default=0.1, gt=0, le=1)
     collapse_share: float = Field(default=0.25, gt=0, le=1)
     compared: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
@@ -164,6 +174,11 @@ class HealSettings(BaseModel):
     def kind(self) -> Kind:
         """The importance the method works with."""
         return METHODS[self.method]
+
+    @property
+    def measured_in(self) -> Precision:
+        """The precision of the passes of a guarded search."""
+        return self.precision if self.probe_precision == "same" else self.probe_precision
 
     @property
     def setting_count(self) -> int | None:

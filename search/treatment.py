@@ -61,7 +61,7 @@ class Problem:
 
 def problem_sort(settings: HealSettings) -> tuple[Any, ...]:
     """What of the settings a dampening problem depends on."""
-    guarded = (settings.probe_target, settings.probe_other, settings.compared)
+    guarded = (settings.probe_target, settings.probe_other, settings.measured_in, settings.compared)
     return (
         *(guarded if settings.search == "guarded" else ()),
         settings.kind,

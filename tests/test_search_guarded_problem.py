@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from theriac.search import guarded_problem, ranking
 from theriac.search.following import GuardedStart
 from theriac.search.guarded import GuardedState, Probes
 from theriac.search.guarded_problem import GuardedProblem
@@ -18,8 +20,10 @@ from theriac.search.inputs import as_batches
 from theriac.search.operation import Operation
 from theriac.search.searching import GuardedSearching
 from theriac.search.settings import heal_settings
+from theriac.search.treatment import problem_sort
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
 from theriac.unlearning.inference import predict
+from theriac.unlearning.kinds import Precision
 
 Pair = tuple[Tensor, Tensor]
 
@@ -100,6 +104,41 @@ def test_the_sizes_of_the_probe_are_settings():
     assert small.probes.other == 17
     assert small.watched.suspects < 40
     assert small.probes.target <= 60 - small.watched.suspects
+
+
+@pytest.mark.parametrize(
+    ("precision", "own", "measured"),
+    [("float32", "same", "float32"), ("bfloat16", "same", "bfloat16"), ("float32", "bfloat16", "bfloat16")],
+)
+def test_the_precision_of_the_probe_is_that_of_the_importances_or_its_own(
+    monkeypatch: pytest.MonkeyPatch, precision: Precision, own: str, measured: Precision
+):
+    looks = list[Precision]()
+
+    def noted(look: Callable[..., Any], *given: Any) -> Any:
+        looks.append(given[-1].precision)
+        return look(*given)
+
+    for module, name in ((guarded_problem, "look_for_suspects"), (ranking, "look_again")):
+        monkeypatch.setattr(module, name, partial(noted, getattr(module, name)))
+    one, reduced = problem_of(operation(precision=precision, probe_precision=own)), list[bool]()
+    one.dampened_to(0).register_forward_pre_hook(lambda *_: reduced.append(torch.is_autocast_enabled("cpu")))
+    one.measure(50, (), flips=True)
+    assert len(looks) >= 2
+    assert {*looks} == {measured}
+    assert {*reduced} == {measured == "bfloat16"}
+
+
+def test_searches_that_measure_alike_share_a_problem():
+    same, own, other = (
+        problem_sort(heal_settings(search="guarded", **given))
+        for given in (
+            {"precision": "bfloat16"},
+            {"precision": "bfloat16", "probe_precision": "bfloat16"},
+            {"precision": "bfloat16", "probe_precision": "float32"},
+        )
+    )
+    assert same == own != other
 
 
 def test_a_step_is_measured_as_it_says():

@@ -250,7 +250,14 @@ def test_settings_of_another_search_are_refused(search: str):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"harm_weight": 0.0}, {"most_harm": 0.0}, {"most_harm": 1.5}, {"probe_target": 0}, {"probe_other": 0}],
+    [
+        {"harm_weight": 0.0},
+        {"most_harm": 0.0},
+        {"most_harm": 1.5},
+        {"probe_target": 0},
+        {"probe_other": 0},
+        {"probe_precision": "float8"},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]):
     with pytest.raises(BadInput, match=next(iter(wrong))):

@@ -1,4 +1,6 @@
-"""What a guarded search costs, in P: a plain forward and backward pass over 5000 images in its precision.
+"""What a guarded search costs, in P: a plain forward and backward pass over 5000 images.
+
+P is taken in the precision of the importances.
 
     python tests/benchmarks/bench_guarded_cost.py --preset cifar10-small --data FOLDER --store FOLDER
 
@@ -28,17 +30,23 @@ from theriac.search.experiment import Experiment
 from theriac.search.inputs import random_part
 from theriac.search.provenance import provenance
 from theriac.search.scenarios import PRESETS, Cell, Scoring
-from theriac.search.settings import HealSettings
+from theriac.search.settings import heal_settings
 from theriac.search.watching import ordered
 from theriac.unlearning.kinds import Precision
 from theriac.unlearning.precision import Arithmetic
 
 IMAGES = 5000
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+PRECISIONS: tuple[tuple[Precision, str], ...] = (
+    ("float32", "same"),
+    ("float32", "bfloat16"),
+    ("bfloat16", "same"),
+)
+"""Of the importances and of P; of the passes that search."""
 PARTS = ((guarded_problem, "look_for_suspects"), (guarded_problem, "rank"), (ranking, "look_again"))
 MEASURED = ("look_for_suspects", "look_again", "walk", "search", "rank")
 HEAD = (
     "precision",
+    "probe_precision",
     "share",
     "suspicion",
     "looking again",
@@ -50,7 +58,7 @@ HEAD = (
 
 
 def plain_pass(model: nn.Module, part: View, arithmetic: Arithmetic) -> None:
-    """P, in the precision of the search."""
+    """P."""
     for x, y in ordered(part, arithmetic):
         model.zero_grad()
         with arithmetic.autocast(x.device):
@@ -78,14 +86,15 @@ def timed(module: ModuleType, name: str, spent: dict[str, float]) -> Callable[..
 
 
 def measure(
-    experiment: Experiment, share: Any, precision: Precision, spent: dict[str, float]
+    experiment: Experiment, share: Any, precisions: tuple[Precision, str], spent: dict[str, float]
 ) -> dict[str, float]:
     """Seconds of one search's parts, and of P before and after it."""
+    precision, own = precisions
     part = random_part(experiment.data.retain(share).batched(256), IMAGES)
     model, arithmetic = experiment.victim.requires_grad_(True), Arithmetic(precision)
     before = seconds(lambda: plain_pass(model, part, arithmetic))  # type: ignore[arg-type]
     model.requires_grad_(False)
-    settings = HealSettings(search="guarded", precision=precision, compared=IMAGES)
+    settings = heal_settings(search="guarded", precision=precision, probe_precision=own, compared=IMAGES)
     treatment = experiment.treatment(Cell(share=share, settings=settings))
     spent["look_again"] = 0.0
     _ = treatment.start
@@ -110,7 +119,7 @@ def main() -> None:
     for module, name in PARTS:
         setattr(module, name, timed(module, name, spent))
     lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
-    for precision, share in product(PRECISIONS, ("one_shot", 1.0)):
+    for precisions, share in product(PRECISIONS, ("one_shot", 1.0)):
         rows = []
         for _ in range(options.rounds):
             experiment = Experiment(
@@ -119,14 +128,14 @@ def main() -> None:
                 data_root=options.data,
                 scoring=Scoring(steps=0, reference=False),
             )
-            rows.append(measure(experiment, share, precision, spent))
+            rows.append(measure(experiment, share, precisions, spent))
         for row in rows:
             row["search"] = row["look_for_suspects"] + row["look_again"] + row["walk"]
             row["rank"] -= row["look_again"]
         parts = [median(row[name] / row["P"] for row in rows) for name in MEASURED]
         seconds_of_p = median(row["P"] for row in rows)
         values = " | ".join(f"{value:.2f}" for value in parts)
-        lines.append(f"| {precision} | {share} | {values} | {seconds_of_p:.1f} |")
+        lines.append(f"| {' | '.join(precisions)} | {share} | {values} | {seconds_of_p:.1f} |")
     where = ", ".join(f"{name} {value}" for name, value in provenance("cpu").items())
     note = f"In P over {IMAGES} images, medians of {options.rounds} rounds, {options.threads} threads."
     options.out.write_text("\n".join([note, "", *lines, "", where, ""]))
