@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from theriac.search import responding
 from theriac.search.estimating import importance_for
 from theriac.search.inputs import as_batches
 from theriac.search.ranking import Accused
-from theriac.search.responding import look_again
+from theriac.search.responding import look_again, look_for_suspects
 from theriac.search.settings import heal_settings
+from theriac.search.suspicion import Responses, Suspicion
 from theriac.tests.poisoned import poisoned_digits
 from theriac.unlearning.precision import Arithmetic
 
@@ -46,3 +49,24 @@ def test_a_label_of_which_nobody_is_left_is_passed_over():
     new = look_again(POISONED.model, FOUND, others, (pair[0], pair[1]), 1.0, Arithmetic())
     assert new.shape == (len(others),)
     assert not new.any()
+
+
+@pytest.mark.parametrize(("apart", "looks"), [(True, 1), (False, 2)])
+def test_where_all_has_fallen_at_the_first_look_and_nothing_is_apart_there_is_a_second(
+    monkeypatch: pytest.MonkeyPatch, apart: bool, looks: int
+):
+    falls = list[float]()
+
+    def suspected(retain: Responses, forget: Responses, classes: int) -> Suspicion:
+        falls.append(float(forget.falls.mean()))
+        nobody, everybody = torch.zeros(len(retain.falls)).bool(), torch.ones(len(forget.falls)).bool()
+        return Suspicion(retain=nobody, forget=everybody, separation=2.0, apart=apart)
+
+    monkeypatch.setattr(responding, "suspect", suspected)
+    monkeypatch.setattr(responding, "FALL", -1.0)
+    zeros = RETAIN.select((POISONED.rest[1] == 0).nonzero().flatten())
+    pair = tuple(importance_for(SETTINGS, POISONED.model, one) for one in (FOUND, RETAIN))
+    seen = look_for_suspects(POISONED.model, FOUND, zeros, (pair[0], pair[1]), 1.0, Arithmetic())
+    assert seen.apart == apart
+    assert len(falls) == looks
+    assert falls == sorted(falls)
