@@ -138,7 +138,7 @@ class HealSettings(BaseModel):
     most_harm: float = Field(default=0.06, gt=0, le=1)
     probe_target: int = Field(default=600, ge=1)
     probe_other: int = Field(default=300, ge=1)
-    probe_precision: Precision | Literal["same"] = "same"
+    probe_precision: Literal["same", Precision] = "same"
     collapse_drop: float = Field(default=0.1, gt=0, le=1)
     collapse_share: float = Field(default=0.25, gt=0, le=1)
     compared: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
