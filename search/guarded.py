@@ -7,7 +7,8 @@ The ranking is `GuardedProblem`'s. A step dampens its first ``count`` weights, b
                    prediction changes;
     flips_other    that share of retain samples of the other classes that were predicted as labelled;
     harm           the accuracy lost on both, weighted by how often either occurs in retain: unlike the flips
-                   it also counts what was mistaken and is now predicted as labelled.
+                   it also counts what was mistaken and is now predicted as labelled, and each sample by how
+                   sure its prediction is; see `watching.belief`.
 Its score is healed - harm_weight * harm. Retain samples are nudged by a pixel first; see `watching.nudged`.
 
 First the search scouts: it doubles the count (halves it, where the first one already does it) until half of

@@ -21,8 +21,9 @@ from theriac.search.operation import Operation
 from theriac.search.searching import GuardedSearching
 from theriac.search.settings import heal_settings
 from theriac.search.treatment import problem_sort
+from theriac.search.watching import belief
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
-from theriac.unlearning.inference import predict
+from theriac.unlearning.inference import logits_and_labels
 from theriac.unlearning.kinds import Precision
 
 Pair = tuple[Tensor, Tensor]
@@ -148,11 +149,10 @@ def test_a_step_is_measured_as_it_says():
     assert healed == pytest.approx(1 - accuracy_of(model, joined(watched.suspected)))
     lost = list[float]()
     for share, batches in ((target, watched.target), (other, watched.other)):
-        victim, labels = predict(POISONED.model, batches)
-        predictions, _ = predict(model, batches)
-        right = victim == labels
-        assert share == pytest.approx(float((predictions != labels)[right].double().mean()), abs=1e-12)
-        lost.append(float(right.double().mean() - (predictions == labels).double().mean()))
+        (victim, labels), (logits, _) = (logits_and_labels(one, batches) for one in (POISONED.model, model))
+        right, mistaken = victim.argmax(1) == labels, logits.argmax(1) != labels
+        assert share == pytest.approx(float(mistaken[right].double().mean()), abs=1e-12)
+        lost.append(float((belief(victim, labels) - belief(logits, labels)).mean()))
     assert harm == pytest.approx(max(0, watched.target_rate * lost[0] + (1 - watched.target_rate) * lost[1]))
     assert 0 < healed <= 1
     assert problem().measure(count, left_out, flips=False) == (healed, None, None, None)

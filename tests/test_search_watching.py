@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from statistics import fmean
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from theriac.search.inputs import Pair
-from theriac.search.watching import STEPS, Bystanders, Change, nudged, ordered
+from theriac.search.watching import SHARPNESS, STEPS, Bystanders, Change, belief, nudged, ordered
 from theriac.unlearning.precision import Arithmetic
 
 PLAIN = Arithmetic()
@@ -36,17 +39,43 @@ def column(*values: float) -> Tensor:
     return torch.tensor(values)[:, None]
 
 
+def sure(above: float) -> float:
+    """That `Says` predicts class 1."""
+    return 1 / (1 + math.exp(-2 * SHARPNESS * above))
+
+
 def test_flips_count_what_was_right_and_the_loss_also_what_becomes_right():
-    watched = Bystanders(Says(0.0), [(column(1.0, 2.0, 3.0, -1.0), torch.tensor([1, 1, 1, 1]))], PLAIN)
+    values = (1.0, 2.0, 3.0, -1.0)
+    watched = Bystanders(Says(0.0), [(column(*values), torch.tensor([1, 1, 1, 1]))], PLAIN)
     assert watched.change(Says(0.0)) == Change(0.0, 0.0)
-    assert watched.change(Says(1.5)) == pytest.approx((1 / 3, 0.25))
-    assert watched.change(Says(-2.0)) == Change(0.0, -0.25)
+    for bound, flips in ((1.5, 1 / 3), (-2.0, 0.0)):
+        lost = fmean(sure(value) - sure(value - bound) for value in values)
+        assert watched.change(Says(bound)) == pytest.approx((flips, lost), abs=1e-6)
+        assert (lost > 0) == (bound > 0)
+
+
+def test_what_is_less_sure_is_lost_before_it_flips():
+    watched = Bystanders(Says(0.0), [(column(0.5), torch.tensor([1]))], PLAIN)
+    changes = [watched.change(Says(bound)) for bound in (0.1, 0.2, 0.4)]
+    assert {change.flips for change in changes} == {0.0}
+    assert [change.lost for change in changes] == sorted(change.lost for change in changes)
+    assert changes[0].lost > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_belief_is_the_softmax_of_sharpened_logits_at_the_label(dtype: torch.dtype):
+    logits, labels = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]], dtype=dtype), torch.tensor([1, 0])
+    powers = [[math.exp(SHARPNESS * value) for value in row] for row in logits.tolist()]
+    expected = [row[label] / sum(row) for row, label in zip(powers, labels.tolist(), strict=True)]
+    assert belief(logits, labels).tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def test_nobody_flips_and_nothing_is_lost_where_nobody_watches():
     assert Bystanders(Says(0.0), [], PLAIN).change(Says(9.0)) == Change(0.0, 0.0)
     wrong = Bystanders(Says(0.0), [(column(1.0), torch.tensor([0]))], PLAIN)
-    assert wrong.change(Says(2.0)) == Change(0.0, -1.0)
+    flips, lost = wrong.change(Says(2.0))
+    assert flips == 0.0
+    assert lost == pytest.approx(sure(-1.0) - sure(1.0))
 
 
 def dots(size: int = 9) -> Pair:
