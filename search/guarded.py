@@ -141,7 +141,7 @@ class GuardedSearch(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    harm_weight: float = Field(default=8.0, gt=0)
+    harm_weight: float = Field(default=12.0, gt=0)
     most_harm: float = Field(default=0.06, gt=0, le=1)
 
     def start(self, probes: Probes) -> GuardedState:

@@ -134,7 +134,7 @@ class HealSettings(BaseModel):
     samples: int = Field(default=50, ge=1)
     alpha_range: tuple[float, float] = (0.1, 1e6)
     relative_lambda_range: tuple[float, float] = (0.1, 10.0)
-    harm_weight: float = Field(default=8.0, gt=0)
+    harm_weight: float = Field(default=12.0, gt=0)
     most_harm: float = Field(default=0.06, gt=0, le=1)
     probe_target: int = Field(default=600, ge=1)
     probe_other: int = Field(default=300, ge=1)

@@ -241,7 +241,7 @@ def variants(parts: list[float]) -> dict[str, Variant]:
         **{
             f"lambda {value:g}": Variant(settings={"dampening_constant": value}) for value in (0.3, 2.0, 10.0)
         },
-        **{f"harm_weight {value:g}": Variant(settings={"harm_weight": value}) for value in (4.0, 16.0)},
+        **{f"harm_weight {value:g}": Variant(settings={"harm_weight": value}) for value in (4.0, 8.0, 24.0)},
         **{
             f"retain importances from {_named(part)} images": Variant(changed=_of_part(part))
             for part in parts
