@@ -77,16 +77,16 @@ class Bystanders:
 
     def __init__(self, victim: nn.Module, batches: list[Pair], arithmetic: Arithmetic) -> None:
         self._batches, self._arithmetic = batches, arithmetic
-        self._right, self._belief = self._says(victim)
+        self._right, self._beliefs = self._says(victim)
 
     def change(self, model: nn.Module) -> Change:
         """Of ``model``."""
         if not len(self._right):
             return Change(0.0, 0.0)
-        after, belief = self._says(model)
+        after, beliefs = self._says(model)
         believed = after[self._right]
         flips = 1.0 - float(believed.double().mean()) if len(believed) else 0.0
-        return Change(flips, float((self._belief - belief).mean()))
+        return Change(flips, float((self._beliefs - beliefs).mean()))
 
     def _says(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """Which samples it predicts as labelled, and its belief in their labels."""
@@ -98,10 +98,10 @@ class Bystanders:
 
 
 def belief(logits: Tensor, labels: Tensor) -> Tensor:
-    """How far a prediction is from being the label or not, float64 [N], in [0, 1].
+    """How sure predictions are of the labels, float64 [N], in [0, 1].
 
-    The softmax of `SHARPNESS` times the logits, at the label: a prediction counts by how sure it is, so that
-    the mean changes as accuracy does on other samples, with a half to a third of its standard deviation.
+    The softmax of `SHARPNESS` times the logits, at the label. Its mean changes as accuracy does; on CIFAR-10
+    victims with a third to seven tenths of the standard deviation.
 
     Args:
         logits: [N, K].
