@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_model
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import BadInput
+from .given_model import device_of, with_weights, working_copy
 from .heal_training import heal_by_training, tune_settings
 from .inputs import as_batches
 from .operation import Operation, Outcome, Progress, metrics_of, operate, silent
@@ -135,7 +134,7 @@ def heal(
         known = [*METHODS, *TRAINED_METHODS]
         raise BadInput(f"unknown method {method!r}; choose one of {', '.join(known)}{closest(method, known)}")
     chosen = heal_settings(method=method, **settings)
-    victim, device = _working_copy(model), _device_of(model)
+    victim, device = working_copy(model), device_of(model)
     found = as_batches(forget, name="forget set", device=device, batch_size=chosen.batch_size)
     rest = as_batches(retain, name="retain set", device=device, batch_size=chosen.batch_size)
     _check_sizes(len(found), len(rest))
@@ -153,7 +152,7 @@ def _heal_by_training(
     **settings: Any,
 ) -> Healing:
     chosen = tune_settings(**settings)
-    victim, device = _working_copy(model).eval(), _device_of(model)
+    victim, device = working_copy(model).eval(), device_of(model)
     names = ("forget", "retain", "clean")
     sets = {
         name: as_samples(data, name=f"{name} set", device=device, normalisation=normalisation)
@@ -171,7 +170,7 @@ def _heal_by_training(
     found, parameters = trained.found, trained.found.chosen
     in_force = {"parameters": json.loads(parameters["parameters"])} if parameters else {}
     return Healing(
-        model=_with_weights(model, trained.model),
+        model=with_weights(model, trained.model),
         status=found.status,
         alpha=None,
         dampening_constant=None,
@@ -192,7 +191,7 @@ def _conclude(
 ) -> Healing:
     healed = outcome.at_the_stop() if outcome.status == "stopped" else victim
     return Healing(
-        model=_with_weights(model, healed),
+        model=with_weights(model, healed),
         status=outcome.status,
         alpha=None if outcome.chosen is None else outcome.chosen.alpha,
         dampening_constant=outcome.found.dampening_constant,
@@ -202,47 +201,9 @@ def _conclude(
     )
 
 
-def _working_copy(model: nn.Module) -> nn.Module:
-    """A copy in float32 or better, whose weights are checked."""
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise BadInput(
-                f"the model's {name!r} holds NaN or infinite values; give weights from before they diverged"
-            )
-    try:
-        victim = copy.deepcopy(model)
-    except Exception as error:
-        raise BadInput(f"the model cannot be copied ({error}); give one that can be") from error
-    half = any(p.dtype in (torch.float16, torch.bfloat16) for p in victim.parameters())
-    return victim.float() if half else victim
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    devices = {p.device for p in model.parameters()}
-    if len(devices) != 1:
-        raise BadInput(
-            f"the model's parameters lie on {sorted(map(str, devices)) or 'no device'}; put all on one"
-        )
-    return devices.pop()
-
-
 def _check_sizes(forget: int, retain: int) -> None:
     if forget >= retain:
         raise BadInput(
             f"the forget set holds {forget} samples and the retain set {retain}; forget must be the "
             f"smaller one (the poison that was found): check whether the two are exchanged"
         )
-
-
-@torch.no_grad()
-def _with_weights(model: nn.Module, source: nn.Module) -> nn.Module:
-    """A copy of ``model`` (dtype, mode, hooks) with the weights and statistics of ``source``."""
-    healed = copy.deepcopy(model)
-    for named, own in (
-        (source.named_parameters, healed.named_parameters),
-        (source.named_buffers, healed.named_buffers),
-    ):
-        tensors: dict[str, Tensor] = dict(named())
-        for name, tensor in own():
-            tensor.copy_(tensors[name])
-    return healed
