@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
 
 from ..errors import BadInput
 from .decoding import EncodedImages
 from .folder import SUFFIXES, load_folder
 from .parquet import load_parquet
+from .views import View, plain_view
+
+if TYPE_CHECKING:
+    from .normalisation import Numbers
 
 _REMEDY = "give a folder of class folders, such as cat/1.png, or Parquet files of images and labels"
 
@@ -26,13 +34,14 @@ def load_images(
         path: folder or file. A folder with both is read as Parquet.
         classes: class names that labels follow, if this set may hold only some of them; class folders are
             then found by name, and labels in Parquet are positions in the list. None: the classes found.
+            Sets that are used together need one list: see `load_sets`.
         image_size: side to bring all images to; None: they all have one size already.
         channels: 1 (grey) or 3 (RGB).
 
     Raises:
-        BadInput: nothing there, or nothing that is one of these.
+        BadInput: nothing there, nothing that is one of these, or ``classes`` that are no class names.
     """
-    path = Path(path)
+    path, classes = Path(path), None if classes is None else _names(classes)
     if not path.exists():
         raise BadInput(f"{path} does not exist; {_REMEDY}")
     if path.is_file() and path.suffix.lower() in SUFFIXES:
@@ -42,3 +51,54 @@ def load_images(
     if path.is_file() or any(path.glob("*.parquet")):
         return load_parquet(path, classes=classes, image_size=image_size, channels=channels)
     return load_folder(path, classes=classes, image_size=image_size, channels=channels)
+
+
+def load_sets(
+    *,
+    forget: str | Path,
+    retain: str | Path,
+    clean: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+    image_size: int | None = None,
+    channels: int = 3,
+    mean: Numbers = 0.0,
+    std: Numbers = 1.0,
+    device: torch.device | str = "cpu",
+) -> dict[str, View]:
+    """The sets of one healing, their labels from one list of classes: ``heal(model, **load_sets(...))``.
+
+    A folder of found poison holds few of the classes. Read by itself, its only class folder would be class 0.
+
+    Args:
+        forget: the found poison: class folders or Parquet, see `load_images`.
+        retain: the rest of the training set, likewise.
+        clean: images known to be clean, likewise.
+        classes: class names in the order of the model's outputs; None: those of ``retain``.
+        image_size: see `load_images`.
+        channels: likewise.
+        mean: see `plain_view`.
+        std: likewise.
+        device: likewise.
+
+    Returns:
+        "forget", "retain" and, if given, "clean".
+
+    Raises:
+        BadInput: as `load_images` and `plain_view`; a class that is not in the list.
+    """
+    rest = load_images(retain, classes=classes, image_size=image_size, channels=channels)
+    sources = {"retain": rest}
+    for name, path in (("forget", forget), ("clean", clean)):
+        if path is not None:
+            sources[name] = load_images(path, classes=rest.classes, image_size=image_size, channels=channels)
+    return {name: plain_view(source, mean=mean, std=std, device=device) for name, source in sources.items()}
+
+
+def _names(classes: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(classes) if isinstance(classes, Iterable) and not isinstance(classes, str) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise BadInput(f"classes = {classes!r:.60} is no list of class names; give the names as texts")
+    if len(set(names)) < len(names):
+        name, count = Counter(names).most_common(1)[0]
+        raise BadInput(f"classes: {name!r} is there {count} times; give every class name once")
+    return names

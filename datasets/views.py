@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .augmentation import Augmentation, augment
 from .images import ImageSource
+from .normalisation import normalisation, over_channels
 from .seeding import seeded_generator
 from .trigger import Trigger
+
+if TYPE_CHECKING:
+    from .normalisation import Numbers
 
 __all__ = ["BATCH_SIZE", "NO_TRIGGER", "View", "plain_view", "seeded_generator"]
 
@@ -55,6 +60,11 @@ class View:
         for rows in torch.arange(len(self)).split(self.batch_size):
             if len(rows):
                 yield self.batch(rows)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; label c is named ``classes[c]``."""
+        return self.source.classes
 
     @property
     def true_labels(self) -> Tensor:
@@ -107,29 +117,31 @@ class View:
 def plain_view(
     source: ImageSource,
     *,
-    mean: tuple[float, ...] = (0.0,),
-    std: tuple[float, ...] = (1.0,),
+    mean: Numbers = 0.0,
+    std: Numbers = 1.0,
     device: torch.device | str = "cpu",
 ) -> View:
     """All images of ``source`` as they are, under their own labels.
 
-    ``plain_view(load_images("found/"), mean=(0.5,), std=(0.25,))`` makes a folder or Parquet files ready
-    for `theriac.heal`.
+    For sets that go together, `local.load_sets` reads folders or Parquet files by one list of classes.
 
     Args:
         source: the images.
         mean: of images in [0, 1], as in training; one number counts for all channels.
         std: standard deviation, likewise.
         device: where the batches are made.
+
+    Raises:
+        BadInput: a mean or standard deviation that is none, or not of one number a channel.
     """
-    channels = source.shape[0]
+    means, deviations = over_channels(normalisation(mean, std), source.shape[0])
     return View(
         source=source,
         positions=torch.arange(len(source)),
         labels=source.labels,
         which=torch.full((len(source),), NO_TRIGGER),
         triggers=(),
-        mean=mean * channels if len(mean) == 1 else mean,
-        std=std * channels if len(std) == 1 else std,
+        mean=means,
+        std=deviations,
         device=torch.device(device),
     )

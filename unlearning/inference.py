@@ -38,8 +38,14 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its class where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of an error's message that says something, or its class where there is none.
+
+    Of an error in a worker process of a DataLoader, the message of the error itself, at the end of its text.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if lines[0].startswith("Caught ") and len(lines) > 1 else lines[0]
 
 
 def check_batch(x: Tensor, what: str) -> None:
@@ -82,6 +88,43 @@ def check_logits(logits: object, count: int) -> Tensor:
     return logits
 
 
+def checked_call(model: nn.Module, x: Tensor, what: str) -> object:
+    """What the model returns for images [N, ...].
+
+    Raises:
+        BadInput: the model cannot take them, or writes into them.
+        MemoryError, torch.OutOfMemoryError: as they come.
+    """
+    version = None if x.is_inference() else x._version
+    try:
+        returned: object = model(x)
+    except (BadInput, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise cannot_take(x, what, error) from error
+    if version is not None and x._version != version:
+        raise BadInput(
+            f"{what}: the model writes into the images it is given; copy them at the beginning of its forward "
+            f"pass"
+        )
+    return returned
+
+
+def cannot_take(x: Tensor, what: str, error: Exception) -> BadInput:
+    """What to say of a forward pass over images x that ended in ``error``."""
+    given = f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    return BadInput(f"{what}: the model cannot take images {given} ({reason}); {_remedy(x)}")
+
+
+def _remedy(x: Tensor) -> str:
+    if not x.is_floating_point():
+        return "give float images: divided by 255 and normalised as in training"
+    if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+        return "channels come first: give [N, channels, height, width], images.permute(0, 3, 1, 2)"
+    return "give images of the channels and the size that it was trained with, [N, channels, height, width]"
+
+
 def predict(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], what: str = "images"
 ) -> tuple[Tensor, Tensor]:
@@ -100,8 +143,9 @@ def logits_and_labels(
     Runs in eval mode, in the precision of the weights, and checks every batch; empty batches are passed over.
 
     Raises:
-        BadInput: inputs or logits that are not finite, logits of the wrong shape, labels that are no class
-            numbers or out of range, a model without parameters.
+        BadInput: inputs or logits that are not finite, images that the model cannot take or writes into,
+            logits of the wrong shape, labels that are no class numbers or out of range, a model without
+            parameters.
     """
     return _joined([(logits.float().cpu(), y) for logits, y in _passes(model, batches, what)])
 
@@ -128,6 +172,6 @@ def _passes(
             check_batch(x, what)
             y = check_targets(y, len(x)).cpu()
             x = x.to(weights if x.is_floating_point() else weights.device)
-            logits = check_logits(model(x), len(x))
+            logits = check_logits(checked_call(model, x, what), len(x))
             check_labels(y, logits.shape[1])
             yield logits, y

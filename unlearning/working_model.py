@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from ..datasets.images import check_labels
 from ..errors import BadInput
-from .inference import check_batch, check_logits, check_targets
+from .inference import cannot_take, check_batch, check_logits, check_targets
 from .precision import arithmetic_for
 
 
@@ -105,7 +105,12 @@ class WorkingModel:
                 return self._classes_of(self.arranged(x))
             except RuntimeError:  # a model that calls view needs the usual order
                 self._arrange(torch.contiguous_format)
-        return self._classes_of(x)
+        try:
+            return self._classes_of(x)
+        except (BadInput, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise cannot_take(x, "importance data", error) from error
 
     def _overlaps(self) -> bool:
         able = self.device.type in ("cpu", "cuda")
