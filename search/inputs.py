@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, Subset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..datasets.views import BATCH_SIZE, View
 from ..errors import BadInput
+from .held import Held, held, held_columns
+from .loaders import Loaded, from_dataset, from_loader
+from .pairs import Pair, as_columns
+from .rereading import Reread
 
-Pair = tuple[Tensor, Tensor]
+__all__ = ["Batches", "Pair", "as_batches", "check_classes", "class_names", "known_labels", "random_part"]
+
+_FORMS = "a Dataset, a DataLoader, a pair (images, labels) or a list of (x, y)"
 
 
 class Batches(Protocol):
@@ -40,169 +47,126 @@ def as_batches(data: Any, *, name: str, device: torch.device, batch_size: int = 
     """``data`` as `Batches` on ``device``.
 
     Args:
-        data: a `View`, a map-style Dataset of (x, y), a DataLoader (its order is replaced by the order of
-            its dataset), a pair of tensors (images, labels), or an iterable of (x, y) that can be read more
-            than once, of single samples or of batches.
+        data: one of
+
+            - a `View`;
+            - a map-style Dataset, or anything else with ``__getitem__`` and ``__len__``, such as a Dataset of
+              Hugging Face. It gives samples or ready batches;
+            - a DataLoader: every sample of its dataset or of its sampler, in the order of the dataset, what
+              it drops at the end included. Batches of a fixed batch sampler, and workers, collation and the
+              like, are kept. One that works in an ``__iter__`` of its own is read as it is and must not
+              shuffle;
+            - a pair (images, labels) of tensors, arrays or lists, or a mapping of two such columns;
+            - a list, or an iterable that can be read more than once, of samples or of batches. Without
+              ``__len__`` it is read up to a limit, see `held`.
+
+            A sample or a batch is (x, y) or a mapping with one column of `IMAGE_KEYS` and one of
+            `LABEL_KEYS`. x is a tensor or an array, y class numbers.
         name: what the data are called in error messages.
         device: where the batches end up.
         batch_size: samples per batch; DataLoaders and iterables of batches keep theirs.
 
     Raises:
-        BadInput: nothing in it, a generator, labels missing, or images of mixed size.
+        BadInput: nothing in it; data that can be read only once, whose order is not fixed, or that differ
+            from one reading to the next; no labels, no images; images of mixed size; an error of the data
+            themselves, which names the sample.
     """
     if isinstance(data, View):
-        return data.batched(batch_size)
+        return _full(data.batched(batch_size), name)
+    if isinstance(data, Held | Loaded | Reread):
+        return data
+    _refuse(data, name)
+    if isinstance(data, DataLoader):
+        return from_loader(data, name, device, batch_size)
+    columns = as_columns(data, name)
+    if columns is not None:
+        return held_columns(*columns, name, device, batch_size)
+    if not isinstance(data, list | tuple | IterableDataset) and _is_map_style(data):
+        return from_dataset(data, name, device, batch_size)
+    if isinstance(data, Iterable):
+        return held(data, name, device, batch_size)
+    raise BadInput(f"{name}: {type(data).__name__} holds no samples that can be read; give {_FORMS}")
+
+
+def _full(view: View, name: str) -> View:
+    if not len(view):
+        raise BadInput(f"{name} is empty; give at least one sample")
+    return view
+
+
+def _refuse(data: Any, name: str) -> None:
+    """What looks as if it held samples and does not."""
     if isinstance(data, str | Path):
         raise BadInput(
-            f"{name}: {str(data)!r} is a path, and how its images were preprocessed is not known; give "
-            f"plain_view(load_images({str(data)!r}), mean=..., std=...) of theriac.datasets.views and .local"
+            f"{name}: {str(data)!r} is a path, and how its images were preprocessed is not known; give all "
+            f"sets by load_sets(forget=..., retain=..., mean=..., std=...) of theriac.datasets.local"
         )
-    if isinstance(data, DataLoader):
-        return _Loader(_in_order(data, name), name, device)
-    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
-        return _from_tensors(data[0], data[1], name, device, batch_size)
     if isinstance(data, Iterator):
         raise BadInput(
             f"{name}: a generator can be read only once and theriac needs several passes; give a list, a "
             f"Dataset or a DataLoader"
         )
-    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
-        return _Loader(DataLoader(data, batch_size=batch_size), name, device)
-    if isinstance(data, Iterable):
-        return _from_iterable(data, name, device, batch_size)
-    raise BadInput(
-        f"{name}: {type(data).__name__} holds no samples that can be read; give a Dataset, a DataLoader, "
-        f"a pair of tensors (images, labels) or an iterable of (x, y)"
-    )
+    if isinstance(data, Tensor | np.ndarray):
+        raise BadInput(
+            f"{name}: {type(data).__name__} {tuple(data.shape)} has no labels; give a pair (images, labels)"
+        )
+    if isinstance(data, Set):
+        raise BadInput(f"{name}: a {type(data).__name__} has no fixed order; give a list")
+    if isinstance(data, Mapping) and any(isinstance(value, Dataset | DataLoader) for value in data.values()):
+        names = ", ".join(repr(key) for key in list(data)[:5])
+        raise BadInput(f"{name}: a {type(data).__name__} of several sets ({names}); give one of them")
+    if isinstance(data, nn.Module | type):
+        kind = "a model" if isinstance(data, nn.Module) else f"the class {data.__name__}"
+        raise BadInput(f"{name}: {kind} holds no samples that can be read; give {_FORMS}")
 
 
-class _Stored:
-    """Batches that sit in a list."""
-
-    def __init__(self, batches: Sequence[Pair], device: torch.device) -> None:
-        self._batches = batches
-        self._device = device
-
-    def __len__(self) -> int:
-        return sum(len(y) for _, y in self._batches)
-
-    def __iter__(self) -> Iterator[Pair]:
-        return ((x.to(self._device), y.to(self._device)) for x, y in self._batches)
-
-    def select(self, rows: Tensor) -> _Stored:
-        parts: dict[torch.Size, list[Pair]] = {}
-        start = 0
-        for x, y in self._batches:
-            own = rows[(rows >= start) & (rows < start + len(y))] - start
-            start += len(y)
-            if len(own):
-                parts.setdefault(x.shape[1:], []).append((x[own.to(x.device)], y[own.to(y.device)]))
-        size = max(len(y) for _, y in self._batches)
-        return _Stored([batch for pairs in parts.values() for batch in _joined(pairs, size)], self._device)
+def _is_map_style(data: Any) -> bool:
+    return isinstance(data, Dataset) or (hasattr(data, "__getitem__") and hasattr(data, "__len__"))
 
 
-def _joined(pairs: list[Pair], size: int) -> Iterator[Pair]:
-    """Samples of one shape in batches of ``size``."""
-    x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    return zip(x.split(size), y.split(size), strict=True)
+def known_labels(batches: Batches) -> Tensor | None:
+    """All labels, int64 [N], where they are known without reading images."""
+    return batches.labels if isinstance(batches, View | Held) else None
 
 
-class _Loader:
-    """A DataLoader in the order of its dataset."""
+def check_classes(sets: Mapping[str, Any]) -> None:
+    """Refuse sets, as they were given, whose labels are positions in different lists of class names.
 
-    def __init__(self, loader: DataLoader[Any], name: str, device: torch.device) -> None:
-        self._loader = loader
-        self._name = name
-        self._device = device
-        if not len(self):
-            raise BadInput(f"{name} is empty; give at least one sample")
+    A folder that holds only found poison has only the poison's class; read by itself, it numbers that 0.
 
-    def __len__(self) -> int:
-        dataset: Any = self._loader.dataset
-        return len(dataset)
-
-    def __iter__(self) -> Iterator[Pair]:
-        try:
-            for item in self._loader:
-                x, y = _pair(item, self._name)
-                yield x.to(self._device), y.to(self._device)
-        except RuntimeError as error:
-            if "stack expects each tensor to be equal size" in str(error):
+    Raises:
+        BadInput: names the first class that two lists number differently.
+    """
+    lists = {name: classes for name, data in sets.items() if (classes := class_names(data)) is not None}
+    for name, classes in lists.items():
+        for other, others in lists.items():
+            differ = [n for n, pair in enumerate(zip(classes, others, strict=False)) if pair[0] != pair[1]]
+            if differ:
+                number = differ[0]
                 raise BadInput(
-                    f"{self._name}: images of mixed size cannot be one batch; resize them to one size"
-                ) from error
-            raise
-
-    def select(self, rows: Tensor) -> _Loader:
-        part = Subset(self._loader.dataset, rows.tolist())
-        return _Loader(_like(self._loader, part), self._name, self._device)
+                    f"class {number} is {classes[number]!r} in the {name} and {others[number]!r} in the "
+                    f"{other}; labels must come from one list of classes: theriac.datasets.local has "
+                    f"load_sets, which reads all sets by one, and load_images(..., classes=...)"
+                )
 
 
-def _like(loader: DataLoader[Any], dataset: Dataset[Any]) -> DataLoader[Any]:
-    """A loader of ``dataset`` in order."""
-    return DataLoader(
-        dataset,
-        batch_size=loader.batch_size or BATCH_SIZE,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-    )
+def class_names(data: Any) -> tuple[str, ...] | None:
+    """The class names that labels of ``data`` are positions in, where they are said.
 
-
-def _in_order(loader: DataLoader[Any], name: str) -> DataLoader[Any]:
-    """The same loader without shuffling; other samplers are refused, their order is not known to be fixed."""
-    if isinstance(loader.dataset, IterableDataset):
-        raise BadInput(
-            f"{name}: a DataLoader over an IterableDataset has no fixed order and length; give a map-style "
-            f"Dataset"
-        )
-    if isinstance(loader.sampler, SequentialSampler) and not loader.drop_last:
-        return loader
-    if loader.batch_size is None or not isinstance(loader.sampler, SequentialSampler | RandomSampler):
-        raise BadInput(
-            f"{name}: a DataLoader with its own sampler ({type(loader.sampler).__name__}) may repeat or "
-            f"leave out samples; give the Dataset itself"
-        )
-    return _like(loader, loader.dataset)
-
-
-def _pair(item: Any, name: str) -> Pair:
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        raise BadInput(f"{name}: yields {type(item).__name__} instead of (x, y); give images with labels")
-    x, y = item
-    if not isinstance(x, Tensor):
-        raise BadInput(
-            f"{name}: images are {type(x).__name__}, not tensors; transform them as in training (ToTensor, "
-            f"Normalize)"
-        )
-    labels = torch.as_tensor(y)
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise BadInput(f"{name}: labels are {labels.dtype}; give class numbers as integers")
-    return x, labels.to(torch.int64)
-
-
-def _from_iterable(data: Iterable[Any], name: str, device: torch.device, batch_size: int) -> Batches:
-    pairs = [_pair(item, name) for item in data]
-    if not pairs:
-        raise BadInput(f"{name} is empty; give at least one sample")
-    if pairs[0][1].ndim == 0:
-        shapes = {tuple(x.shape) for x, _ in pairs}
-        if len(shapes) > 1:
-            raise BadInput(f"{name}: images of mixed size {sorted(shapes)[:2]}; resize them to one size")
-        images, labels = zip(*pairs, strict=True)
-        return _from_tensors(torch.stack(images), torch.stack(labels), name, device, batch_size)
-    for x, y in pairs:
-        _check_lengths(x, y, name)
-    return _Stored([pair for pair in pairs if len(pair[1])], device)
-
-
-def _from_tensors(x: Tensor, y: Tensor, name: str, device: torch.device, batch_size: int) -> Batches:
-    x, y = _pair((x, y), name)
-    _check_lengths(x, y, name)
-    if not len(y):
-        raise BadInput(f"{name} is empty; give at least one sample")
-    return _Stored(list(zip(x.split(batch_size), y.split(batch_size), strict=True)), device)
-
-
-def _check_lengths(x: Tensor, y: Tensor, name: str) -> None:
-    if y.ndim != 1 or x.ndim < 2 or len(x) != len(y):
-        raise BadInput(f"{name}: images {tuple(x.shape)} with labels {tuple(y.shape)}; give [N, ...] and [N]")
+    By a `View`, by datasets with ``classes`` as torchvision's have, or with the ``features`` of Hugging Face.
+    """
+    while isinstance(inner := getattr(data, "dataset", None), Dataset):  # a DataLoader, a Subset
+        data = inner
+    parts = getattr(data, "datasets", None)  # of a ConcatDataset
+    if isinstance(parts, list) and parts:
+        lists = {class_names(part) for part in parts}
+        return lists.pop() if len(lists) == 1 else None
+    names = getattr(data, "classes", None)
+    features = getattr(data, "features", None)
+    if names is None and isinstance(features, Mapping):
+        named = [getattr(feature, "names", None) for feature in features.values()]
+        found = [one for one in named if one is not None]
+        names = found[0] if len(found) == 1 else None
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names) or None

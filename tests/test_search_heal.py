@@ -255,7 +255,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no labels": ({"forget": [X[0], X[1]]}, "instead of .x, y."),
     "float labels": ({"forget": (X, Y.float())}, "labels are torch.float32"),
     "not tensors": ({"forget": [("a.png", 0)]}, "images are str, not tensors"),
-    "a path": ({"forget": "found/"}, r"load_images\('found/'\)"),
+    "a path": ({"forget": "found/"}, "'found/' is a path, .*load_sets"),
     "nothing iterable": ({"forget": 3}, "int holds no samples"),
     "lengths differ": ({"forget": (X, Y[:-1])}, "with labels"),
     "mixed size": ({"forget": [(X[0], 0), (X[0, :, 1:], 0)]}, "mixed size"),

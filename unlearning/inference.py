@@ -104,8 +104,8 @@ def checked_call(model: nn.Module, x: Tensor, what: str) -> object:
         raise cannot_take(x, what, error) from error
     if version is not None and x._version != version:
         raise BadInput(
-            f"{what}: the model writes into the images it is given; copy them at the beginning of its forward "
-            f"pass"
+            f"{what}: the model writes into the images it is given; copy them at the beginning of its "
+            f"forward pass"
         )
     return returned
 
