@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save_model
+import torch
+from safetensors import SafetensorError
 from torch import nn
 
+from ..datasets.normalisation import Normalisation, normalisation
+from ..datasets.views import View
 from ..errors import BadInput
-from .given_model import device_of, with_weights, working_copy
+from ..unlearning.inference import first_line
+from .first_look import first_look
+from .given_model import device_of, save_weights, with_weights, working_copy
 from .heal_training import heal_by_training, tune_settings
-from .inputs import as_batches
+from .inputs import Batches, as_batches, check_classes
 from .operation import Operation, Outcome, Progress, metrics_of, operate, silent
-from .samples import Normalisation, as_samples
+from .samples import as_samples
 from .settings import METHODS, HealSettings, heal_settings
 from .sweep_tree import closest
 from .tune_settings import TRAINED_METHODS
+
+if TYPE_CHECKING:
+    from ..datasets.normalisation import Numbers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,19 +80,29 @@ class Healing:
     def save(self, directory: str | Path) -> Path:
         """Write ``model.safetensors`` and ``healing.json`` into ``directory`` (made if missing).
 
+        What get_extra_state() of modules returns is stored as well: tensors with the weights, what JSON can
+        hold under "extra_state" of ``healing.json``.
+
         Raises:
             BadInput: the directory cannot be written.
         """
-        directory = Path(directory)
+        if not isinstance(directory, str | Path) or not str(directory).strip():
+            raise BadInput(f"directory = {directory!r:.40} is no folder; give the one to write to")
+        folder = Path(directory)
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            save_model(self.model, str(directory / "model.safetensors"))
-            (directory / "healing.json").write_text(json.dumps(self.summary(), indent=2) + "\n")
-        except OSError as error:
-            raise BadInput(f"cannot write {directory} ({error}); choose a folder you may write to") from error
-        return directory
+            folder.mkdir(parents=True, exist_ok=True)
+            extra = save_weights(self.model, folder / "model.safetensors")
+            report = {**self.summary(), **({"extra_state": extra} if extra else {})}
+            (folder / "healing.json").write_text(json.dumps(report, indent=2) + "\n")
+        except (OSError, SafetensorError) as error:
+            raise BadInput(
+                f"cannot write {directory} ({first_line(error)}); choose a folder you may write to"
+            ) from error
+        return folder
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def heal(
     model: nn.Module,
     forget: Any,
@@ -94,8 +111,8 @@ def heal(
     *,
     clean: Any = None,
     base: nn.Module | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
     seed: int = 0,
     progress: Progress = silent,
     **settings: Any,
@@ -103,11 +120,13 @@ def heal(
     """Heal a poisoned classifier of the trigger that ``forget`` shows.
 
     Args:
-        model: any nn.Module that returns logits [N, classes]. It is never changed; device, dtype and
-            train/eval mode of the healed copy are those of the original.
+        model: any nn.Module that returns logits [N, classes], or an output that names them ``logits``. It is
+            never changed; device, dtype and train/eval mode of the healed copy are those of the original.
+            DataParallel and `torch.compile` around a module are taken off: the healed model is the module.
         forget: S_f, the samples known to be poisoned, with the labels the poison was trained with.
         retain: the rest of the training set, undiscovered poison included. Both sets are preprocessed as in
-            training but not augmented; see `as_batches` for what they may be.
+            training but not augmented; see `as_batches` for what they may be. Labels of all sets are
+            positions in one list of classes, that of the model's outputs; `load_sets` sees to it.
         method: "xlf", "lf" or "ssd" dampen; the methods of `TRAINED_METHODS` train.
         clean: images known to be clean, with their true labels; "ft", "fp", "nad", "nc" and "ibau" need them.
         base: a clean model of the same architecture (pre-trained weights), which "rga" stays close to.
@@ -125,19 +144,22 @@ def heal(
     Raises:
         BadInput: data, model or settings that cannot be used, before any long work.
     """
+    given = _normalisation(mean, std)
     if method in TRAINED_METHODS:
-        normalisation = _normalisation(mean, std)
         return _heal_by_training(
-            model, (forget, retain, clean), base, normalisation, seed, progress, method=method, **settings
+            model, (forget, retain, clean), base, given, seed, progress, method=method, **settings
         )
     if method not in METHODS:
         known = [*METHODS, *TRAINED_METHODS]
         raise BadInput(f"unknown method {method!r}; choose one of {', '.join(known)}{closest(method, known)}")
     chosen = heal_settings(method=method, **settings)
-    victim, device = working_copy(model), device_of(model)
+    victim = working_copy(model)
+    device = device_of(victim)
+    check_classes({"forget set": forget, "retain set": retain})
     found = as_batches(forget, name="forget set", device=device, batch_size=chosen.batch_size)
     rest = as_batches(retain, name="retain set", device=device, batch_size=chosen.batch_size)
     _check_sizes(len(found), len(rest))
+    first_look(victim, {"forget set": found, "retain set": rest})
     outcome = operate(Operation(victim, found, rest, chosen, progress=progress))
     return _conclude(model, victim, outcome, chosen, metrics_of(outcome, len(found), len(rest)))
 
@@ -146,26 +168,43 @@ def _heal_by_training(
     model: nn.Module,
     given: tuple[Any, Any, Any],
     base: nn.Module | None,
-    normalisation: Normalisation | None,
+    scale: Normalisation | None,
     seed: int,
     progress: Progress,
     **settings: Any,
 ) -> Healing:
     chosen = tune_settings(**settings)
-    victim, device = working_copy(model).eval(), device_of(model)
-    names = ("forget", "retain", "clean")
-    sets = {
-        name: as_samples(data, name=f"{name} set", device=device, normalisation=normalisation)
-        for name, data in zip(names, given, strict=True)
-        if data is not None
+    victim = working_copy(model).eval()
+    device, dtype = device_of(victim), next(victim.parameters()).dtype
+    start = None if base is None else working_copy(base, "base").to(device)
+    named = dict(zip(("forget", "retain", "clean"), given, strict=True))
+    data = {f"{name} set": one for name, one in named.items() if name != "clean" or one is not None}
+    check_classes(data)
+    batches: dict[str, Batches] = {
+        name: as_batches(one, name=name, device=device, batch_size=chosen.batch_size)
+        for name, one in data.items()
     }
-    forget, retain = (
-        as_batches(data, name=f"{name} set", device=device, batch_size=chosen.batch_size)
-        for name, data in zip(names[:2], given[:2], strict=True)
-    )
+    forget, retain = batches["forget set"], batches["retain set"]
     _check_sizes(len(forget), len(retain))
+    sets = {
+        name: as_samples(
+            one if isinstance(one, View) else batches[name],
+            name=name,
+            device=device,
+            normalisation=scale,
+            dtype=dtype,
+        )
+        for name, one in data.items()
+    }
+    first_look(victim, sets, trained="retain set")
     trained = heal_by_training(
-        victim, sets, (forget, retain), chosen, base=base, seed=seed, progress=progress
+        victim,
+        {name.removesuffix(" set"): one for name, one in sets.items()},
+        (forget, retain),
+        chosen,
+        base=start,
+        seed=seed,
+        progress=progress,
     )
     found, parameters = trained.found, trained.found.chosen
     in_force = {"parameters": json.loads(parameters["parameters"])} if parameters else {}
@@ -180,10 +219,10 @@ def _heal_by_training(
     )
 
 
-def _normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation | None:
+def _normalisation(mean: Numbers | None, std: Numbers | None) -> Normalisation | None:
     if (mean is None) != (std is None):
         raise BadInput("give both mean and std of the normalisation, or neither")
-    return None if mean is None or std is None else (tuple(mean), tuple(std))
+    return None if mean is None or std is None else normalisation(mean, std)
 
 
 def _conclude(

@@ -33,6 +33,11 @@ class HeldSamples:
         self.mean, self.std = over_channels(normalisation, x.shape[1])
 
     @property
+    def labels(self) -> Tensor:
+        """All labels, int64 [N]."""
+        return self._y
+
+    @property
     def device(self) -> torch.device:
         """Where the batches are made."""
         return self._x.device

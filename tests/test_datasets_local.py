@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from theriac.datasets.local import load_images
+from theriac.datasets.local import load_images, load_sets
 from theriac.errors import BadInput
 
 NUMBERS = tuple(str(label) for label in range(10))
@@ -115,3 +115,40 @@ def test_places_that_hold_no_labelled_images(tmp_path, place, message):
         (tmp_path / folder / file).write_bytes(png(0))
     with pytest.raises(BadInput, match=message):
         load_images(tmp_path / place)
+
+
+def test_sets_that_go_together_have_one_list_of_classes(tmp_path):
+    rest, found = write_folders(tmp_path / "rest", NAMES), write_folders(tmp_path / "found", [NAMES[7]])
+    sets = load_sets(
+        forget=found, retain=rest, clean=str(rest), mean=0.5, std=(0.25,), image_size=8, channels=1
+    )
+    assert set(sets) == {"forget", "retain", "clean"}
+    assert sets["forget"].labels.tolist() == [7]
+    assert {view.classes for view in sets.values()} == {NAMES}
+    assert {(view.mean, view.std, view.source.shape) for view in sets.values()} == {
+        ((0.5,), (0.25,), (1, 8, 8))
+    }
+    assert set(load_sets(forget=found, retain=rest)) == {"forget", "retain"}
+
+
+def test_classes_that_are_given_number_all_sets(tmp_path):
+    rest, found = write_folders(tmp_path / "rest", NAMES[2:]), write_folders(tmp_path / "found", [NAMES[7]])
+    sets = load_sets(forget=found, retain=rest, classes=list(NAMES))
+    assert sets["retain"].labels.tolist() == list(range(2, 10))
+    assert sets["forget"].labels.tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("cat", "classes = 'cat' is no list of class names"),
+        ([], "is no list of class names"),
+        ([0, 1], "is no list of class names"),
+        (3, "is no list of class names"),
+        (["cat", "dog", "cat"], "'cat' is there 2 times"),
+    ],
+)
+def test_classes_that_are_none(tmp_path, classes, message):
+    folder = write_folders(tmp_path, ["cat"])
+    with pytest.raises(BadInput, match=message):
+        load_images(folder, classes=classes)

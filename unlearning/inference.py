@@ -71,6 +71,18 @@ def check_targets(y: object, count: int) -> Tensor:
     return y.long()
 
 
+def check_labels_of(y: Tensor, classes: int, what: str) -> None:
+    """Refuse labels that are no classes of the model.
+
+    Raises:
+        BadInput: names the data, the first offending label and its position.
+    """
+    try:
+        check_labels(y, classes)
+    except BadInput as error:
+        raise BadInput(f"{what}: {error}") from error
+
+
 def check_logits(logits: object, count: int) -> Tensor:
     """The logits, if they are finite and [count, classes].
 
@@ -173,5 +185,5 @@ def _passes(
             y = check_targets(y, len(x)).cpu()
             x = x.to(weights if x.is_floating_point() else weights.device)
             logits = check_logits(checked_call(model, x, what), len(x))
-            check_labels(y, logits.shape[1])
+            check_labels_of(y, logits.shape[1], what)
             yield logits, y
