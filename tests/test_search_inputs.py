@@ -165,11 +165,13 @@ class Named(TensorDataset):
 
 
 class Feature:
-    names = ["cat", "dog"]
+    names = ("cat", "dog")
 
 
 class WithFeatures(TensorDataset):
-    features = {"image": object(), "label": Feature()}
+    def __init__(self) -> None:
+        super().__init__(X, Y)
+        self.features = {"image": object(), "label": Feature()}
 
 
 def test_class_names_are_found():
@@ -177,7 +179,7 @@ def test_class_names_are_found():
     for data in (named, Subset(named, [0]), DataLoader(named), DataLoader(Subset(Subset(named, [0]), [0]))):
         assert class_names(data) == ("cat", "dog")
     assert class_names(ConcatDataset([named, Subset(named, [1])])) == ("cat", "dog")
-    assert class_names(WithFeatures(X, Y)) == ("cat", "dog")
+    assert class_names(WithFeatures()) == ("cat", "dog")
     assert class_names(view()) == tuple(map(str, range(COUNT)))
     for data in ((X, Y), TensorDataset(X, Y), ConcatDataset([named, Named("dog", "cat")]), [(X, Y)]):
         assert class_names(data) is None
