@@ -25,6 +25,9 @@ from .rereading import Reread
 
 Rows = list[int]
 
+MOST_SAMPLES = 10**9
+"""More than any set of images has; a dataset that draws its samples may say any length."""
+
 
 class Chunks:
     """Positions in batches of one size; the last may be shorter."""
@@ -269,6 +272,11 @@ def _length(dataset: Any, name: str) -> int:
     count: int = asked(lambda: len(dataset), _no_length(name))
     if not count:
         raise BadInput(f"{name} is empty; give at least one sample")
+    if count > MOST_SAMPLES:
+        raise BadInput(
+            f"{name}: says that it holds {count} samples, and {MOST_SAMPLES} are the most that can be read; "
+            f"give a Dataset whose length is that of the data"
+        )
     return count
 
 
