@@ -46,12 +46,14 @@ def plain_module(model: Any, name: str = "model") -> nn.Module:
         raise BadInput(f"{name}: {kind} is no nn.Module; give the module that returns logits")
     while (inner := _inside(model)) is not None:
         model = inner
-    return model
+    plain: nn.Module = model
+    return plain
 
 
 def _inside(model: nn.Module) -> nn.Module | None:
     if isinstance(model, _WRAPPERS):
-        return model.module
+        wrapped: nn.Module = model.module
+        return wrapped
     return dict(model.named_children()).get(_COMPILED)
 
 

@@ -38,6 +38,9 @@ class Chunks:
     def __len__(self) -> int:
         return -(-len(self.order) // self.size)
 
+    def __iter__(self) -> Iterator[Rows]:
+        return (self[number] for number in range(len(self)))
+
     def __getitem__(self, number: int) -> Rows:
         if not 0 <= number < len(self):
             raise IndexError(number)
@@ -130,7 +133,7 @@ class Loaded:
             enough.append(self._batches[len(enough)])
         return enough
 
-    def _pairs(self, loader: DataLoader[Any], rows: Sequence[Rows]) -> Iterator[Pair]:
+    def _pairs(self, loader: DataLoader[Any], rows: Chunks | list[Rows]) -> Iterator[Pair]:
         for number, item in enumerate(each(loader, lambda *what: self._failed(rows, *what))):
             x, y = check_batch_of(*as_pair(item, self._name), self._name)
             if len(y) != len(rows[number]):
@@ -140,7 +143,7 @@ class Loaded:
                 )
             yield x, y
 
-    def _loader_of(self, rows: Sequence[Rows], *, persistent: bool) -> DataLoader[Any]:
+    def _loader_of(self, rows: Chunks | list[Rows], *, persistent: bool) -> DataLoader[Any]:
         sampler: Any = rows
         return DataLoader(
             self._like.dataset,
@@ -149,7 +152,7 @@ class Loaded:
             **options(self._like, persistent=persistent),
         )
 
-    def _failed(self, rows: Sequence[Rows], number: int, error: Exception) -> BadInput:
+    def _failed(self, rows: Chunks | list[Rows], number: int, error: Exception) -> BadInput:
         culprit = next((row for row in rows[number] if _fails(self._like.dataset, row)), None)
         if culprit is not None:
             return BadInput(
