@@ -12,7 +12,7 @@ from ..errors import BadInput
 from .pairs import Pair, as_images, as_labels, as_pair, check_batch_of, is_batch, stacked
 from .reading import COMPARED_SAMPLES, check_same, each, said
 
-MOST_SAMPLES = 1 << 18
+MOST_SAMPLES = 100_000
 MOST_BYTES = 512 << 20
 """What is read of an iterable that does not say how long it is."""
 

@@ -299,7 +299,7 @@ def _batches(batch_sampler: Any, count: int, name: str) -> Chunks | list[Rows]:
     """Positions, batch by batch: of a fixed batch sampler as they are, else in the order of the dataset."""
     if type(batch_sampler) is BatchSampler:
         return Chunks(order_of(batch_sampler.sampler, count, name), batch_sampler.batch_size)
-    first, second = (_read_batches(batch_sampler, count, name) for _ in range(2))
+    first, second = _twice(lambda: _read_batches(batch_sampler, count, name))
     flat = [[row for batch in batches for row in batch] for batches in (first, second)]
     order = _one_set(flat[0], flat[1], batch_sampler, count, name)
     return first if first == second else Chunks(order, max(map(len, first)))
@@ -320,7 +320,7 @@ def order_of(sampler: Any, count: int, name: str) -> Sequence[int]:
         raise _repeats(sampler, name)
     if type(sampler) in (SequentialSampler, RandomSampler) and len(sampler) == count:
         return range(count)
-    first, second = (_read(sampler, count, name) for _ in range(2))
+    first, second = _twice(lambda: _read(sampler, count, name))
     return _one_set(first, second, sampler, count, name)
 
 
@@ -344,8 +344,14 @@ def _repeats(sampler: Any, name: str) -> BadInput:
 
 
 def _is_fixed(sampler: Any, count: int, name: str) -> bool:
-    first, second = (_few(sampler, count, name) for _ in range(2))
+    first, second = _twice(lambda: _few(sampler, count, name))
     return first == second
+
+
+def _twice(read: Callable[[], list[Any]]) -> tuple[list[Any], list[Any]]:
+    """Two readings; random numbers go on as if there had been none."""
+    with torch.random.fork_rng(devices=[]):
+        return read(), read()
 
 
 def _read(sampler: Any, count: int, name: str) -> Rows:
@@ -363,14 +369,13 @@ def _read_batches(batch_sampler: Any, count: int, name: str) -> list[Rows]:
 
 
 def _few(sampler: Iterable[Any], count: int, name: str) -> list[Any]:
-    """What it draws, one more than there are samples at most; random numbers go on as if it had not."""
+    """What it draws, one more than there are samples at most."""
 
     def failed(_: int, error: Exception) -> BadInput:
         kind = type(sampler).__name__
         return BadInput(f"{name}: its sampler {kind} fails ({said(error)}); give the Dataset itself")
 
-    with torch.random.fork_rng(devices=[]):
-        return list(islice(each(sampler, failed), count + 1))
+    return list(islice(each(sampler, failed), count + 1))
 
 
 def _position(row: Any, name: str) -> int:

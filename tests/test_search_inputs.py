@@ -14,7 +14,6 @@ from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset,
 from theriac.datasets.images import MemoryImages
 from theriac.datasets.views import plain_view
 from theriac.errors import BadInput
-from theriac.search.held import MOST_SAMPLES
 from theriac.search.inputs import Batches, as_batches, check_classes, class_names, random_part
 
 COUNT = 100
@@ -89,8 +88,11 @@ def read(data: Any) -> Batches:
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "endless samples": (lambda: Cycle((X[0], 0)), f"has not ended after {MOST_SAMPLES + 1} samples"),
-    "endless batches": (lambda: Cycle((X.expand(-1, 3, 99, 99), Y)), "has not ended after .* MiB"),
+    "endless samples": (lambda: Cycle((X[0], 0)), "has not ended after 1001 samples"),
+    "endless batches": (
+        lambda: Cycle((X[:5].expand(-1, 3, 2000, 2000), Y[:5])),
+        "has not ended after .* MiB",
+    ),
     "endless empty batches": (lambda: Cycle((X[:0], Y[:0])), "has not ended"),
     "longer than it says": (lambda: Sized((X[0], 0)), "yields more items than its length, 10"),
     "a tensor": (lambda: X, "Tensor .100, 1, 1, 1. has no labels"),
@@ -120,7 +122,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_holds_no_samples_is_one_line(kind: str):
+def test_what_holds_no_samples_is_one_line(kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("theriac.search.held.MOST_SAMPLES", 1000)
     make, said = REFUSED[kind]
     with pytest.raises(BadInput, match=said) as caught:
         read(make())
