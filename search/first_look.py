@@ -23,6 +23,7 @@ from ..unlearning.inference import (
 )
 from ..unlearning.models import seeded
 from .held import Held
+from .kept_tensors import Kept, give_up, kept_by, left_behind
 from .pairs import Pair
 from .reading import said
 from .samples import HeldSamples
@@ -34,10 +35,11 @@ TRAINED_ON = 8
 def first_look(model: nn.Module, sets: Mapping[str, Iterable[Pair]], *, trained: str | None = None) -> int:
     """Check that model and data go together, and make the model fit for all that follows.
 
-    A model that writes into its images gets a copy of them at every pass from now on; one that keeps tensors
-    of a pass in its modules (features, weights under weight_norm or pruning) gives them up after each, as
-    they could not be copied with it; one that returns ``logits`` by name, as those of Hugging Face do,
-    returns them alone; one that trains gets images in its own precision.
+    A model that writes into its images gets a copy of them at every pass from now on. One that keeps tensors
+    of a pass in its modules (features, attention biases, weights under weight_norm or pruning) gives them up
+    after each: they could not be copied with it, or would outlive the weights they are made of. One that
+    returns ``logits`` by name, as those of Hugging Face do, returns them alone; one that is trained gets
+    images in its own precision.
 
     Args:
         model: a working copy; hooks are added to it where one of these is needed.
@@ -80,19 +82,19 @@ def _adapted(model: nn.Module, x: Tensor, name: str) -> object:
     """What the model returns; its hooks are added if that needs any."""
     weights = next(model.parameters())
     given = x.to(weights if x.is_floating_point() else weights.device)
-    passed, before = given.clone(), _kept(model)
+    passed, before = given.clone(), kept_by(model)
+    version = passed._version
     try:
         returned: object = model(passed)
     except (BadInput, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise cannot_take(x, name, error) from error
-    if not torch.equal(passed, given):
+    if passed._version != version or not torch.equal(passed, given):  # .data leaves no version
         model.register_forward_pre_hook(_own_images, prepend=True)
-    after = _kept(model)
-    if any(before.get(place) is not tensor for place, tensor in after.items()):
-        model.register_forward_hook(partial(_restored, before))
-        _restored(before, model, (), None)
+    if left_behind(before, kept_by(model)):
+        model.register_forward_hook(partial(_given_up, before))
+        give_up(model, before)
     if not isinstance(returned, Tensor) and isinstance(logits := _logits_of(returned), Tensor):
         model.register_forward_hook(_logits_alone)
         return logits
@@ -134,20 +136,8 @@ def _backward(model: nn.Module, x: Tensor, y: Tensor, name: str) -> None:
         raise cannot_take(x, f"{name}, in training", error) from error
 
 
-def _kept(model: nn.Module) -> dict[tuple[str, str], Tensor]:
-    """Tensors that modules hold besides parameters and buffers, by module and attribute."""
-    return {
-        (path, name): value
-        for path, module in model.named_modules()
-        for name, value in vars(module).items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _restored(before: dict[tuple[str, str], Tensor], model: nn.Module, _: object, __: object) -> None:
-    modules = dict(model.named_modules())
-    for path, name in _kept(model):
-        vars(modules[path])[name] = before.get((path, name))
+def _given_up(before: Kept, model: nn.Module, _: object, __: object) -> None:
+    give_up(model, before)
 
 
 def _own_images(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from ..errors import BadInput
 from ..unlearning.inference import evaluating
+from .kept_tensors import kept_by, tensors_of
 from .reading import said
 
 logger = logging.getLogger(__name__)
@@ -117,14 +118,12 @@ def _refuse_tensor(label: str, tensor: Tensor, name: str) -> None:
 def _copied(model: nn.Module, name: str = "model") -> nn.Module:
     """A copy, compiled modules inside it replaced by what they wrap."""
     # what a pass left there (features, weights under weight_norm or pruning), which deepcopy refuses
-    computed = {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
+    kept = [tensor for value in kept_by(model).values() for tensor in tensors_of(value)]
+    computed = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
     try:
         copied: nn.Module = copy.deepcopy(model, computed)
+        if kept:
+            _emptied(copied)
     except Exception as error:
         raise BadInput(f"the {name} cannot be copied ({said(error)}); give one that can be") from error
     for module in list(copied.modules()):
@@ -132,6 +131,15 @@ def _copied(model: nn.Module, name: str = "model") -> nn.Module:
             if child is not None and _COMPILED in child._modules:
                 module._modules[label] = child._modules[_COMPILED]
     return copied
+
+
+def _emptied(model: nn.Module) -> None:
+    """Let modules drop what they remember of their weights, as those do in training mode that know how."""
+    modes = {module: module.training for module in model.modules()}
+    for mode in (True, False):
+        model.train(mode)
+    for module, training in modes.items():
+        module.training = training
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -132,8 +132,41 @@ def test_computed_weights(parametrise: str, method: str) -> None:
 
 
 def hidden(model: Any, x: Tensor) -> Tensor:
-    model.all = [model.net[1](x.flatten(1))]
+    model.all = [(model.net[1](x.flatten(1)),)]
     return x
+
+
+class Remembering(nn.Module):
+    """Computes something of its weights once in eval mode, as the attention biases of LeViT in timm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(POISONED.model)
+        self.remembered: dict[str, Tensor] = {}
+
+    def train(self, mode: bool = True) -> Remembering:
+        if mode:
+            self.remembered = {}
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "weight" not in self.remembered:
+            self.remembered["weight"] = self.net[3].weight * 1
+        hidden = self.net[2](self.net[1](self.net[0](x)))
+        return nn.functional.linear(hidden, self.remembered["weight"], self.net[3].bias)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_what_is_remembered_of_weights_does_not_outlive_them(used: bool) -> None:
+    model = Remembering().eval()
+    if used:
+        model(POISONED.found[0])
+    healing = heal(model, "ptn")
+    right = expected("ptn")
+    assert healing.alpha == pytest.approx(right.alpha, rel=1e-4)
+    torch.testing.assert_close(
+        healing.model(POISONED.clean[0]), right.model(POISONED.clean[0]), rtol=1e-3, atol=1e-3
+    )
 
 
 def breaking(model: nn.Module, x: Tensor) -> Tensor:
@@ -143,7 +176,7 @@ def breaking(model: nn.Module, x: Tensor) -> Tensor:
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
-    "keeps results in a list": (lambda: Wrapped(hidden), "ptn", "cannot be copied after a forward pass"),
+    "keeps results deep inside": (lambda: Wrapped(hidden), "ptn", "cannot be copied after a forward pass"),
     "a tuple": (lambda: Wrapped(after=lambda logits: (logits, logits)), "ptn", "model returns tuple for"),
     "other names": (lambda: Wrapped(after=lambda logits: {"out": logits}), "ptn", "model returns dict for"),
     "fails in training": (
