@@ -235,10 +235,6 @@ class _Walk:
         self.method, self.model = method, model
         self.forget, self.retain = known.need("forget", name), known.need("retain", name)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        if not self.parameters:
-            raise BadInput(
-                f"{name}: no parameter of the model requires a gradient; call requires_grad_(True)"
-            )
         self.base = _base(model, known.base)
         self.victim = _victim_logits(model.eval(), self.forget, method.augmentation)
         _set_batch_norm(model, method.batch_norm)
