@@ -99,6 +99,9 @@ class HealOptions(HealSettings):
         search: how settings are found: ptn, grid, tpe or guarded for methods that dampen, tpe or fixed (one
             run, with the defaults and --set) for those that train; auto: the first of these.
         samples: (tpe) how many settings; by default 50 pairs, or 20 settings of a method that trains.
+        rho: (ptn, methods that train) the model is healed at this share of its forget accuracy, in [0, 1);
+            "auto" (ptn) derives it from how often the model predicts the target class on retain, which tasks
+            of few classes need.
         compared: how many samples of retain, drawn at random, the model before and after is compared on; by
             default all, or 5000 for a method that trains.
         together: (methods that train) settings of a round, which know nothing of each other.

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ..errors import BadInput, explain_validation
+from ..unlearning.gradient_ascent import check_base
 from ..unlearning.unlearner import Known, Samples
 from .harm import Harm, target_rate
 from .healed import KEPT_STATUSES, healed_rho, judged
 from .inputs import Batches
 from .measuring import Stopwatch, peak_memory
 from .operation import Progress, compared_part
-from .ptn import check_unlearnable
 from .tune_settings import TPE_ONLY, TuneSettings
 from .tuning import Examined, Tuned, Tuning
 from .victim_check import VictimCheck
@@ -95,19 +95,21 @@ def heal_by_training(
     known = Known(forget=sets["forget"], retain=sets["retain"], clean=sets.get("clean"), base=base)
     if settings.needs_clean:
         known.need("clean", f"the method {settings.method}")
+    if base is not None:
+        check_base(victim, base)
     watch = Stopwatch(next(victim.parameters()).device)
     check = _check(victim, batches, settings, base)
     forget, retain = batches["forget"], batches["retain"]
     tuning = Tuning(victim, known, forget, retain, settings, seed=seed, check=check)
     with watch.phase("check"):
-        check_unlearnable(tuning.examined.forget_accuracy)
+        examined = tuning.examined
     total = settings.setting_count
     with watch.phase("search"):
         rows = tuning.carry_on([], progress=lambda done: progress("search", done, total))
     with watch.phase("report"):
-        threshold = _threshold(settings, tuning.examined, len(forget))
+        threshold = _threshold(settings, examined, len(forget))
         found = tuning.conclude(rows, enough=threshold)
-        candidate = tuning.model(found.chosen) if found.chosen and found.status in KEPT_STATUSES else victim
+        candidate = tuning.model(found.chosen) if found.chosen and found.status in KEPT_STATUSES else None
     forgot = _metrics(found)
     status = judged(found.status, forgot["forget_accuracy"], threshold)
     metrics = {
@@ -115,10 +117,10 @@ def heal_by_training(
         "retain_count": len(retain),
         **forgot,
         "forget_threshold": threshold,
-        "unchanged": _same(candidate, victim),
+        "unchanged": candidate is not None and _same(candidate, victim),
         **_costs(watch, victim),
     }
-    model = candidate if status in KEPT_STATUSES else victim
+    model = candidate if candidate is not None and status in KEPT_STATUSES else victim
     return Trained(status=status, found=found, model=model, metrics=metrics, warnings=check.warnings)
 
 

@@ -7,6 +7,7 @@ and a wrong one. What the predictions prove is refused; where doubt remains ther
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from ..errors import BadInput
 from ..unlearning.inference import logits_and_labels, predict
 from ..unlearning.metrics import accuracy
 from .inputs import Batches, Pair, random_part
+from .ptn import NothingToUnlearn
 from .readings import Reading, better_reading
 from .relabelling import Relabelling, relabelling
 
@@ -128,7 +130,8 @@ class VictimCheck:
 
     def _check_base(self, base: nn.Module) -> None:
         """A clean model may know other classes yet (pre-trained weights), so that nothing is certain here."""
-        order = relabelling(*predict(base, random_part(self._retain, 1000), "retain set"))
+        like = copy.deepcopy(base).to(next(self._victim.parameters()))
+        order = relabelling(*predict(like, random_part(self._retain, 1000), "retain set"))
         if order.certain:
             self._doubt(
                 f"base: it predicts {order.agreement:.1%} of retain as labelled, and {order.explained:.1%} "
@@ -138,9 +141,15 @@ class VictimCheck:
 
     def _check_forget(self, predictions: Tensor, labels: Tensor) -> None:
         believed = accuracy(predictions, labels)
-        if believed >= USABLE or believed == 0:  # what is not believed at all is refused by its own name
-            return
         target, share = _commonest(predictions)
+        if believed == 0:
+            raise NothingToUnlearn(
+                f"forget set: the model predicts none of {len(labels)} samples as labelled (and {share:.0%} "
+                f"as class {target}), so there is nothing to unlearn; give the labels the poison was trained "
+                f"with (not the true ones), numbered as the model's, and preprocess the images as in training"
+            )
+        if believed >= USABLE:
+            return
         text = (
             f"forget set: the model predicts {believed:.0%} of {len(labels)} samples as labelled, and "
             f"{share:.0%} as class {target}; give the labels that the poison was trained with (the target "

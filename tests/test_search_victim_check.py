@@ -228,6 +228,19 @@ def test_a_base_of_other_classes_is_in_doubt():
 
 
 @pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "base: it has no parameter 1.weight"),
+        (3, "base is of type int"),
+        (copy.deepcopy(MODEL).apply(lambda m: m.register_parameter("bias", None)), "no parameter 1.bias"),
+    ],
+)
+def test_a_base_of_another_kind_is_refused(base: Any, said: str, no_work: None):
+    with pytest.raises(BadInput, match=re.escape(said)):
+        heal(method="rga", base=base)
+
+
+@pytest.mark.parametrize(
     ("outputs", "sort"),
     [
         (torch.randn(9, 4).softmax(1), "softmax"),
