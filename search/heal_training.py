@@ -60,7 +60,7 @@ def tune_settings(**values: Any) -> TuneSettings:
             "objective 'oracle' needs held-out truth, which a sweep has and heal has not; leave it out"
         )
     unused = [name for name in TPE_ONLY if name in settings.model_fields_set]
-    if unused and not settings.searched:
+    if unused and not settings.searched and (unused, settings.samples) != (["samples"], 1):
         raise BadInput(
             f"{unused[0]}: parameters fix every hyperparameter of {settings.method} that is searched, so "
             f"that one setting is left; leave it out, or leave some parameters to the search"
