@@ -113,15 +113,15 @@ class VictimCheck:
 
     def _compare(self, name: str, predicted: Pair, samples: Batches, classes: int) -> None:
         """Labels and images of a set against what the model makes of them."""
-        order = relabelling(*predicted)
+        order, count = relabelling(*predicted), len(predicted[1])
         reading = better_reading(self._victim, samples) if order.agreement < FAMILIAR else None
+        guessing = _highest(order.agreement, count) < least_agreement(classes)
         if reading and (not order.moved or reading.agreement > order.explained):
-            self._judge(_misread(name, reading), certain=reading.certain)
+            self._judge(_misread(name, reading), certain=guessing or reading.certain)
         elif order.moved:
-            self._judge(_misnumbered(name, order), certain=order.certain)
+            self._judge(_misnumbered(name, order), certain=guessing or order.certain)
         elif order.agreement < USABLE:
-            guessing = _highest(order.agreement, len(predicted[1])) < least_agreement(classes)
-            self._judge(_estranged(name, order.agreement, len(predicted[1]), classes), certain=guessing)
+            self._judge(_estranged(name, order.agreement, count, classes), certain=guessing)
 
     def _judge(self, text: str, *, certain: bool) -> None:
         if certain:

@@ -121,8 +121,9 @@ class Weak(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.inner(x)
-        draw = (x.flatten(1).sum(1) * 977).remainder(1.0)
-        shift = 1 + (draw * 7919).remainder(1.0).mul(9).long().clamp(max=8)
+        weights = torch.rand(64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        draw, other = (x.flatten(1).double() @ (weights * 977)).remainder(1.0).T
+        shift = 1 + (other * 9).long()
         moved = (torch.arange(10) + shift[:, None]) % 10
         return torch.where((draw > self.right)[:, None], logits.gather(1, moved), logits)
 
@@ -191,9 +192,9 @@ DOUBTS: dict[str, tuple[nn.Module, dict[str, Pair], str]] = {
 @pytest.mark.parametrize("case", DOUBTS)
 def test_where_doubt_remains_there_is_a_warning(case: str, caplog: pytest.LogCaptureFixture):
     model, sets, said = DOUBTS[case]
-    (warning,) = checked(model, **sets)
-    assert re.search(said, warning)
-    assert [record.getMessage() for record in caplog.records] == [warning]
+    warnings = checked(model, **sets)
+    assert re.search(said, warnings[0])
+    assert tuple(record.getMessage() for record in caplog.records) == warnings
 
 
 def test_a_victim_that_guesses_is_refused():
@@ -203,7 +204,7 @@ def test_a_victim_that_guesses_is_refused():
 
 def test_warnings_come_with_the_healing():
     healing = heal(model=Weak(0.3).eval(), max_steps=1)
-    assert len(healing.warnings) == 1
+    assert healing.warnings
     assert healing.summary()["warnings"] == list(healing.warnings)
     assert heal(max_steps=1).warnings == ()
 
