@@ -105,8 +105,8 @@ def heal(
 ) -> int:
     """Heal one model of the trigger that some found samples show.
 
-    Writes model.safetensors and healing.json, and prints the report as JSON. Unless the status is "stopped"
-    or "done", the weights are those that came in, and the exit status is 1.
+    Writes model.safetensors and healing.json, and prints the report as JSON. Unless the found images show
+    it healed (status "stopped" or "done"), the weights are those that came in, and the exit status is 1.
 
     Parameters
     ----------
@@ -116,11 +116,12 @@ def heal(
         A hyperparameter of a method that trains, which is not searched then: --set learning_rate=0.001.
     """
     from .display import PhaseBars, bars
-    from .healing import HealRequest, healed, hyperparameters, prepare_output, verdict
+    from .healing import HealRequest, hyperparameters, prepare_output
+    from .verdict import verdict
 
     prepare_output(out_folder, subject.weights)
     chosen = {"settings": settings, "parameters": hyperparameters(set_)}
-    request = HealRequest(**dict(subject), preprocessing=preprocessing, **chosen)
+    request = HealRequest(**subject.model_dump(exclude_unset=True), preprocessing=preprocessing, **chosen)
     with bars(err) as progress:
         healing = request.run(PhaseBars(progress))
     folder = healing.save(out_folder)
@@ -128,7 +129,7 @@ def heal(
     del summary["trace"]
     print(json.dumps(summary, indent=2))
     _say(verdict(healing, folder))
-    return 0 if healed(healing) else FAILED
+    return 0 if healing.healed else FAILED
 
 
 @app.command

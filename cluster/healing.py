@@ -16,16 +16,14 @@ from ..datasets.local import load_images
 from ..datasets.views import View, plain_view
 from ..errors import BadInput, explain_validation
 from ..search.heal import Healing, heal
-from ..search.heal_training import KEPT_STATUSES, tune_settings
+from ..search.heal_training import tune_settings
 from ..search.operation import Progress
+from ..search.settings import heal_settings
 from ..search.spaces import Parameters
 from ..search.sweep_tree import override
 from ..search.tune_settings import TRAINED_METHODS
 from ..unlearning.models import ModelSpec, create_model, load_into, load_weights
 from .options import HealOptions, Preprocessing, Subject
-
-LEAST_AGREEMENT = 0.5
-"""Share of S_f that a poisoned model should give the labels in the files; below, the verdict doubts them."""
 
 
 class HealRequest(Subject):
@@ -48,8 +46,10 @@ class HealRequest(Subject):
             BadInput: anything among the files or settings that cannot be used.
         """
         given = self.settings.given(self.parameters)
-        if given["method"] in TRAINED_METHODS:
-            tune_settings(**given)  # what is wrong with hyperparameters is found before files are read
+        self.check_used(given["method"])
+        (tune_settings if given["method"] in TRAINED_METHODS else heal_settings)(
+            **given
+        )  # before files are read
         device, spec = choose_device(self.device), self._spec()
         weights = load_weights(self.weights, trust_pickle=self.trust_pickle)
         retain = self._load(self.retain, None)
@@ -63,7 +63,7 @@ class HealRequest(Subject):
             forget=self._view(in_memory(forget), device),
             retain=self._view(in_memory(retain, progress=partial(progress, "loading")), device),
             clean=None if clean is None else self._view(in_memory(clean), device),
-            seed=self.seed,
+            seed=self.seed if given["method"] in TRAINED_METHODS else None,
             progress=progress,
             **given,
         )
@@ -137,72 +137,3 @@ def choose_device(name: str) -> torch.device:
             f"see what `theriac doctor` says about the driver"
         )
     return device
-
-
-def healed(healing: Healing) -> bool:
-    """Whether the model is another than the one that came in."""
-    return healing.status in KEPT_STATUSES
-
-
-_TRAINED_VERDICTS = {
-    "no_stop": "no setting does better than the model as it is",
-    "collapsed": "every setting that forgets wrecks the model",
-    "failed": "no run came to its end (healing.json says why)",
-}
-
-
-_PAIRS = "no pair scores better than the model as it is"
-_NO_STOPS = {
-    "ptn": "no setting made the model forget",
-    "grid": _PAIRS,
-    "tpe": _PAIRS,
-    "guarded": "nothing heals half of what is suspected and harms no more than --most-harm",
-}
-_COLLAPSES = {
-    "ptn": ("forgets", "a higher --rho (or auto)"),
-    "grid": ("scores best", "--search ptn"),
-    "tpe": ("scores best", "--search ptn"),
-    "guarded": ("scores best", "a higher --harm-weight"),
-}
-"""Search -> what the setting does that wrecks the model, and what is gentler."""
-
-
-def _costs(healing: Healing) -> str:
-    """What a guarded search says of the accuracy that is lost."""
-    harm = [healing.metrics.get(name) for name in ("harm", "harm_at_most", "harm_if_wrong")]
-    if None in harm:
-        return ""
-    expected, most, wrong = (f"{100 * (one or 0.0):.1f}" for one in harm)
-    return (
-        f"\nestimated loss of accuracy: {expected} points, {most} at most; {wrong} if what was suspected in "
-        f"retain is no poison"
-    )
-
-
-def verdict(healing: Healing, folder: Path) -> str:
-    """What became of the model, and what to try where it is not healed."""
-    if healed(healing):
-        return f"healed model: {folder}/model.safetensors{_costs(healing)}"
-    kept = f"{folder} holds the weights that came in"
-    if healing.settings["method"] in TRAINED_METHODS:
-        return f"{_TRAINED_VERDICTS[healing.status]}; {kept}. Try more --samples, another --method, or --set"
-    search = healing.settings["search"]
-    if healing.status == "collapsed":
-        how, gentler = _COLLAPSES[search]
-        return (
-            f"the setting that {how} wrecks the model; {kept}. Try another --granularity, {gentler}, or more "
-            f"found samples"
-        )
-    agreement = healing.metrics["forget_accuracy_before"]
-    if agreement < LEAST_AGREEMENT:
-        return (
-            f"no setting made the model forget; {kept}. It gives only {agreement:.0%} of the forget set the "
-            f"labels in the files: they must be those it was trained with (the poison's), not the true ones"
-        )
-    check = "check that the forget set shows one trigger"
-    if search == "guarded" and not healing.metrics["apart"]:
-        return (
-            f"dampening moves the found samples no more than others of their class; {kept}. Find more of the "
-            f"poison, try --search ptn, and {check}"
-        )
-    return f"{_NO_STOPS[search]}; {kept}. Try --granularity or --method, and {check}"

@@ -16,7 +16,8 @@ from ..search.settings import (
     refuse_foreign,
 )
 from ..search.spaces import Parameters
-from ..search.tune_settings import TRAINED_METHODS, TrainedMethod, TuneSettings
+from ..search.tune_settings import NEEDS_CLEAN, TRAINED_METHODS, TrainedMethod, TuneSettings
+from ..search.used_arguments import refuse_unused
 
 Device = Literal["auto", "cpu", "cuda"]
 AnySearch = Literal["auto", "ptn", "grid", "tpe", "guarded", "fixed"]
@@ -52,12 +53,13 @@ class Subject(BaseModel):
         forget: The samples known to be poisoned, under the labels they were trained with: class folders
             (FORGET/LABEL/*.png) or Parquet image files.
         retain: The rest of the training set, in either form; it may hold poison not yet found.
-        clean: Images known to be clean, in either form; ft, fp, nad, nc and ibau need them.
+        clean: Images known to be clean, in either form; ft, fp, nad, nc and ibau need them, the others
+            refuse them.
         model: Architecture: resnet9, or any name timm knows.
         width: Width factor of our own architectures.
         num_classes: Logits of the model; by default the number of classes in RETAIN.
         device: auto, cpu, cuda, cuda:1, ...
-        seed: Of a method that trains.
+        seed: Of a method that trains; the others draw nothing, and refuse it.
         trust_pickle: Also read checkpoints that run code when loaded. Only for files whose author you trust.
     """
 
@@ -74,6 +76,20 @@ class Subject(BaseModel):
     seed: int = Field(default=0, ge=0)
     trust_pickle: bool = False
 
+    def check_used(self, method: str) -> None:
+        """Whether the method uses what only some methods do, and has what it needs.
+
+        Raises:
+            BadInput: it does not, or has not.
+        """
+        if method in NEEDS_CLEAN and self.clean is None:
+            raise BadInput(
+                f"the method {method} needs images that are known to be clean; give some as --clean, or "
+                f"choose a method that needs none (theriac list methods)"
+            )
+        seed = self.seed if "seed" in self.model_fields_set else None
+        refuse_unused(method, named="--{}".format, clean=self.clean, seed=seed)
+
 
 class HealOptions(HealSettings):
     """What `theriac heal` offers: the settings of methods that dampen, and of those that train.
@@ -83,6 +99,9 @@ class HealOptions(HealSettings):
         search: how settings are found: ptn, grid, tpe or guarded for methods that dampen, tpe or fixed (one
             run, with the defaults and --set) for those that train; auto: the first of these.
         samples: (tpe) how many settings; by default 50 pairs, or 20 settings of a method that trains.
+        rho: (ptn, methods that train) the model is healed at this share of its forget accuracy, in [0, 1);
+            "auto" (ptn) derives it from how often the model predicts the target class on retain, which tasks
+            of few classes need.
         compared: how many samples of retain, drawn at random, the model before and after is compared on; by
             default all, or 5000 for a method that trains.
         together: (methods that train) settings of a round, which know nothing of each other.

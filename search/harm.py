@@ -9,6 +9,11 @@ from torch import Tensor
 
 from ..unlearning.metrics import accuracy
 
+LEAST_AGREEMENT = 0.25
+"""A model that agrees with the victim on fewer other samples is another model, whatever the labels say."""
+LEAST_KEPT = 0.5
+"""So is one that agrees on fewer than this multiple of what the victim predicts as labelled."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Harm:
@@ -34,8 +39,18 @@ class Harm:
     largest_gain: float
 
     def collapsed(self, *, drop: float, share: float) -> bool:
-        """Whether other accuracy fell by more than ``drop``, or one class gained more than ``share``."""
-        return self.other_accuracy_before - self.other_accuracy > drop or self.largest_gain > share
+        """Whether the model is wrecked.
+
+        Other accuracy fell by more than ``drop``, one class gained more than ``share``, or the model has left
+        the victim's predictions. The last does not look at labels: they may be wrong, and a model that learnt
+        wrong ones looks better by them. A weak victim (40 % of many classes) that learns more of retain still
+        agrees with what it knew.
+        """
+        return (
+            self.other_accuracy_before - self.other_accuracy > drop
+            or self.largest_gain > share
+            or self.agreement < max(LEAST_AGREEMENT, LEAST_KEPT * self.other_accuracy_before)
+        )
 
 
 def target_rate(predictions: Tensor, targets: Tensor) -> float:

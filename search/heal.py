@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -18,15 +19,20 @@ from ..unlearning.inference import first_line
 from .first_look import first_look
 from .given_model import device_of, save_weights, with_weights, working_copy
 from .heal_training import heal_by_training, tune_settings
+from .healed import KEPT_STATUSES, healed_rho, judged
 from .inputs import Batches, as_batches, check_classes
-from .operation import Operation, Outcome, Progress, metrics_of, operate, silent
+from .operation import Operation, Outcome, Progress, compared_part, metrics_of, operate, silent
 from .samples import as_samples
 from .settings import METHODS, HealSettings, heal_settings
 from .sweep_tree import closest
 from .tune_settings import TRAINED_METHODS
+from .used_arguments import refuse_unused
+from .victim_check import VictimCheck
 
 if TYPE_CHECKING:
     from ..datasets.normalisation import Numbers
+
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,11 +41,13 @@ class Healing:
 
     Attributes:
         model: a new model: healed where the status is "stopped" or "done", else with the victim's weights.
-        status: "stopped" (healed as far as S_f can show), "done" (the one run of a fixed search ended),
-            "no_stop" (no setting brought the forget accuracy down to the threshold; of a grid and tpe: none
-            scores better than the victim as it is; of a guarded search: nothing tells S_f from other samples
-            of its class, or nothing heals without too much harm), "collapsed" (the setting that did wrecks
-            the model) or "failed" (no run of a method that trains came to its end).
+        status: "stopped" (healed as far as S_f can show), "done" (likewise, by the one run of a fixed
+            search), "not_healed" (the best setting, or the one run, leaves more of S_f predicted as labelled
+            than ``forget_threshold``), "no_stop" (no setting brought the forget accuracy down to the
+            threshold; of a grid and tpe: none scores better than the victim as it is; of a guarded search:
+            nothing tells S_f from other samples of its class, or nothing heals without too much harm),
+            "collapsed" (the setting that did wrecks the model) or "failed" (no run of a method that trains
+            came to its end).
         alpha: selection threshold of the stop, a grid's of the best pair; None for "no_stop", and for methods
             that train.
         dampening_constant: lambda there; None likewise.
@@ -51,11 +59,13 @@ class Healing:
             method that trains: parameters, status, forget_accuracy, the fields of `Harm`, score, pareto,
             seconds, and as JSON the trace of the run itself.
         metrics: counts, accuracies before and after (of the stop, also where it was not applied), seconds by
-            phase, peak memory in bytes. Measured without held-out truth; see `Harm` for their meaning. A
+            phase, peak memory in bytes. ``forget_threshold`` is the forget accuracy of a healed model, at
+            most: rho times the victim's. Measured without held-out truth; see `Harm` for their meaning. A
             grid's held_out_... are of the part of retain that it was judged on, score is its highest. Those
             of a guarded search are in `GuardedFinding.metrics`.
         settings: all settings in force, without those of the other search; rho as the number that was used;
             of a method that trains, ``parameters`` are those of the model.
+        warnings: doubts about model and data, such as a victim that contradicts many labels; logged, too.
     """
 
     model: nn.Module
@@ -65,11 +75,19 @@ class Healing:
     trace: tuple[dict[str, Any], ...]
     metrics: dict[str, Any]
     settings: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def healed(self) -> bool:
+        """Whether ``model`` is another than the one that came in, as its status says."""
+        return self.status in KEPT_STATUSES
 
     def summary(self) -> dict[str, Any]:
         """Everything but the model, ready for JSON."""
         return {
             "status": self.status,
+            "healed": self.healed,
+            "warnings": list(self.warnings),
             "alpha": self.alpha,
             "dampening_constant": self.dampening_constant,
             "metrics": self.metrics,
@@ -113,7 +131,7 @@ def heal(
     base: nn.Module | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     progress: Progress = silent,
     **settings: Any,
 ) -> Healing:
@@ -121,19 +139,23 @@ def heal(
 
     Args:
         model: any nn.Module that returns logits [N, classes], or an output that names them ``logits``. It is
-            never changed; device, dtype and train/eval mode of the healed copy are those of the original.
-            DataParallel and `torch.compile` around a module are taken off: the healed model is the module.
+            never changed; device, dtype, train/eval mode and ``requires_grad`` of the healed copy are those
+            of the original. The latter plays no part: every method changes all floating-point parameters,
+            frozen or not. DataParallel and `torch.compile` around a module are taken off: the healed model is
+            the module.
         forget: S_f, the samples known to be poisoned, with the labels the poison was trained with.
         retain: the rest of the training set, undiscovered poison included. Both sets are preprocessed as in
             training but not augmented; see `as_batches` for what they may be. Labels of all sets are
             positions in one list of classes, that of the model's outputs; `load_sets` sees to it.
         method: "xlf", "lf" or "ssd" dampen; the methods of `TRAINED_METHODS` train.
-        clean: images known to be clean, with their true labels; "ft", "fp", "nad", "nc" and "ibau" need them.
-        base: a clean model of the same architecture (pre-trained weights), which "rga" stays close to.
+        clean: images known to be clean, with their true labels; "ft", "fp", "nad", "nc" and "ibau" need them,
+            the others refuse them.
+        base: a clean model of the same architecture (pre-trained weights), which "rga" stays close to; the
+            others refuse one.
         mean: of the normalisation of images in [0, 1], one number or one a channel; methods that train must
-            know it, where the sets are no `View`.
+            know it, where the sets are no `View`. Methods that dampen, and Views, refuse it.
         std: its standard deviation, likewise.
-        seed: of a method that trains.
+        seed: of a method that trains, 0 unless given; those that dampen draw nothing and refuse it.
         progress: called with (phase, done, total or None).
         **settings: fields of `HealSettings`, such as search="grid", or of `TuneSettings`, such as samples=50.
 
@@ -142,13 +164,13 @@ def heal(
         weights are the victim's.
 
     Raises:
-        BadInput: data, model or settings that cannot be used, before any long work.
+        BadInput: data, model or settings that cannot be used, before any long work; so are those that
+            contradict each other, see `VictimCheck`.
     """
-    given = _normalisation(mean, std)
+    refuse_unused(method, clean=clean, base=base, mean=mean, std=std, seed=seed)
     if method in TRAINED_METHODS:
-        return _heal_by_training(
-            model, (forget, retain, clean), base, given, seed, progress, method=method, **settings
-        )
+        given, scale = (forget, retain, clean), _normalisation(mean, std, (forget, retain, clean))
+        return _heal_by_training(model, given, base, scale, seed or 0, progress, method=method, **settings)
     if method not in METHODS:
         known = [*METHODS, *TRAINED_METHODS]
         raise BadInput(f"unknown method {method!r}; choose one of {', '.join(known)}{closest(method, known)}")
@@ -160,8 +182,10 @@ def heal(
     rest = as_batches(retain, name="retain set", device=device, batch_size=chosen.batch_size)
     _check_sizes(len(found), len(rest))
     first_look(victim, {"forget set": found, "retain set": rest})
-    outcome = operate(Operation(victim, found, rest, chosen, progress=progress))
-    return _conclude(model, victim, outcome, chosen, metrics_of(outcome, len(found), len(rest)))
+    check = VictimCheck(victim, method, compared_part(rest, chosen))
+    outcome = operate(Operation(victim, found, rest, chosen, check=check, progress=progress))
+    metrics = metrics_of(outcome, len(found), len(rest))
+    return _conclude(model, victim, outcome, chosen, metrics, check.warnings)
 
 
 def _heal_by_training(
@@ -184,8 +208,7 @@ def _heal_by_training(
         name: as_batches(one, name=name, device=device, batch_size=chosen.batch_size)
         for name, one in data.items()
     }
-    forget, retain = batches["forget set"], batches["retain set"]
-    _check_sizes(len(forget), len(retain))
+    _check_sizes(len(batches["forget set"]), len(batches["retain set"]))
     sets = {
         name: as_samples(
             one if isinstance(one, View) else batches[name],
@@ -198,46 +221,66 @@ def _heal_by_training(
     }
     first_look(victim, sets, trained="retain set")
     trained = heal_by_training(
-        victim,
-        {name.removesuffix(" set"): one for name, one in sets.items()},
-        (forget, retain),
-        chosen,
-        base=start,
-        seed=seed,
-        progress=progress,
+        victim, _by_role(sets), _by_role(batches), chosen, base=start, seed=seed, progress=progress
     )
     found, parameters = trained.found, trained.found.chosen
     in_force = {"parameters": json.loads(parameters["parameters"])} if parameters else {}
     return Healing(
         model=with_weights(model, trained.model),
-        status=found.status,
+        status=trained.status,
         alpha=None,
         dampening_constant=None,
         trace=found.rows,
         metrics=trained.metrics,
         settings={**chosen.model_dump(), **in_force},
+        warnings=trained.warnings,
     )
 
 
-def _normalisation(mean: Numbers | None, std: Numbers | None) -> Normalisation | None:
+def _by_role(sets: dict[str, Given]) -> dict[str, Given]:
+    return {name.removesuffix(" set"): one for name, one in sets.items()}
+
+
+def _normalisation(mean: Numbers | None, std: Numbers | None, given: Sequence[Any]) -> Normalisation | None:
     if (mean is None) != (std is None):
         raise BadInput("give both mean and std of the normalisation, or neither")
+    if mean is not None and all(isinstance(data, View) for data in given if data is not None):
+        raise BadInput("mean and std: Views know how their images were normalised; leave both out")
     return None if mean is None or std is None else normalisation(mean, std)
 
 
 def _conclude(
-    model: nn.Module, victim: nn.Module, outcome: Outcome, settings: HealSettings, metrics: dict[str, Any]
+    model: nn.Module,
+    victim: nn.Module,
+    outcome: Outcome,
+    settings: HealSettings,
+    metrics: dict[str, Any],
+    warnings: tuple[str, ...],
 ) -> Healing:
-    healed = outcome.at_the_stop() if outcome.status == "stopped" else victim
+    threshold = _threshold(outcome, metrics)
+    status = judged(outcome.status, metrics["forget_accuracy"], threshold)
+    healed = outcome.at_the_stop() if status in KEPT_STATUSES else victim
     return Healing(
         model=with_weights(model, healed),
-        status=outcome.status,
+        status=status,
         alpha=None if outcome.chosen is None else outcome.chosen.alpha,
         dampening_constant=outcome.found.dampening_constant,
         trace=tuple(outcome.rows()),
-        metrics=metrics,
+        metrics={**metrics, "forget_threshold": threshold},
         settings={**settings.model_dump(), **outcome.found.settings()},
+        warnings=warnings,
     )
+
+
+def _threshold(outcome: Outcome, metrics: dict[str, Any]) -> float:
+    """The forget accuracy of a healed model, at most.
+
+    Found images that a guarded search takes for no poison keep their label, and do not count.
+    """
+    asked = outcome.found.settings().get("rho")
+    rho = healed_rho(asked, metrics["target_rate_before"], metrics["forget_count"])
+    doubted = metrics.get("found_doubted", 0) / metrics.get("found_looked_at", 1)
+    return metrics["forget_accuracy_before"] * (doubted + (1 - doubted) * rho)
 
 
 def _check_sizes(forget: int, retain: int) -> None:

@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import BadInput, explain_validation
+from ..unlearning.gradient_ascent import check_base
 from ..unlearning.unlearner import Known, Samples
-from .harm import Harm
+from .harm import Harm, target_rate
+from .healed import KEPT_STATUSES, healed_rho, judged
 from .inputs import Batches
 from .measuring import Stopwatch, peak_memory
-from .operation import Progress
-from .tune_settings import TuneSettings
-from .tuning import Tuned, Tuning
-
-KEPT_STATUSES = ("stopped", "done")
-"""With these, the model is the healed one; with all others it is the victim."""
-
+from .operation import Progress, compared_part
+from .tune_settings import TPE_ONLY, TuneSettings
+from .tuning import Examined, Tuned, Tuning
+from .victim_check import VictimCheck
 
 REPORTED = tuple(field.name for field in fields(Harm))
 
@@ -30,14 +30,19 @@ class Trained:
     """What came of it.
 
     Attributes:
-        found: status and rows.
+        status: of the search, or "not_healed"; see `judged`.
+        found: rows.
         model: the best candidate, or the victim where the status is none of `KEPT_STATUSES`.
-        metrics: counts, accuracies, seconds by phase, peak memory in bytes.
+        metrics: counts, accuracies, seconds by phase, peak memory in bytes; "unchanged" is whether the best
+            candidate is the victim itself, which a method may give back.
+        warnings: what is in doubt about model and data.
     """
 
+    status: str
     found: Tuned
     model: nn.Module
     metrics: dict[str, Any]
+    warnings: tuple[str, ...]
 
 
 def tune_settings(**values: Any) -> TuneSettings:
@@ -54,13 +59,19 @@ def tune_settings(**values: Any) -> TuneSettings:
         raise BadInput(
             "objective 'oracle' needs held-out truth, which a sweep has and heal has not; leave it out"
         )
+    unused = [name for name in TPE_ONLY if name in settings.model_fields_set]
+    if unused and not settings.searched and (unused, settings.samples) != (["samples"], 1):
+        raise BadInput(
+            f"{unused[0]}: parameters fix every hyperparameter of {settings.method} that is searched, so "
+            f"that one setting is left; leave it out, or leave some parameters to the search"
+        )
     return settings
 
 
 def heal_by_training(
     victim: nn.Module,
     sets: Mapping[str, Samples | None],
-    batches: tuple[Batches, Batches],
+    batches: Mapping[str, Batches],
     settings: TuneSettings,
     *,
     base: nn.Module | None,
@@ -72,29 +83,68 @@ def heal_by_training(
     Args:
         victim: float32 or better, in eval mode; never changed.
         sets: "forget", "retain" and, where there is one, "clean".
-        batches: S_f and retain once more, as candidates are judged on.
+        batches: the same once more, as models are judged on them.
         settings: method and search.
         base: see `Known`.
         seed: of the method.
         progress: called with ("search", settings done, settings).
 
     Raises:
-        BadInput: the method needs clean images and got none.
+        BadInput: the method needs clean images and got none, or model and data contradict each other.
     """
     known = Known(forget=sets["forget"], retain=sets["retain"], clean=sets.get("clean"), base=base)
     if settings.needs_clean:
         known.need("clean", f"the method {settings.method}")
+    if base is not None:
+        check_base(victim, base)
     watch = Stopwatch(next(victim.parameters()).device)
-    tuning = Tuning(victim, known, *batches, settings, seed=seed)
+    check = _check(victim, batches, settings, base)
+    forget, retain = batches["forget"], batches["retain"]
+    tuning = Tuning(victim, known, forget, retain, settings, seed=seed, check=check)
+    with watch.phase("check"):
+        examined = tuning.examined
     total = settings.setting_count
     with watch.phase("search"):
         rows = tuning.carry_on([], progress=lambda done: progress("search", done, total))
     with watch.phase("report"):
-        found = tuning.conclude(rows)
-        kept = found.chosen is not None and found.status in KEPT_STATUSES
-        model = tuning.model(found.chosen) if kept and found.chosen else victim
-    counts = {"forget_count": len(batches[0]), "retain_count": len(batches[1])}
-    return Trained(found=found, model=model, metrics={**counts, **_metrics(found), **_costs(watch, victim)})
+        threshold = _threshold(settings, examined, len(forget))
+        found = tuning.conclude(rows, enough=threshold)
+        candidate = tuning.model(found.chosen) if found.chosen and found.status in KEPT_STATUSES else None
+    forgot = _metrics(found)
+    status = judged(found.status, forgot["forget_accuracy"], threshold)
+    metrics = {
+        "forget_count": len(forget),
+        "retain_count": len(retain),
+        **forgot,
+        "forget_threshold": threshold,
+        "unchanged": candidate is not None and _same(candidate, victim),
+        **_costs(watch, victim),
+    }
+    model = candidate if candidate is not None and status in KEPT_STATUSES else victim
+    return Trained(status=status, found=found, model=model, metrics=metrics, warnings=check.warnings)
+
+
+def _check(
+    victim: nn.Module, batches: Mapping[str, Batches], settings: TuneSettings, base: nn.Module | None
+) -> VictimCheck:
+    """The check of all sets, of as many samples of each as are compared."""
+    parts = {name: compared_part(samples, settings) for name, samples in batches.items()}
+    return VictimCheck(victim, settings.method, parts["retain"], clean=parts.get("clean"), base=base)
+
+
+def _threshold(settings: TuneSettings, examined: Examined, forget_count: int) -> float:
+    asked = settings.rho if "rho" in settings.model_fields_set else None
+    rate = target_rate(examined.predictions, examined.targets)
+    return examined.forget_accuracy * healed_rho(asked, rate, forget_count)
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two models of one kind have the same weights and statistics."""
+    return all(
+        torch.equal(mine, its)
+        for mine, its in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        if isinstance(mine, Tensor) and isinstance(its, Tensor)
+    )
 
 
 def _metrics(found: Tuned) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ..errors import BadInput, explain_validation
 from ..unlearning.fine_pruning import FinePruning
-from ..unlearning.fine_tuning import FineTuneOnClean, FineTuneOnRetain
+from ..unlearning.fine_tuning import CleanFineTuning, FineTuneOnClean, FineTuneOnRetain
 from ..unlearning.gradient_ascent import NPO, RGA, GradientAscent
 from ..unlearning.ibau import IBAU
 from ..unlearning.nad import NeuralAttentionDistillation
@@ -70,8 +70,13 @@ def _named(method: str, name: Any) -> dict[str, Any]:
 
 
 def from_recipe(method: str, recipe: Recipe) -> dict[str, Any]:
-    """The hyperparameters that a method takes from the victim's recipe: all that CF shares with it."""
-    return recipe.model_dump(mode="json") if method == "cf" else {}
+    """The hyperparameters that a method takes from the victim's recipe, in place of its defaults.
+
+    CF takes all that they share, methods that end in fine-tuning on clean images how those are augmented.
+    """
+    if method == "cf":
+        return recipe.model_dump(mode="json")
+    return {"augmentation": recipe.augmentation} if issubclass(TRAINED[method], CleanFineTuning) else {}
 
 
 def defaults(method: str, given: Mapping[str, Any]) -> dict[str, Any]:

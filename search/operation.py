@@ -28,6 +28,8 @@ from .measuring import Stopwatch, peak_memory
 from .ptn import PTNSearch, automatic_rho, check_unlearnable
 from .searching import GridSearching, GuardedSearching, PTNSearching, Searching, TPESearching
 from .settings import HealSettings
+from .tune_settings import TuneSettings
+from .victim_check import Check, unchecked
 
 Progress = Callable[[str, int, int | None], None]
 ImportancePair = tuple[Importance, Importance]
@@ -112,6 +114,7 @@ class Operation:
             computed when needed.
         compared: gives the victim's predictions of the samples of `compared_part` and their labels, where
             somebody has them; None: computed when needed.
+        check: judges the victim's predictions before anything else is computed.
         progress: called with (phase, done, total or None).
     """
 
@@ -124,10 +127,11 @@ class Operation:
         *,
         problem: Callable[[], DampeningProblem] | None = None,
         compared: Callable[[], Pair] | None = None,
+        check: Check = unchecked,
         progress: Progress = silent,
     ) -> None:
         self._victim, self._forget, self._retain, self.settings = victim, forget, retain, settings
-        self._problem, self._before, self.progress = problem, compared, progress
+        self._problem, self._before, self._check, self.progress = problem, compared, check, progress
         self._watch = Stopwatch(next(victim.parameters()).device)
 
     @cached_property
@@ -138,7 +142,8 @@ class Operation:
             BadInput: samples that the model cannot take, or a victim that does not believe the found poison.
         """
         with self._watch.phase("check"):
-            return _examine(self._victim, self._forget, self._before or self._predicted, self.settings)
+            before = self._before or self._predicted
+            return _examine(self._victim, self._forget, before, self._check, self.settings)
 
     @cached_property
     def problem(self) -> DampeningProblem:
@@ -221,7 +226,7 @@ def operate(operation: Operation) -> Outcome:
     return operation.conclude(operation.carry_on([]))
 
 
-def compared_part(retain: Batches, settings: HealSettings) -> Batches:
+def compared_part(retain: Batches, settings: HealSettings | TuneSettings) -> Batches:
     """The samples of retain that a model before and after is compared on."""
     return retain if settings.compared == "all" else random_part(retain, settings.compared)
 
@@ -269,12 +274,17 @@ def metrics_of(outcome: Outcome, forget_count: int, retain_count: int) -> dict[s
 
 
 def _examine(
-    victim: nn.Module, forget: Batches, predicted: Callable[[], Pair], settings: HealSettings
+    victim: nn.Module,
+    forget: Batches,
+    predicted: Callable[[], Pair],
+    check: Check,
+    settings: HealSettings,
 ) -> Examination:
     predictions, forget_labels = predict(victim, forget, "forget set")
+    before, labels = predicted()
+    check((predictions, forget_labels), (before, labels))
     forget_accuracy = accuracy(predictions, forget_labels)
     check_unlearnable(forget_accuracy)
-    before, labels = predicted()
     rho = _automatic_rho(before, forget_labels) if settings.rho == "auto" else settings.rho
     return Examination(
         forget_accuracy=forget_accuracy,

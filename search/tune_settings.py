@@ -59,7 +59,8 @@ class TuneSettings(BaseModel):
         pareto: (tpe) look for the Pareto front of the two parts of the objective rather than for the best
             sum; the winner is still the setting of the front with the best sum.
         sampler_seed: (tpe) of the sampler.
-        rho: forget accuracy, as a share of the victim's, that a deployable objective aims at, in [0, 1).
+        rho: forget accuracy, as a share of the victim's, that a deployable objective aims at, in [0, 1). In
+            `heal`, a model above it does not count as healed, whatever the search.
         collapse_drop: a setting has "collapsed" if accuracy on retain samples that are not of a target class
             falls by more than this share.
         collapse_share: it also has if one class gains more than this share of all retain predictions.

@@ -26,9 +26,11 @@ from .harm import Harm, compare_on_retain
 from .inputs import Batches, Pair, random_part
 from .methods import defaults, unlearner
 from .objectives import pareto_front, parts, score, told
+from .ptn import crosses
 from .sampler import Direction, Sampler
 from .spaces import Space, distributions
 from .tune_settings import TuneSettings
+from .victim_check import Check, unchecked
 
 Row = dict[str, Any]
 Count = Callable[[int], None]
@@ -110,6 +112,7 @@ class Tuning:
         watch: looks at the model after every round of a run; its columns end up in the row's "trace".
         kept: rows of runs that were made before.
         compared: gives the victim's predictions and the labels of that part, where somebody has them.
+        check: judges the victim's predictions when they are first asked for.
     """
 
     def __init__(
@@ -126,11 +129,12 @@ class Tuning:
         watch: Watch | None = None,
         kept: RowStore | None = None,
         compared: Callable[[], Pair] | None = None,
+        check: Check = unchecked,
     ) -> None:
         self._victim, self._known, self._forget, self.settings = victim, known, forget, settings
         self._retain = retain if settings.compared == "all" else random_part(retain, settings.compared)
         self._seed, self._measure, self._watch, self._kept = seed, measure, watch, kept
-        self._compared = compared
+        self._compared, self._check = compared, check
         self._given = {**(given or {}), **settings.parameters}
         self._best: _Candidate | None = None
 
@@ -148,6 +152,7 @@ class Tuning:
         """
         predictions, labels = predict(self._victim, self._forget, "forget set")
         before, given = self._compared() if self._compared else self._predicted(self._victim)
+        self._check((predictions, labels), (before, given))
         return Examined(
             forget_accuracy=accuracy(predictions, labels),
             targets=labels.unique(),
@@ -168,15 +173,20 @@ class Tuning:
                 progress(number + 1)
         return found
 
-    def conclude(self, history: Sequence[Row]) -> Tuned:
-        """The best of all settings."""
+    def conclude(self, history: Sequence[Row], enough: float | None = None) -> Tuned:
+        """The best of all settings.
+
+        Args:
+            history: their rows.
+            enough: a forget accuracy; settings that come down to it go before those that do not.
+        """
         judged = [parts(self.settings, row, self.examined.forget_accuracy) for row in history]
         front = pareto_front(judged) if self.settings.pareto else None
         rows = [
             {**row, "score": score(both), "pareto": None if front is None else front[number]}
             for number, (row, both) in enumerate(zip(history, judged, strict=True))
         ]
-        status, winner = self._winner(rows)
+        status, winner = self._winner(rows, enough)
         return Tuned(status=status, rows=tuple(rows), winner=winner, examined=self.examined)
 
     def model(self, row: Row) -> nn.Module:
@@ -263,11 +273,14 @@ class Tuning:
     def _predicted(self, model: nn.Module) -> Pair:
         return predict(model, self._retain, "retain set")
 
-    def _winner(self, rows: Sequence[Row]) -> tuple[str, int | None]:
+    def _winner(self, rows: Sequence[Row], enough: float | None) -> tuple[str, int | None]:
         ended = [number for number, row in enumerate(rows) if row["status"] != "failed"]
         if not ended:
             return "failed", None
         sound = [number for number in ended if rows[number]["status"] != "collapsed"]
+        if enough is not None:
+            forgetting = [n for n in sound if crosses(rows[n]["forget_accuracy"], enough)]
+            sound = forgetting or sound
         fixed = self.settings.search == "fixed"
         for status, numbers in (("done" if fixed else "stopped", sound), ("collapsed", ended)):
             best = max(numbers, key=lambda number: rows[number]["score"], default=None)

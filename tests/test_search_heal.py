@@ -84,6 +84,21 @@ def test_the_input_is_not_mutated():
     ]
 
 
+@pytest.mark.parametrize("method", ["ssd", "xlf"])
+@pytest.mark.parametrize("search", ["ptn", "guarded"])
+def test_frozen_parameters_are_dampened_like_others(search: str, method: str):
+    expected = heal(search=search, method=method)
+    for count in (1, 4):
+        model = copy.deepcopy(POISONED.model)
+        for parameter in list(model.parameters())[:count]:
+            parameter.requires_grad_(False)
+        healing = heal(model=model, search=search, method=method)
+        assert (healing.status, healing.alpha) == (expected.status, expected.alpha)
+        assert same_weights(healing.model, expected.model)
+        flags = [[p.requires_grad for p in one.parameters()] for one in (model, healing.model)]
+        assert flags[0] == flags[1] == [False] * count + [True] * (4 - count)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_dtype_is_kept(dtype: torch.dtype):
     healing = heal(model=copy.deepcopy(POISONED.model).to(dtype))

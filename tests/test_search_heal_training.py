@@ -90,12 +90,12 @@ def test_statistics_of_the_candidate_come_with_its_weights():
     model = WithStatistics().eval()
     found = heal(
         model,
-        method="ft",
-        clean=POISONED.clean,
+        method="npo",
         search="fixed",
-        parameters={"epochs": 1, "augmentation": "none"},
+        parameters={"steps": 60, "learning_rate": 3e-3, "batch_norm": "train"},
         collapse_drop=1.0,
         collapse_share=1.0,
+        rho=0.9,
     )
     assert found.status == "done"
     healed = dict(found.model.named_buffers())

@@ -46,12 +46,20 @@ def test_defaults_survive_json_and_say_what_they_need(method: str):
         TRAINED[method]()(POISONED.model, Known())
 
 
-def test_cf_alone_takes_the_recipe_of_the_victim():
-    recipe = Recipe(iterations=7, learning_rate=0.3)
+def test_cf_takes_the_recipe_of_the_victim_and_others_how_images_are_augmented():
+    recipe = Recipe(iterations=7, learning_rate=0.3, augmentation="crop")
     assert unlearner("cf", from_recipe("cf", recipe)).model_dump(include=set(Recipe.model_fields)) == (
         recipe.model_dump()
     )
-    assert from_recipe("ft", recipe) == {}
+    for method in TRAINED:
+        assert method == "cf" or from_recipe(method, recipe) == (
+            {"augmentation": "crop"} if method in ("ft", "fp", "nad", "nc") else {}
+        )
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_nothing_is_augmented_that_was_not_asked_for(method: str):
+    assert defaults(method, {})["augmentation"] == "none"
 
 
 class Counting(nn.Module):
@@ -87,3 +95,30 @@ def test_work_is_about_what_a_run_passes(method: str):
     work = one.work({"forget": 40, "retain": len(samples["retain"]), "clean": len(samples["clean"])}, 10)
     assert sum(passed) <= 1.15 * work, "more was passed forward than was said, not counting backward passes"
     assert work <= 4.0 * sum(passed), "backward passes count two at most"
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_frozen_parameters_take_part_in_every_method(method: str):
+    sets = {"forget": POISONED.found, "retain": POISONED.rest, "clean": POISONED.clean}
+    known = Known(**{name: HeldSamples(*data, PIXELS) for name, data in sets.items()})
+    one, victim = unlearner(method, SHORT[method]), Convolutional().eval()
+    expected = one(victim, known).model
+    for flags in ([False] * 4, [False, True, False, True]):
+        frozen = copy.deepcopy(victim)
+        for parameter, flag in zip(frozen.parameters(), flags, strict=True):
+            parameter.requires_grad_(flag)
+        found = one(frozen, known).model
+        assert [parameter.requires_grad for parameter in found.parameters()] == flags
+        assert [parameter.requires_grad for parameter in frozen.parameters()] == flags
+        for (name, value), its in zip(found.named_parameters(), expected.parameters(), strict=True):
+            assert torch.equal(value, its), name
+
+
+class Convolutional(nn.Sequential):
+    """A small network of the shape of `Counting`, drawn always alike."""
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            layers = nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 10)
+        super().__init__(*layers)

@@ -264,14 +264,12 @@ def test_augmented_images_are_shown_to_the_victim_too(method: str) -> None:
         assert first["weight"] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_parameters_without_gradient_stay() -> None:
+def test_parameters_without_gradient_take_part() -> None:
     victim = net()
     victim[0].requires_grad_(False)
     found = RGA(**QUICK)(victim, KNOWN)
-    assert same(layer(found.model, 0), layer(victim, 0))
+    assert not same(layer(found.model, 0), layer(victim, 0))
     assert not same(layer(found.model, 5), layer(victim, 5))
-    with pytest.raises(BadInput, match="requires_grad_"):
-        RGA(**QUICK)(net().requires_grad_(False), KNOWN)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -23,12 +23,14 @@ class FineTuneOnRetain(Recipe, Unlearner):
     is ``FineTuneOnRetain(**recipe.model_dump())``. The warm-up starts over.
 
     Attributes:
+        augmentation: "none" unless it is chosen: what suits the images only their owner knows.
         round_iterations: iterations a round of the trace; None for an epoch. Rows carry "phase"
             ("fine_tuning") and "loss", the mean cross-entropy of the round.
     """
 
     needs: ClassVar[tuple[Set, ...]] = ("retain",)
 
+    augmentation: Augmentation = "none"
     round_iterations: int | None = Field(default=None, ge=1)
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:
@@ -54,7 +56,7 @@ class CleanFineTuning(Unlearner):
         batch_size: samples per iteration.
         epochs: passes over the clean images; each is a round of the trace. An epoch is rounded up to whole
             batches.
-        augmentation: "crop" for images that are not mirror-symmetric, "none" for other data.
+        augmentation: "none" unless it is chosen: "crop", or "crop_flip" where mirrored images mean the same.
         precision: as in a `Recipe`.
     """
 
@@ -66,7 +68,7 @@ class CleanFineTuning(Unlearner):
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
     batch_size: int = Field(default=128, ge=1)
     epochs: int = Field(default=10, ge=1)
-    augmentation: Augmentation = "crop_flip"
+    augmentation: Augmentation = "none"
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:

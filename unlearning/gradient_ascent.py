@@ -235,10 +235,6 @@ class _Walk:
         self.method, self.model = method, model
         self.forget, self.retain = known.need("forget", name), known.need("retain", name)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        if not self.parameters:
-            raise BadInput(
-                f"{name}: no parameter of the model requires a gradient; call requires_grad_(True)"
-            )
         self.base = _base(model, known.base)
         self.victim = _victim_logits(model.eval(), self.forget, method.augmentation)
         _set_batch_norm(model, method.batch_norm)
@@ -301,15 +297,30 @@ class _Walk:
         return norm_distance(self.parameters, self.base)
 
 
-def _base(model: nn.Module, base: nn.Module | None) -> list[Tensor]:
-    """Copies of the tensors of ``base`` (None: ``model``) that belong to those trained of ``model``."""
-    found = dict((base or model).named_parameters())
-    names = [name for name, p in model.named_parameters() if p.requires_grad]
+def check_base(model: nn.Module, base: nn.Module) -> None:
+    """Whether ``base`` has all parameters of ``model``, with finite values.
+
+    Raises:
+        BadInput: names the first that it has not.
+    """
+    if not isinstance(base, nn.Module):
+        raise BadInput(f"base is of type {type(base).__name__}; give a model of the victim's kind")
+    found = dict(base.named_parameters())
     for name, p in model.named_parameters():
         if name not in found or found[name].shape != p.shape:
             raise BadInput(
                 f"base: it has no parameter {name} {tuple(p.shape)}; give a model of the victim's kind"
             )
+        if not torch.isfinite(found[name]).all():
+            raise BadInput(f"base: its {name} holds NaN or infinite values; give a model that was trained")
+
+
+def _base(model: nn.Module, base: nn.Module | None) -> list[Tensor]:
+    """Copies of the tensors of ``base`` (None: ``model``) that belong to those trained of ``model``."""
+    if base is not None:
+        check_base(model, base)
+    found = dict((base or model).named_parameters())
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
     device = next(model.parameters()).device
     return [found[name].detach().to(device, copy=True) for name in names]
 

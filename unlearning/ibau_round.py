@@ -29,13 +29,13 @@ class Session:
 
     Args:
         settings: see `IBAU`.
-        model: trained in place; all its parameters are set to require gradients.
+        model: trained in place; all its parameters require gradients.
         clean: images and true labels.
         run: whose streams are drawn from.
     """
 
     def __init__(self, settings: IBAU, model: nn.Module, clean: Samples, run: Run) -> None:
-        self._settings, self._model, self._clean = settings, model.eval().requires_grad_(True), clean
+        self._settings, self._model, self._clean = settings, model.eval(), clean
         self._parameters = tuple(model.parameters())
         self._victim = copy.deepcopy(model) if settings.distillation else None
         self._optimizer = _optimizer(settings, self._parameters)

@@ -6,6 +6,7 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -155,8 +156,24 @@ class Unlearned:
     trace: list[Row] = field(default_factory=list)
 
 
+@contextmanager
+def thawed(model: nn.Module) -> Iterator[None]:
+    """Let all floating-point parameters gather gradients inside the block; afterwards as they were."""
+    wanted = [(p, p.requires_grad) for p in model.parameters() if p.is_floating_point()]
+    for parameter, _ in wanted:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter, flag in wanted:
+            parameter.requires_grad_(flag)
+
+
 class Unlearner(BaseModel, ABC):
     """Hyperparameters, frozen and validated. Calling one trains a copy of a model.
+
+    All its floating-point parameters are trained, also those that ask for no gradient (``requires_grad``):
+    as in importances, a parameter takes part because it is one. The new model has the victim's flags.
 
     Attributes:
         needs: the sets of `Known` it cannot do without.
@@ -191,7 +208,7 @@ class Unlearner(BaseModel, ABC):
         for name in self.needs:
             known.need(name, type(self).__name__)
         model, run = copy.deepcopy(victim), Run(seed, watch, progress)
-        with seeded(seed, next(model.parameters()).device):
+        with seeded(seed, next(model.parameters()).device), thawed(model):
             self._unlearn(model, known, run)
         return Unlearned(model=model.eval(), status=run.status, seconds=run.seconds, trace=run.trace)
 

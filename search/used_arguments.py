@@ -1,0 +1,40 @@
+"""Which of a healing's arguments its method uses; what would be ignored is refused. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import BadInput
+from .settings import METHODS
+from .tune_settings import NEEDS_CLEAN, TRAINED_METHODS
+
+USED_BY: dict[str, tuple[str, ...]] = {
+    "clean": NEEDS_CLEAN,
+    "base": ("rga",),
+    "mean": tuple(TRAINED_METHODS),
+    "std": tuple(TRAINED_METHODS),
+    "seed": tuple(TRAINED_METHODS),
+}
+"""Argument -> the methods that use it; all use the others."""
+
+
+def refuse_unused(method: str, *, named: Callable[[str], str] = "{}=...".format, **given: Any) -> None:
+    """Whether the method uses the arguments that were given (are not None).
+
+    Args:
+        method: one that does not exist is not judged.
+        named: how an argument is shown.
+        given: arguments of `USED_BY`.
+
+    Raises:
+        BadInput: names the first that it does not use, and the methods that do.
+    """
+    if method not in (*METHODS, *TRAINED_METHODS):
+        return
+    for name, value in given.items():
+        if value is not None and method not in USED_BY[name]:
+            raise BadInput(
+                f"{named(name)}: the method {method} does not use this; leave it out, or choose one that "
+                f"does ({', '.join(USED_BY[name])})"
+            )
