@@ -107,7 +107,7 @@ def test_a_mistake_at_reading_is_one_line(way: str, mistake: str) -> None:
 def test_methods_that_train_say_it_before_they_begin(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("theriac.search.tuning.Tuning._run", lambda *_: pytest.fail("it has begun"))
     make, _ = {**ANYWHERE, **IN_SAMPLES}[mistake]
-    check_refused("Dataset", make(REST), "", **GA)
+    check_refused("Dataset", make(REST), "^retain set: ", **GA)
 
 
 @pytest.mark.parametrize("way", STACKED)

@@ -163,7 +163,7 @@ SINGLE: dict[str, Callable[[Samples], Any]] = {
     "loader": loader,
     "loader, shuffled": lambda s: loader(s, shuffle=True),
     "loader that drops": lambda s: loader(s, drop_last=True, shuffle=True),
-    "loader, batches of 1": lambda s: without_batch_size(s),
+    "loader, small batches": lambda s: loader(s, batch_size=10),
     "loader of single samples": lambda s: without_batch_size(s, batch_size=None),
     "loader with a random batch sampler": lambda s: without_batch_size(s, batch_sampler=shuffled(Rows(s))),
     "loader with batches by hand": lambda s: without_batch_size(s, batch_sampler=by_hand(len(s))),
