@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import theriac
 from theriac.errors import BadInput
@@ -118,7 +119,7 @@ def test_computed_weights(parametrise: str, method: str) -> None:
     model = Wrapped().eval()
     layer = model.net[1]
     if parametrise == "pruning":
-        torch.nn.utils.prune.l1_unstructured(layer, "weight", 0.1)
+        prune.l1_unstructured(layer, "weight", 0.1)
     elif parametrise == "old weight_norm":
         torch.nn.utils.weight_norm(layer)
     elif parametrise == "weight_norm":
