@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from ..errors import BadInput
-from ..unlearning.inference import evaluating
+from ..unlearning.inference import evaluating, first_line
 from .kept_tensors import kept_by, tensors_of
 from .reading import said
 
@@ -125,7 +125,7 @@ def _copied(model: nn.Module, name: str = "model") -> nn.Module:
         if kept:
             _emptied(copied)
     except Exception as error:
-        raise BadInput(f"the {name} cannot be copied ({said(error)}); give one that can be") from error
+        raise BadInput(f"the {name} cannot be copied ({first_line(error)}); give one that can be") from error
     for module in list(copied.modules()):
         for label, child in module._modules.items():
             if child is not None and _COMPILED in child._modules:

@@ -247,7 +247,14 @@ def _without_batches(
         collate_fn=loader.collate_fn,
         **options(loader, persistent=True),
     )
-    first = next(each(plain, lambda _, error: BadInput(f"{name}: item 0 cannot be read ({said(error)})")))
+    first = next(
+        each(
+            plain,
+            lambda _, error: BadInput(
+                f"{name}: sample {order[0]} cannot be read ({said(error)}); correct it or leave it out"
+            ),
+        )
+    )
     if is_batch(*as_pair(first, name), name):
         return Reread(plain, len(order), name=name, device=device)
     collate = Samplewise(loader.collate_fn, name)

@@ -92,7 +92,7 @@ def as_images(x: Any, name: str) -> Tensor:
         raise BadInput(f"{name}: images are {kind}; give float tensors as the model takes them")
     if x.is_inference():
         x = x.clone()
-    return x.detach().as_subclass(Tensor).to_dense() if x.layout != torch.strided else _plain(x)
+    return _plain(x if x.layout == torch.strided else x.to_dense())
 
 
 def _plain(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import theriac
 from theriac.errors import BadInput
@@ -40,8 +41,8 @@ def writing(_: nn.Module, x: Tensor) -> Tensor:
 
 
 def writing_behind(_: nn.Module, x: Tensor) -> Tensor:
-    x.data.mul_(2)
-    return x / 2
+    x.data.add_(1)
+    return x - 1
 
 
 def writing_in_training(model: nn.Module, x: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ def test_computed_weights(parametrise: str, method: str) -> None:
     model = Wrapped().eval()
     layer = model.net[1]
     if parametrise == "pruning":
-        torch.nn.utils.prune.l1_unstructured(layer, "weight", 0.1)
+        prune.l1_unstructured(layer, "weight", 0.1)
     elif parametrise == "old weight_norm":
         torch.nn.utils.weight_norm(layer)
     elif parametrise == "weight_norm":

