@@ -31,9 +31,9 @@ ABOVE_CHANCE = 0.1
 """Part of the way from guessing to certainty that a usable classifier has gone at least."""
 FAMILIAR = 0.95
 """From this agreement on no other reading of the images is looked for."""
-BELIEVED = 0.3
-ALIKE = 0.8
-SOME = 5
+BELIEVED, ALIKE, SOME = 0.3, 0.8, 5
+"""True labels in place of the poison's: at most this share of S_f is predicted as labelled, and at least this
+share as one class, of at least so many samples."""
 LOGITS_LOOKED_AT = 64
 ROUNDING = 1e-3
 
