@@ -10,10 +10,12 @@ from torch.func import functional_call
 
 from .chunks import ran_out
 from .slow_gradients import Loss
-from .sound_batch_norm import sound_batch_norm
+from .sound_batch_norm import differentiable
 from .working_model import gradients_of
 
 Values = Mapping[str, Tensor]
+
+TOLERANCE = 2e-3
 
 
 def weighted_gradients(
@@ -61,7 +63,7 @@ def _in(
     rows = []
     for x, y, draw in zip(_as(dtype, samples[0]).split(1), samples[1].split(1), draws, strict=True):
         leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
-        with torch.enable_grad(), sound_batch_norm(model):
+        with torch.enable_grad(), differentiable(model):
             logits = functional_call(model, {**constants, **leaves}, (x.clone(),))
             total = (loss(logits, y) * draw).sum()
         rows.append(logits.detach())
@@ -73,3 +75,22 @@ def _in(
 
 def _as(dtype: torch.dtype, value: Tensor) -> Tensor:
     return value.to(dtype) if value.is_floating_point() else value
+
+
+def unlike(found: Mapping[str, Tensor | float], expected: Mapping[str, Tensor], scale: float) -> set[str]:
+    """Names of what differs by more than rounding."""
+    return {name for name, total in found.items() if not _agrees(total, expected[name], scale)}
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Up to rounding."""
+    if a.shape != b.shape:
+        return False
+    return not b.numel() or bool((a - b).abs().max() <= TOLERANCE * b.abs().max())
+
+
+def _agrees(found: Tensor | float, expected: Tensor, scale: float) -> bool:
+    """Within `TOLERANCE` of the tensor's largest entry, or of what is rounding beside the whole model's."""
+    largest = max(float(expected.abs().max()), 1e-6 * scale) if expected.numel() else 1.0
+    difference = (found - expected).abs() if isinstance(found, Tensor) else expected.abs()
+    return not difference.numel() or float(difference.max()) <= TOLERANCE * largest

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .chunks import ran_out
 from .inference import first_line
-from .sound_batch_norm import sound_batch_norm
+from .sound_batch_norm import differentiable
 from .working_model import gradients_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -73,7 +73,7 @@ class SlowGradients:
         return self.loss(self._logits(wanted, x[None]), y[None])[0]
 
     def _logits(self, wanted: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        with sound_batch_norm(self.model):
+        with differentiable(self.model):
             logits: Tensor = functional_call(self.model, {**self.values, **wanted}, (x,))
         return logits
 

@@ -14,14 +14,16 @@ Images with their sides joined, [N, C, H * W], have no such order, the same stat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from .inference import forget_biases
 
 BATCH_NORMS = (F.batch_norm, torch.batch_norm)
 INSTANCE_NORMS = (F.instance_norm, torch.instance_norm)
@@ -31,6 +33,17 @@ def sound_batch_norm(model: nn.Module) -> AbstractContextManager[object]:
     """Around forward passes of ``model``: its batch normalisation is sound; nothing where it has none."""
     normalises = any(hasattr(module, "running_mean") for module in model.modules())
     return SoundBatchNorm() if normalises else nullcontext()
+
+
+@contextmanager
+def differentiable(model: nn.Module) -> Iterator[None]:
+    """Around a forward pass with weights of its own: nothing of an earlier pass is used, nothing is left."""
+    forget_biases(model)
+    try:
+        with sound_batch_norm(model):
+            yield
+    finally:
+        forget_biases(model)
 
 
 class SoundBatchNorm(TorchFunctionMode):

@@ -31,14 +31,13 @@ from .inference import first_line
 from .layer_gradients import PREPARATIONS, TAPS, Rule, rule_for
 from .per_sample import Given, PerSample
 from .precision import Arithmetic
-from .single_samples import weighted_gradients
+from .single_samples import same, unlike, weighted_gradients
 from .slow_gradients import Loss, SlowGradients, Warnings
-from .sound_batch_norm import sound_batch_norm
+from .sound_batch_norm import differentiable
 
 Contributions = dict[str, list[PerSample]]
 
 CHECKED_SAMPLES = 8
-TOLERANCE = 2e-3
 
 
 @dataclass(eq=False)
@@ -224,7 +223,7 @@ class Traversal:
 
     def _logits(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Of a copy of x, as a model may write into its input."""
-        with self._arithmetic.autocast(x.device), sound_batch_norm(self.model):
+        with self._arithmetic.autocast(x.device), differentiable(self.model):
             logits: Tensor = functional_call(self.model, {**parameters, **self.buffers}, (x.clone(),))
         return self._arithmetic.widened(logits)
 
@@ -288,9 +287,9 @@ class Traversal:
         )
         scale = max((float(e.abs().max()) for e in expected.values() if e.numel()), default=0.0)
         self._checked = len(x) if scale > 0 else 0
-        if _same(self._alone(x), logits):
+        if same(self._alone(x), logits):
             found = self._with_usable_copies(x, y, logits)
-            wrong = _unlike({name: _weighted(rows, draws) for name, rows in found.items()}, expected, scale)
+            wrong = unlike({name: _weighted(rows, draws) for name, rows in found.items()}, expected, scale)
             if wrong:
                 self._give_up(wrong, f"{min(wrong)} is used in a way its layer does not show")
         else:
@@ -305,16 +304,16 @@ class Traversal:
 
         def wrong() -> set[str]:
             rows = self._slowly(self.slow, *samples)
-            return _unlike({n: _weighted([Given(v)], draws) for n, v in rows.items()}, expected, scale)
+            return unlike({n: _weighted([Given(v)], draws) for n, v in rows.items()}, expected, scale)
 
-        if not self.slow or not (unlike := wrong()):
+        if not self.slow or not (odd := wrong()):
             return
         if self._slowly.vectorised:
-            self._slowly.one_by_one(f"its gradient of {min(unlike)} is wrong then")
-            unlike = wrong()
-        if unlike:
+            self._slowly.one_by_one(f"its gradient of {min(odd)} is wrong then")
+            odd = wrong()
+        if odd:
             self._warnings.say(
-                f"the gradient of {min(unlike)} differs between float32 and float64 by more than rounding, so "
+                f"the gradient of {min(odd)} differs between float32 and float64 by more than rounding, so "
                 f"its importance may be wrong; give the model and the images in double precision"
             )
 
@@ -323,7 +322,7 @@ class Traversal:
         if self._copied:
             try:
                 found_logits, _, found = self._fast(x, y)
-                if _same(found_logits, logits):
+                if same(found_logits, logits):
                     return found
             except RuntimeError as error:
                 if ran_out(error):
@@ -376,30 +375,9 @@ def _recorder(path: str, rule: Rule, layer: nn.Module, calls: list[_Call]) -> Ca
     return note
 
 
-def _unlike(
-    found: Mapping[str, Tensor | float], expected: Mapping[str, Tensor], scale: float
-) -> set[str]:
-    """Names of what differs by more than rounding."""
-    return {name for name, total in found.items() if not _agrees(total, expected[name], scale)}
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Up to rounding."""
-    if a.shape != b.shape:
-        return False
-    return not b.numel() or bool((a - b).abs().max() <= TOLERANCE * b.abs().max())
-
-
 def _weighted(contributions: list[PerSample], draws: Tensor) -> Tensor | float:
     total: Tensor | float = 0.0
     for contribution in contributions:
         rows = contribution.rows(0, contribution.count)
         total = total + torch.tensordot(draws.to(rows.dtype), rows, dims=1)
     return total
-
-
-def _agrees(found: Tensor | float, expected: Tensor, scale: float) -> bool:
-    """Within `TOLERANCE` of the tensor's largest entry, or of what is rounding beside the whole model's."""
-    largest = max(float(expected.abs().max()), 1e-6 * scale) if expected.numel() else 1.0
-    difference = (found - expected).abs() if isinstance(found, Tensor) else expected.abs()
-    return not difference.numel() or float(difference.max()) <= TOLERANCE * largest
