@@ -75,7 +75,8 @@ class DampeningProblem:
             a measurement that may stop early do so sooner, and cost no more on a CPU; predictions are the
             same up to how rounding depends on the size of a batch.
         memory: bytes for S_f and for remembered outputs, >= 0. None: half of what a GPU has free; on a CPU
-            512 MiB or a quarter of what is. If S_f does not fit, nothing is kept or remembered; no number depends on it.
+            512 MiB or a quarter of what is. If S_f does not fit, nothing is kept or remembered; results are
+            the same.
         forget_count: |S_f|, where it is known; else the first measurement counts, and is always exact.
 
     Attributes:

@@ -14,7 +14,6 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..unlearning.inference import forget_biases
 from .heal_training import heal_by_training, tune_settings
 from .inputs import as_batches
 from .operation import Operation, Outcome, Progress, metrics_of, operate, silent
@@ -210,7 +209,6 @@ def _working_copy(model: nn.Module) -> nn.Module:
             raise BadInput(
                 f"the model's {name!r} holds NaN or infinite values; give weights from before they diverged"
             )
-    forget_biases(model)  # gathered with gradients they could not be copied
     try:
         victim = copy.deepcopy(model)
     except Exception as error:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 import theriac
 from theriac.search.heal import Healing
-
 from theriac.tests.importance_models import SequenceFirst, data, make, randomise
 from theriac.tests.poisoned import poisoned_digits
 from theriac.unlearning import chunks, sample_importance
@@ -114,7 +113,7 @@ estimate_importance(make(sys.argv[3]), data(40, batch=40), granularity=sys.argv[
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_threads_change_rounding_at_most(granularity: str, tmp_path: Any) -> None:
-    """Rounding of a tensor's largest entry: to the bit where a processor's BLAS allows it, which it need not."""
+    """To the bit where the BLAS of the processor allows it, which it need not."""
     found = []
     for threads in ("1", "2"):
         path = tmp_path / threads

@@ -83,7 +83,7 @@ def test_a_model_that_takes_no_doubles_is_checked_in_its_own_precision() -> None
 
 
 class WrongInBatches(torch.autograd.Function):
-    """An operation whose gradient is right for one sample and wrong for more: what the check must not share."""
+    """An operation whose gradient is right for one sample and wrong for more."""
 
     generate_vmap_rule = True
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from theriac.tests.importance_models import randomise
 from theriac.unlearning.sound_batch_norm import SoundBatchNorm, sound_batch_norm

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from .precision import at_least_float32
 
-
 NARROW = 64
 """Outputs or inputs of a layer below which MKL gave other bits for 1 and 2 threads (seen at 2 and 10)."""
 

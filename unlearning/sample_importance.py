@@ -40,8 +40,8 @@ class SampleSums:
     Args:
         model: whose gradients.
         sensitivities: the kinds.
-        chunk_size: samples at once; None: what `chunks.chunk_budget` allows a model of this size, at most 512,
-            whatever memory is free. Only rounding depends on it.
+        chunk_size: samples at once; None: what `chunks.chunk_budget` allows a model of this size, at most
+            512, whatever memory is free. Only rounding depends on it.
 
     Attributes:
         totals: sums by parameter name, one dict for each of ``sensitivities``.
