@@ -75,8 +75,12 @@ class DampeningProblem:
             a measurement that may stop early do so sooner, and cost no more on a CPU; predictions are the
             same up to how rounding depends on the size of a batch.
         memory: bytes for S_f and for remembered outputs, >= 0. None: half of what a GPU has free; on a CPU
-            512 MiB or a quarter of what is. If S_f does not fit, nothing is kept or remembered.
+            512 MiB or a quarter of what is. If S_f does not fit, nothing is kept or remembered; results are
+            the same.
         forget_count: |S_f|, where it is known; else the first measurement counts, and is always exact.
+
+    Attributes:
+        reduced_to: the smaller `Importance.reduced_to` of the two; None: memory never ran out.
 
     Raises:
         BadInput: a piece below 1, memory below 0, or importances of different kinds or of another model.
@@ -102,6 +106,8 @@ class DampeningProblem:
         self._forget_count = forget_count
         self._known: dict[tuple[Hashable, float | None], tuple[float, bool]] = {}
         self._constant = dampening_constant
+        reduced = (i.reduced_to for i in (forget_importance, retain_importance))
+        self.reduced_to = min((size for size in reduced if size is not None), default=None)
         self._model = copy.deepcopy(victim).requires_grad_(False)
         self._path = DampeningPath(dict(self._model.named_parameters()), forget_importance, retain_importance)
         self._forget = ForgetSet(forget, self._model, piece=piece, memory=memory)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..unlearning.chunks import budget
+from ..unlearning.chunks import room
 from ..unlearning.unchanged import Unchanged, bytes_of
 
 Pair = tuple[Tensor, Tensor]
@@ -28,7 +28,7 @@ class ForgetSet:
         batches: (x, y) of S_f.
         model: what is measured; x is kept in its dtype, on its device.
         piece: samples in a piece, at least 1; None: the batches as they are.
-        memory: bytes for S_f and the remembered outputs, >= 0; None: what `chunks.budget` gives at the first
+        memory: bytes for S_f and the remembered outputs, >= 0; None: what `chunks.room` gives at the first
             reading.
 
     Raises:
@@ -72,7 +72,7 @@ class ForgetSet:
 
     def _read_first(self) -> None:
         weights = next(self._model.parameters())
-        allowed = budget(weights.device) if self._memory is None else self._memory
+        allowed = room(weights.device) if self._memory is None else self._memory
         batches = self._copied(weights, allowed)
         self._read = True
         if batches is None:

@@ -256,7 +256,10 @@ def dampening_problem(
 
 
 def metrics_of(outcome: Outcome, forget_count: int, retain_count: int) -> dict[str, Any]:
-    """The report of an operation as one flat dict (accuracies are shares; seconds by phase)."""
+    """The report of an operation as one flat dict (accuracies are shares; seconds by phase).
+
+    ``importance_chunk_reduced_to`` is a number of samples where memory ran out; see `Importance.reduced_to`.
+    """
     chosen, before = outcome.chosen, outcome.examination.forget_accuracy
     return {
         "forget_count": forget_count,
@@ -268,6 +271,7 @@ def metrics_of(outcome: Outcome, forget_count: int, retain_count: int) -> dict[s
         "forget_accuracy_before": before,
         "forget_accuracy": before if chosen is None else chosen.forget_accuracy,
         **asdict(outcome.harm),
+        "importance_chunk_reduced_to": outcome.problem.reduced_to,
         "seconds": outcome.seconds,
         "peak_memory": outcome.peak_memory,
     }

@@ -296,7 +296,7 @@ def test_chunks_fit_into_memory(
         return gradients(self, x, y)
 
     monkeypatch.setattr(Traversal, "gradients", sized)
-    monkeypatch.setattr(sample_importance, "budget", lambda _: 5 * needs + 1)
+    monkeypatch.setattr(sample_importance, "chunk_budget", lambda _: 5 * needs + 1)
     small = sums_of(model, x, y)
     assert all(least <= size <= 5 for size in sizes)
     assert sum(sizes) == 2 * 20
@@ -315,8 +315,8 @@ def test_out_of_memory_before_the_first_chunk(monkeypatch: pytest.MonkeyPatch) -
 
 def test_chunks_are_at_least_one_and_at_most_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
     for room, size in ((0, 1), (1 << 60, LARGEST)):
-        monkeypatch.setattr(sample_importance, "budget", lambda _, room=room: room)
-        assert sums_of(built(ConvNet), *data(3)[0])._chunk.size == size
+        monkeypatch.setattr(sample_importance, "chunk_budget", lambda _, room=room: room)
+        assert sums_of(built(ConvNet), *data(3)[0]).chunk.size == size
 
 
 @pytest.mark.parametrize("name", ["sequence first", "frames", "cut", "centred", "row as a sum"])

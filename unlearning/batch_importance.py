@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .chunks import ChunkSize
+from .chunks import ChunkSize, ran_out
 from .sensitivities import Sensitivity
 from .working_model import WorkingModel, gradients_of
 
@@ -28,6 +28,7 @@ class BatchSums:
     Attributes:
         totals: sums by parameter name, one dict for each of ``sensitivities``.
         count: batches in the sums.
+        chunk: samples at once; halved when memory runs out.
     """
 
     def __init__(
@@ -57,7 +58,9 @@ class BatchSums:
                 for gradients, part in zip(sums, self._gradients(xs, ys, len(x)), strict=True):
                     for name, gradient in part.items():
                         gradients[name] = gradients[name] + gradient if name in gradients else gradient
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
             self.chunk.halve(size)
             return None
         return sums

@@ -1,4 +1,9 @@
-"""How many samples to work on at once, and fewer of them when memory runs out."""
+"""How many samples to work on at once, and fewer of them when memory runs out.
+
+The budget of a chunk is a constant, not what happens to be free: float32 sums of another chunk are rounded
+otherwise, and the same model with the same data and settings is to give the same bits on every machine of its
+kind.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +15,18 @@ import torch
 from ..errors import BadInput
 
 CPU_BUDGET = 512 << 20
+CUDA_BUDGET = 8 << 30
+"""Bytes that the activations and gradients of a chunk may take, as far as a sample tells."""
 LARGEST = 512
 
 logger = logging.getLogger(__name__)
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free on a CUDA device, or on this machine; None where the system does not say."""
+    """Bytes that are free on a CUDA device, or on this machine; None where the system does not say.
+
+    For what may be kept or not, which changes no number; never for what is computed together.
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
@@ -25,12 +35,23 @@ def free_memory(device: torch.device) -> int | None:
         return None
 
 
-def budget(device: torch.device) -> int:
-    """Bytes that a chunk may take: half of what a GPU has free; on a CPU 512 MiB or a quarter of what is."""
+def chunk_budget(device: torch.device) -> int:
+    """Bytes that a chunk may take on this kind of device, whatever is free: 8 GiB on a GPU, else 512 MiB."""
+    return CUDA_BUDGET if device.type == "cuda" else CPU_BUDGET
+
+
+def room(device: torch.device) -> int:
+    """Bytes that may be kept to save work: half of what a GPU has free; else 512 MiB or a quarter of it."""
     free = free_memory(device)
     if device.type == "cuda" and free is not None:
         return free // 2
     return CPU_BUDGET if free is None else min(CPU_BUDGET, free // 4)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: a GPU has an exception for that, a CPU only words."""
+    said = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 class ChunkSize:
@@ -38,11 +59,16 @@ class ChunkSize:
 
     Args:
         size: samples at once.
+
+    Attributes:
+        size: samples at once from now on.
+        reduced_to: the smallest size after memory ran out; None: it never did, and rounding is as it always
+            is for the model, the data and the settings.
     """
 
     def __init__(self, size: int) -> None:
         self.size = max(1, size)
-        self._said = False
+        self.reduced_to: int | None = None
 
     def halve(self, tried: int) -> None:
         """After running out of memory with ``tried`` samples.
@@ -55,7 +81,10 @@ class ChunkSize:
                 "out of memory with the gradients of a single sample; use a device with more memory, or "
                 "the CPU"
             )
-        if not self._said:
-            logger.warning("out of memory with %d samples at once; going on with fewer", tried)
-        self._said = True
-        self.size = tried // 2
+        if self.reduced_to is None:
+            logger.warning(
+                "out of memory with %d samples at once; going on with fewer: the last digits of the "
+                "importances, and of alpha, may differ from those of a run with more memory",
+                tried,
+            )
+        self.size = self.reduced_to = tried // 2

@@ -45,6 +45,7 @@ from ..datasets.images import check_labels
 from ..errors import BadInput
 from .inference import check_batch, check_logits, check_targets, predict
 from .metrics import accuracy
+from .sound_batch_norm import sound_batch_norm
 from .training import TrainingDiverged
 from .unlearner import TRAINED_IMAGE, Known, Run, Samples, Set, Unlearner
 
@@ -275,7 +276,9 @@ class _Walk:
     def _outputs(self, forget_rows: Tensor, retain_rows: Tensor) -> Outputs:
         forget, forget_labels = self._batch(self.forget, forget_rows, "found poison")
         retain, retain_labels = self._batch(self.retain, retain_rows, "retain")
-        logits = check_logits(self.model(torch.cat([forget, retain])), len(forget) + len(retain))
+        with sound_batch_norm(self.model):
+            logits = self.model(torch.cat([forget, retain]))
+        logits = check_logits(logits, len(forget) + len(retain))
         for labels in (forget_labels, retain_labels):
             check_labels(labels, logits.shape[1])
         return Outputs(

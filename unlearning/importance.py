@@ -94,7 +94,9 @@ def estimate_importances(
         granularity: see the module.
         exponent: the power w of the norm for "xlf" (default 1, in (0, 16]).
         chunk_size: samples that are worked on at once; only rounding depends on it. Default: for "sample"
-            what memory allows, at most 512; for "batch" the whole batch. Halved when memory runs out.
+            what a constant budget allows a model of this size (see `chunks`), at most 512; for "batch" the
+            whole batch. Neither depends on the memory that is free. Halved when memory runs out, which is
+            warned of and noted in `Importance.reduced_to`.
         precision: "float32" means at least that. "bfloat16" and "float16" run forward and backward passes
             under autocast; weights, losses and sums keep float32. On a trained ResNet-9
             (CIFAR-10, width 0.375, 512 and 64 images) "bfloat16" changed the larger half of the lf and xlf by
@@ -189,6 +191,7 @@ class _Reading:
                 precision=self.model.arithmetic.precision,
                 model=model,
                 data=self.data.number,
+                reduced_to=self.sums.chunk.reduced_to,
             )
             for s, total in zip(self.sensitivities, totals, strict=True)
         }

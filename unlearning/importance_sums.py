@@ -32,6 +32,8 @@ class Importance:
         precision: in which forward and backward passes ran: "float32" (or more), "bfloat16" or "float16".
         model: `identity.model_identity` of the model; None if not known.
         data: `identity.DataIdentity` of the samples (or batches), in [0, 2^64); None if not known.
+        reduced_to: to how many samples at once the work was brought down because memory ran out; the last
+            digits may differ from those of a run that had enough. None: it did not run out.
 
     ``a + b`` is the importance of both sets together, ``a * k`` that of a repeated k times. ``a - b`` is that
     of a without its part b, for granularity "sample" only: a mean over batches cannot be taken apart. Its
@@ -50,6 +52,7 @@ class Importance:
     precision: Precision = "float32"
     model: str | None = None
     data: int | None = None
+    reduced_to: int | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -62,11 +65,12 @@ class Importance:
     def __add__(self, other: Importance) -> Importance:
         self._check_same_sort(other)
         total = {name: value + other.total[name].to(value) for name, value in self.total.items()}
-        return self._with(total, self.count + other.count, _combined(self.data, other.data, 1))
+        data = _combined(self.data, other.data, 1)
+        return self._with(total, self.count + other.count, data, self._smaller(other))
 
     def __mul__(self, times: int) -> Importance:
         total = {name: value * times for name, value in self.total.items()}
-        return self._with(total, self.count * times, _combined(0, self.data, times))
+        return self._with(total, self.count * times, _combined(0, self.data, times), self.reduced_to)
 
     def __sub__(self, other: Importance) -> Importance:
         self._check_same_sort(other)
@@ -79,7 +83,8 @@ class Importance:
         total = {
             name: _difference(name, value, other.total[name].to(value)) for name, value in self.total.items()
         }
-        return self._with(total, self.count - other.count, _combined(self.data, other.data, -1))
+        data = _combined(self.data, other.data, -1)
+        return self._with(total, self.count - other.count, data, self._smaller(other))
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; `load` reads it back bit for bit."""
@@ -92,6 +97,7 @@ class Importance:
             **({} if self.exponent is None else {"exponent": repr(self.exponent)}),
             **({} if self.model is None else {"model": self.model}),
             **({} if self.data is None else {"data": str(self.data)}),
+            **({} if self.reduced_to is None else {"reduced_to": str(self.reduced_to)}),
         }
         save_file({name: t.contiguous() for name, t in self.total.items()}, path, metadata=metadata)
 
@@ -110,8 +116,14 @@ class Importance:
             raise BadInput(f"importances {path}: cannot be read ({error}); compute them again") from error
         return cls(total=total, **_identity(metadata, path))
 
-    def _with(self, total: dict[str, Tensor], count: int, data: int | None) -> Importance:
-        return replace(self, total=total, count=count, data=data)
+    def _with(
+        self, total: dict[str, Tensor], count: int, data: int | None, reduced_to: int | None
+    ) -> Importance:
+        return replace(self, total=total, count=count, data=data, reduced_to=reduced_to)
+
+    def _smaller(self, other: Importance) -> int | None:
+        """The smaller of both `reduced_to`, of those there are."""
+        return min((size for size in (self.reduced_to, other.reduced_to) if size is not None), default=None)
 
     def _check_same_sort(self, other: Importance) -> None:
         mine, its = ((i.kind, i.granularity, i.exponent, i.precision) for i in (self, other))
@@ -154,7 +166,7 @@ def _difference(name: str, whole: Tensor, part: Tensor) -> Tensor:
 def _identity(metadata: Mapping[str, str], path: str | Path) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         raise BadInput(f"{path} is not a file of importances ({FORMAT}); give one that Importance.save wrote")
-    exponent, data = metadata.get("exponent"), metadata.get("data")
+    exponent, data, reduced = (metadata.get(name) for name in ("exponent", "data", "reduced_to"))
     precision = metadata.get("precision", "float32")  # files of before there were others
     try:
         if precision not in PRECISIONS:
@@ -167,6 +179,7 @@ def _identity(metadata: Mapping[str, str], path: str | Path) -> dict[str, Any]:
             "precision": precision,
             "model": metadata.get("model"),
             "data": None if data is None else int(data),
+            "reduced_to": None if reduced is None else int(reduced),
         }
     except (KeyError, ValueError) as error:
         raise BadInput(f"importances {path}: damaged header ({error!r}); compute them again") from error

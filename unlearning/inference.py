@@ -28,13 +28,26 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
                 f"module {stubborn[0]!r} stays in training mode after model.eval(); BatchNorm and dropout "
                 f"must be fixed while importances are computed: make its train() method pass the mode on"
             )
+        forget_biases(model)
         yield model
     finally:
+        forget_biases(model)
         for module, training in modes.items():
             if module.training != training:
                 module.train(training)  # some train() methods also undo what eval() did
         for module, training in modes.items():
             module.training = training
+
+
+def forget_biases(model: nn.Module) -> None:
+    """Drop what attention layers of timm (levit, tiny_vit, efficientformer, ...) keep of their biases.
+
+    In eval mode they gather a parameter once, and go on using that when the parameter has changed.
+    """
+    for module in model.modules():
+        cache = getattr(module, "attention_bias_cache", None)
+        if isinstance(cache, dict):
+            cache.clear()
 
 
 def first_line(error: Exception) -> str:

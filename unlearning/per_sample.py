@@ -12,6 +12,9 @@ from torch import Tensor
 
 from .precision import at_least_float32
 
+NARROW = 64
+"""Outputs or inputs of a layer below which MKL gave other bits for 1 and 2 threads (seen at 2 and 10)."""
+
 
 class PerSample(ABC):
     """The gradients of one parameter for n samples, not yet computed."""
@@ -170,5 +173,17 @@ def _of_outer_products(product: Product, weights: Tensor, squared: bool) -> Tens
     """|a b'| = |a| |b|, so one matrix product serves all samples."""
     left, right = (side[:, 0, :, 0].to(weights.dtype) for side in (product.left, product.right))
     left, right = (left.square(), right.square()) if squared else (left.abs(), right.abs())
-    sums = torch.stack([(left * w[:, None]).mT @ right for w in weights])
+    wide = _product_dtype(left, right)
+    sums = torch.stack([_matrix_product((left * w[:, None]).mT, right, wide) for w in weights])
     return sums.reshape(len(weights), *product.shape)
+
+
+def _matrix_product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Computed in ``dtype``, in the dtype of the factors."""
+    return (left.to(dtype) @ right.to(dtype)).to(left.dtype)
+
+
+def _product_dtype(left: Tensor, right: Tensor) -> torch.dtype:
+    """Float64 for the narrow products of a CPU, whose float32 rounding depends on the number of threads."""
+    narrow = left.is_cpu and min(left.shape[1], right.shape[1]) < NARROW
+    return torch.float64 if narrow else left.dtype

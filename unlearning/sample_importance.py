@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .chunks import LARGEST, ChunkSize, budget
+from .chunks import LARGEST, ChunkSize, chunk_budget, ran_out
 from .per_sample import PerSample, sums_of_sizes
 from .sensitivities import Sensitivity, cross_entropy, norm
 from .slow_gradients import Warnings
@@ -40,11 +40,13 @@ class SampleSums:
     Args:
         model: whose gradients.
         sensitivities: the kinds.
-        chunk_size: samples at once; None: as many as memory allows. Only rounding depends on it.
+        chunk_size: samples at once; None: what `chunks.chunk_budget` allows a model of this size, at most
+            512, whatever memory is free. Only rounding depends on it.
 
     Attributes:
         totals: sums by parameter name, one dict for each of ``sensitivities``.
         count: samples in the sums.
+        chunk: samples at once; halved when memory runs out.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class SampleSums:
         self.model, self.sensitivities = model, sensitivities
         self.totals: Sums = [model.zeros() for _ in sensitivities]
         self.count = 0
-        self._chunk = ChunkSize(chunk_size or LARGEST)
+        self.chunk = ChunkSize(chunk_size or LARGEST)
         self._fitted_to: int | None = None if chunk_size is None else sys.maxsize
         self._block = CUDA_BLOCK if model.device.type == "cuda" else CPU_BLOCK
         losses = {s.squared: cross_entropy if s.squared else norm for s in sensitivities}
@@ -69,15 +71,17 @@ class SampleSums:
             size = 1
             try:
                 self._fit(x[:2], y[:2])
-                size = min(self._chunk.size, len(x))
+                size = min(self.chunk.size, len(x))
                 slow = self._slow()
                 for traversal in self._traversals.values():
                     traversal.check(x[:size], y[:size])
                 if self._slow() > slow:
                     continue  # a sample takes more memory than it seemed to
                 sums = self._sums(x[:size], y[:size])
-            except torch.OutOfMemoryError:
-                self._chunk.halve(size)
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error):
+                    raise
+                self.chunk.halve(size)
                 continue
             for total, part in zip(self.totals, sums, strict=True):
                 for name, value in part.items():
@@ -92,7 +96,7 @@ class SampleSums:
         """Find the chunk size, if nobody gave one, and again when more takes the slow path."""
         if self._fitted_to is None or self._fitted_to < self._slow():
             needs = max(traversal.bytes_per_sample(x, y) for traversal in self._traversals.values())
-            self._chunk.size = max(1, min(self._chunk.size, budget(x.device) // needs))
+            self.chunk.size = max(1, min(self.chunk.size, chunk_budget(x.device) // needs))
             self._fitted_to = self._slow()
 
     def _sums(self, x: Tensor, y: Tensor) -> Sums:

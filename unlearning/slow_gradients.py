@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .chunks import ran_out
 from .inference import first_line
+from .sound_batch_norm import differentiable
 from .working_model import gradients_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -61,29 +63,33 @@ class SlowGradients:
                     found: dict[str, Tensor] = vmap(grad(self._of_one), (None, 0, 0))(wanted, x.clone(), y)
                 return found
             except RuntimeError as error:  # also what PyTorch has not implemented
-                if isinstance(error, torch.OutOfMemoryError):
+                if ran_out(error):
                     raise
-                self._say_so(error)
+                self.one_by_one(first_line(error))
         rows = [self.one(wanted, x[i : i + 1].clone(), y[i : i + 1]) for i in range(len(x))]
         return {name: torch.stack([row[name] for row in rows]) for name in wanted}
 
     def _of_one(self, wanted: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        logits = functional_call(self.model, {**self.values, **wanted}, (x[None],))
-        return self.loss(logits, y[None])[0]
+        return self.loss(self._logits(wanted, x[None]), y[None])[0]
+
+    def _logits(self, wanted: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        with differentiable(self.model):
+            logits: Tensor = functional_call(self.model, {**self.values, **wanted}, (x,))
+        return logits
 
     def one(self, wanted: Mapping[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Of one sample x [1, ...], which may be written into, by plain autograd."""
         leaves = {name: value.detach().requires_grad_() for name, value in wanted.items()}
         with torch.enable_grad():
-            logits = functional_call(self.model, {**self.values, **leaves}, (x,))
-            loss = self.loss(logits, y).sum()
+            loss = self.loss(self._logits(leaves, x), y).sum()
         if not loss.requires_grad:
             return {name: torch.zeros_like(value) for name, value in wanted.items()}
         return gradients_of(loss, leaves)
 
-    def _say_so(self, error: Exception) -> None:
+    def one_by_one(self, reason: str) -> None:
+        """From now on take samples one at a time, and say why."""
         self.vectorised = False
         self.warnings.say(
-            f"{type(self.model).__name__} cannot be vectorised over samples ({first_line(error)}); its "
+            f"{type(self.model).__name__} cannot be vectorised over samples ({reason}); its "
             f"importances are computed sample by sample, which gives the same result more slowly"
         )

@@ -14,6 +14,7 @@ from ..datasets.augmentation import Augmentation
 from ..datasets.views import seeded_generator
 from ..errors import BadInput
 from .models import seeded
+from .sound_batch_norm import sound_batch_norm
 from .unlearner import Samples
 
 Progress = Callable[[int, int], None]
@@ -68,7 +69,9 @@ class Recipe(BaseModel):
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """The mean cross-entropy of a batch, in float32 whatever the precision of the forward pass."""
-    return F.cross_entropy(model(x).float(), y)
+    with sound_batch_norm(model):
+        logits = model(x)
+    return F.cross_entropy(logits.float(), y)
 
 
 def train(

@@ -5,10 +5,12 @@ to its output; autograd's own weight gradients are never computed. Parameters th
 itself, with a leading dimension of 1 (class token, position embedding), are replaced by one copy a sample.
 What is left takes the path of `slow_gradients`, and so does what fails the check.
 
-The check compares with plain autograd: with random numbers e_i, sum_i e_i * (gradient of sample i) must be
-the gradient of sum_i e_i * L_i. It finds layers that mix samples up, and parameters used behind a rule's
-back. It runs in float32 whatever the precision, as it tests rules and not rounding. A model whose logits for
-a sample depend on the rest of the batch takes the slow path altogether.
+The check compares with `single_samples`: plain autograd on one sample at a time, in double precision. With
+random numbers e_i, sum_i e_i * (gradient of sample i) must be the same for both. So it shares neither the
+batch nor the kernels with what it checks: it finds layers that mix samples up, parameters used behind a
+rule's back, and operations of PyTorch whose gradients are wrong for a batch. The slow path is held against
+it, too. It runs in float32 or better whatever the precision, as it tests rules and not rounding. A model
+whose logits for a sample depend on the rest of the batch takes the slow path altogether.
 """
 
 from __future__ import annotations
@@ -24,17 +26,18 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
+from .chunks import ran_out
 from .inference import first_line
 from .layer_gradients import PREPARATIONS, TAPS, Rule, rule_for
 from .per_sample import Given, PerSample
 from .precision import Arithmetic
+from .single_samples import same, unlike, weighted_gradients
 from .slow_gradients import Loss, SlowGradients, Warnings
-from .working_model import gradients_of
+from .sound_batch_norm import differentiable
 
 Contributions = dict[str, list[PerSample]]
 
 CHECKED_SAMPLES = 8
-TOLERANCE = 2e-3
 
 
 @dataclass(eq=False)
@@ -136,7 +139,7 @@ class Traversal:
         return logits, scales, found
 
     def check(self, x: Tensor, y: Tensor) -> None:
-        """Move to the slow path what differs from plain autograd on a few samples, unless done before.
+        """Move to the slow path what differs from single samples on a few of them, unless done before.
 
         One sample, or samples that all have gradient 0, cannot tell: then the next ones are looked at too.
         """
@@ -220,7 +223,7 @@ class Traversal:
 
     def _logits(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Of a copy of x, as a model may write into its input."""
-        with self._arithmetic.autocast(x.device):
+        with self._arithmetic.autocast(x.device), differentiable(self.model):
             logits: Tensor = functional_call(self.model, {**parameters, **self.buffers}, (x.clone(),))
         return self._arithmetic.widened(logits)
 
@@ -246,7 +249,7 @@ class Traversal:
             try:
                 gradients = call.gradients(count)
             except (ValueError, RuntimeError) as error:
-                if isinstance(error, torch.OutOfMemoryError):
+                if ran_out(error):
                     raise
                 self._give_up(self._of_layer(call.path), f"{call.path}: {first_line(error)}")
                 continue
@@ -279,31 +282,50 @@ class Traversal:
 
     def _check(self, x: Tensor, y: Tensor) -> None:
         draws = torch.randn(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
-        logits, expected = self._weighted_by_autograd(x, y, draws)
+        logits, expected = weighted_gradients(
+            self.model, self.parameters, self.buffers, self.loss, (x, y), draws
+        )
         scale = max((float(e.abs().max()) for e in expected.values() if e.numel()), default=0.0)
         self._checked = len(x) if scale > 0 else 0
-        if not _same(self._alone(x[-1:]), logits[-1:]):
+        if same(self._alone(x), logits):
+            found = self._with_usable_copies(x, y, logits)
+            wrong = unlike({name: _weighted(rows, draws) for name, rows in found.items()}, expected, scale)
+            if wrong:
+                self._give_up(wrong, f"{min(wrong)} is used in a way its layer does not show")
+        else:
             self._mixes = True
             self._give_up(set(self.parameters), "the logits of a sample depend on the rest of its batch")
+        self._check_slow_path((x, y), draws, expected, scale)
+
+    def _check_slow_path(
+        self, samples: tuple[Tensor, Tensor], draws: Tensor, expected: Mapping[str, Tensor], scale: float
+    ) -> None:
+        """Hold the slow path against the same sums; one sample at a time where it fails vectorised."""
+
+        def wrong() -> set[str]:
+            rows = self._slowly(self.slow, *samples)
+            return unlike({n: _weighted([Given(v)], draws) for n, v in rows.items()}, expected, scale)
+
+        if not self.slow or not (odd := wrong()):
             return
-        found = self._with_usable_copies(x, y, logits)
-        wrong = {
-            name
-            for name, contributions in found.items()
-            if not _agrees(_weighted(contributions, draws), expected[name], scale)
-        }
-        if wrong:
-            self._give_up(wrong, f"{min(wrong)} is used in a way its layer does not show")
+        if self._slowly.vectorised:
+            self._slowly.one_by_one(f"its gradient of {min(odd)} is wrong then")
+            odd = wrong()
+        if odd:
+            self._warnings.say(
+                f"the gradient of {min(odd)} differs between float32 and float64 by more than rounding, so "
+                f"its importance may be wrong; give the model and the images in double precision"
+            )
 
     def _with_usable_copies(self, x: Tensor, y: Tensor, logits: Tensor) -> Contributions:
         """Of `_fast`, after giving up copies that break the model or change its logits."""
         if self._copied:
             try:
                 found_logits, _, found = self._fast(x, y)
-                if _same(found_logits, logits):
+                if same(found_logits, logits):
                     return found
             except RuntimeError as error:
-                if isinstance(error, torch.OutOfMemoryError):
+                if ran_out(error):
                     raise
             self._give_up(set(self._copied), "the model does not take one copy a sample")
         return self._fast(x, y)[2]
@@ -311,13 +333,6 @@ class Traversal:
     @torch.no_grad()
     def _alone(self, x: Tensor) -> Tensor:
         return self._logits(self.parameters, x)
-
-    def _weighted_by_autograd(self, x: Tensor, y: Tensor, draws: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        leaves = {name: value.detach().requires_grad_() for name, value in self.parameters.items()}
-        with torch.enable_grad():
-            logits = self._logits(leaves, x)
-            total = (self.loss(logits, y) * draws.to(logits.dtype)).sum()
-        return logits.detach(), gradients_of(total, leaves)
 
 
 def _watch(path: str, layer: nn.Module, calls: list[_Call]) -> list[RemovableHandle]:
@@ -360,23 +375,9 @@ def _recorder(path: str, rule: Rule, layer: nn.Module, calls: list[_Call]) -> Ca
     return note
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Up to rounding."""
-    if a.shape != b.shape:
-        return False
-    return not b.numel() or bool((a - b).abs().max() <= TOLERANCE * b.abs().max())
-
-
 def _weighted(contributions: list[PerSample], draws: Tensor) -> Tensor | float:
     total: Tensor | float = 0.0
     for contribution in contributions:
         rows = contribution.rows(0, contribution.count)
         total = total + torch.tensordot(draws.to(rows.dtype), rows, dims=1)
     return total
-
-
-def _agrees(found: Tensor | float, expected: Tensor, scale: float) -> bool:
-    """Within `TOLERANCE` of the tensor's largest entry, or of what is rounding beside the whole model's."""
-    largest = max(float(expected.abs().max()), 1e-6 * scale) if expected.numel() else 1.0
-    difference = (found - expected).abs() if isinstance(found, Tensor) else expected.abs()
-    return not difference.numel() or float(difference.max()) <= TOLERANCE * largest

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .inference import check_logits, evaluating
+from .sound_batch_norm import sound_batch_norm
 from .unlearner import Samples
 
 CONSISTENCY = 1.4826
@@ -167,7 +168,8 @@ class _Reversal:
         pixels = _some_pixels(self._samples, self._settings.batch_size, self._generator)
         mask, pattern = _unit(self._mask), _unit(self._pattern)
         triggered = _blend(pixels, mask[:, None], pattern[:, None]).flatten(0, 1)
-        logits = self._model(normalised(triggered, self._samples)).float()
+        with sound_batch_norm(self._model):
+            logits = self._model(normalised(triggered, self._samples)).float()
         wanted = self._targets.repeat_interleave(len(pixels))
         losses = F.cross_entropy(logits, wanted, reduction="none").view(-1, len(pixels)).mean(1)
         self._optimizer.zero_grad()

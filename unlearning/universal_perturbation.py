@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .sound_batch_norm import sound_batch_norm
+
 Norm = Literal["l2", "linf", "range"]
 Labels = Literal["true", "predicted"]
 Projection = Literal["every_step", "end", "never"]
@@ -90,7 +92,9 @@ def inner_loss(model: nn.Module, batch: Batch, delta: Tensor, pixels: Pixels, pe
     more, the sum over deltas of that, each on its share of the batch.
     """
     x, y = batch
-    loss = F.cross_entropy(model(pixels.add(x, spread(delta, len(x)))), y)
+    with sound_batch_norm(model):
+        logits = model(pixels.add(x, spread(delta, len(x))))
+    loss = F.cross_entropy(logits, y)
     return len(delta) * loss - penalty * delta.pow(2).sum()
 
 

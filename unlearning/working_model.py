@@ -12,6 +12,7 @@ from ..datasets.images import check_labels
 from ..errors import BadInput
 from .inference import cannot_take, check_batch, check_logits, check_targets
 from .precision import arithmetic_for
+from .sound_batch_norm import differentiable
 
 
 class WorkingModel:
@@ -84,7 +85,7 @@ class WorkingModel:
 
     def logits(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Of ``x`` with other values for the parameters, checked."""
-        with self.arithmetic.autocast(self.device):
+        with self.arithmetic.autocast(self.device), differentiable(self.model):
             logits = functional_call(self.model, {**parameters, **self.buffers}, (x,))
         if isinstance(logits, Tensor):
             logits = self.arithmetic.widened(logits)
