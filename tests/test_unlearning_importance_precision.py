@@ -245,7 +245,7 @@ def test_overlapping_convolutions_are_channels_last() -> None:
 
 @pytest.mark.parametrize(("few", "many"), [(3, 16), (16, 20), (4, 6)])
 def test_what_pytorch_cannot_do_channels_last_is_not_asked_of_it(few: int, many: int) -> None:
-    """Weights of a strided shortcut with few channels: their gradient corrupted memory, when the CPU had AVX2."""
+    """Weights of a strided shortcut with few channels: their gradient corrupted memory, with AVX2."""
 
     def network(channels: int) -> nn.Module:
         shortcut = nn.Conv2d(channels, many, 1, stride=2)
