@@ -22,10 +22,11 @@ GRID = 1024
 
 
 def planted() -> nn.Module:
-    """A model of its own each time, in eval mode: digits by least squares, and a unit for the patch.
+    """A model of its own each time, in eval mode: digits by least squares, and a channel for the patch.
 
-    The hidden units are the classes' scores, their negatives, and how bright the patch is beyond `LEAST`; the
-    last adds to the target's logit alone. So the smallest trigger of the target is the patch, or part of it.
+    The channels are the classes' scores, their negatives, and how bright the patch is beyond `LEAST`; the
+    last adds to the target's logit alone. So the smallest trigger of the target is the patch, or part of it,
+    and its channel is next to silent on clean images.
     """
     return copy.deepcopy(_planted())
 
@@ -33,18 +34,17 @@ def planted() -> nn.Module:
 @cache
 @torch.no_grad()
 def _planted() -> nn.Module:
-    model = nn.Sequential(
-        nn.Flatten(), nn.Linear(PIXELS, 2 * CLASSES + 1), nn.ReLU(), nn.Linear(2 * CLASSES + 1, CLASSES)
-    )
+    convolution = nn.Conv2d(1, 2 * CLASSES + 1, SIDE)  # the whole image is its window
+    model = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), nn.Linear(2 * CLASSES + 1, CLASSES))
     scores, patch = _scores(), torch.zeros(SIDE, SIDE)
     patch[-PATCH:, -PATCH:] = GAIN / PATCH**2 / (BRIGHT - DARK)
     unit = torch.cat([patch.flatten(), torch.tensor([-GAIN * (DARK / (BRIGHT - DARK) + LEAST)])])
     hidden = torch.cat([scores, -scores, unit[None]])
     outer = torch.cat([torch.eye(CLASSES), -torch.eye(CLASSES), torch.zeros(CLASSES, 1)], 1)
     outer[TARGET, -1] = GAIN
-    for number, values in ((1, hidden[:, :-1]), (3, outer)):
-        model.get_parameter(f"{number}.weight").copy_(values)
-    model.get_parameter("1.bias").copy_(hidden[:, -1])
+    model.get_parameter("0.weight").copy_(hidden[:, :-1].view(-1, 1, SIDE, SIDE))
+    model.get_parameter("0.bias").copy_(hidden[:, -1])
+    model.get_parameter("3.weight").copy_(outer)
     model.get_parameter("3.bias").zero_()
     return model.eval()
 
