@@ -27,7 +27,7 @@ from theriac.search.sweeps import Sweep, load_sweep
 from theriac.tests.sweep_command import SUMMARY
 
 LAUNCH = [sys.executable, "-m", "theriac.tests.sweep_command"]
-PATIENCE = 300.0
+PATIENCE = 1200.0  # of a machine that others load
 TRIAL, ACTOR = "ray::JobTrial", "ray::ImportanceActor"
 LATE = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """Of a local Ray whose driver was killed these two stay for 60 s, to report to it."""
@@ -266,7 +266,7 @@ class Command:
         self.processes()
         self.process.kill()
         self.process.wait()
-        until(lambda: all(one.command.startswith(LATE) for one in self.processes()), "the end of Ray", 30)
+        until(lambda: all(one.command.startswith(LATE) for one in self.processes()), "the end of Ray")
 
     def kill(self, name: str) -> int:
         """Kill -9 of all its processes whose command line has ``name`` in it; how many there were."""
@@ -286,7 +286,7 @@ class Command:
             assert time.monotonic() < deadline, f"it does not end:\n{self.said}"
             self.processes()
             time.sleep(0.1)
-        until(lambda: not self.processes(), f"the end of {[one.command for one in self.processes()]}", 20)
+        until(lambda: not self.processes(), f"the end of {[one.command for one in self.processes()]}")
         return int(self.process.returncode)
 
     @property

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,9 @@ from theriac.tests.sweeps import (
     found_rows,
     half_written,
     reference_rows,
+    until,
     written_sweep,
 )
-
-KIB = 1024
-ROOM = 1400 * KIB
-"""For the victims and some importances, not for all."""
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +125,10 @@ def test_ctrl_c_finishes_what_has_begun_and_the_same_command_goes_on(rows: Rows,
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system that is soon full."""
+    """A file system that `fill` can fill."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(folder)]
+    options = ["-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
     mounted = shutil.which("mount") and subprocess.run(["mount", *options], capture_output=True, check=False)
     if sys.platform != "linux" or not mounted or mounted.returncode:
         pytest.skip("no file system can be mounted here")
@@ -138,11 +136,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def fill(file: Path, command: Command) -> bool:
+    """Let a file grow until its disk is full, whatever was deleted meanwhile; whether the command is over."""
+    with suppress(OSError), file.open("ab", buffering=0) as growing:
+        while growing.write(bytes(4096)):
+            pass
+    command.processes()
+    return command.process.poll() is not None
+
+
 def test_a_full_disk_is_one_error_and_the_same_command_goes_on(
     rows: Rows, small_disk: Path, tmp_path: Path
 ) -> None:
-    file, results = written_sweep(tmp_path), small_disk / "results"
+    file, results, filler = written_sweep(tmp_path), small_disk / "results", small_disk / "filler"
     with Command(file, results, log=tmp_path / "full.log") as command:
+        command.wait_for_cells(2)
+        until(lambda: fill(filler, command), "the end on a full disk")
         assert command.end() == 2, command.said
     said = [line for line in command.said.splitlines() if line.startswith("error: ")]
     assert len(said) == 1
@@ -152,7 +161,7 @@ def test_a_full_disk_is_one_error_and_the_same_command_goes_on(
     assert {row["status"] for row in found_rows(results)["searches"].values()} <= {
         row["status"] for row in rows["searches"].values()
     }
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    filler.unlink()
     with Command(file, results, log=tmp_path / "more.log") as command:
         assert command.end() == 0, command.said
     assert command.summary["computed"] == len(rows["searches"]) - cells
@@ -181,7 +190,9 @@ def test_the_cell_of_a_torn_part_is_computed_again_alone(rows: Rows, tmp_path: P
 
 def test_failed_cells_are_rows_and_are_tried_again(tmp_path: Path) -> None:
     file, results = written_sweep(tmp_path), tmp_path / "results"
-    options = ["--set", "scenario.gate.clean_accuracy=1.0", "--set", "seeds=[0]"]
+    untaught = ["scenario.recipe.iterations=1", "scenario.recipe.learning_rate=1e-9"]
+    changes = [*untaught, "scenario.gate.clean_accuracy=1.0", "seeds=[0]"]
+    options = [word for change in changes for word in ("--set", change)]
     for _ in range(2):
         with Command(file, results, *options) as command:
             assert command.end() == 1, command.said

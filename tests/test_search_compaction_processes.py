@@ -31,7 +31,7 @@ def write():
 
 def read():
     rows, reads = {}, 0
-    while not (directory / "stop").exists():
+    while reads < 2 or not (directory / "stop").exists():
         before = finished()
         now = dict(zip(*(store.read("steps").select(["key", "step"]).to_pydict().values())))
         assert not store.skipped, store.skipped
@@ -48,7 +48,7 @@ def compact():
     merged = 0
     while not (directory / "stop").exists():
         merged += store.compact("steps", least=2)
-    print(merged)
+    print(merged + store.compact("steps", least=2))
 
 print("ready", flush=True)
 {"write": write, "read": read, "compact": compact}[role]()

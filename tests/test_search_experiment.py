@@ -136,8 +136,10 @@ def test_no_stop_rows_carry_the_victims_scores(experiment: Experiment):
 
 
 def test_a_failed_gate_is_a_row_without_scores(store: ArtifactStore):
-    strict = SMALL.model_copy(update={"gate": Gate(clean_accuracy=1.0, asr=1.0)})
-    assert strict.key == SMALL.key, "the gate judges a victim, it does not change it"
+    recipe = SMALL.recipe.model_copy(update={"iterations": 1, "learning_rate": 1e-9})
+    untaught = SMALL.model_copy(update={"recipe": recipe})
+    strict = untaught.model_copy(update={"gate": Gate(clean_accuracy=1.0)})
+    assert strict.key == untaught.key, "the gate judges a victim, it does not change it"
     rows = Experiment(strict, store).run(XLF)
     assert rows.search["status"] == "gate_failed"
     assert "gate 100.0%" in rows.search["error_message"]

@@ -186,7 +186,8 @@ def test_trainings_and_importances_are_prepared_and_said(folder: Path, wanted: d
     assert victim.gate_passed is True
     assert victim.train_count == len(Experiment(SMALL, ArtifactStore(folder)).data.train())
     assert run(worker, TrainJob(scenario=SMALL, part=Part("clean"))).gate_passed is None
-    strict = SMALL.model_copy(update={"gate": Gate(clean_accuracy=1.0, asr=1.0)})
+    untaught = SMALL.recipe.model_copy(update={"iterations": 1, "learning_rate": 1e-9})
+    strict = SMALL.model_copy(update={"recipe": untaught, "gate": Gate(clean_accuracy=1.0)})
     assert run(worker, TrainJob(scenario=strict, part=Part("victim"))).gate_passed is False
     part = part_for(0.2, HealSettings())
     answer = run(worker, ImportanceJob(scenario=SMALL, part=part))

@@ -192,7 +192,8 @@ def test_a_default_that_changes_makes_another_trial(experiment: Experiment, monk
 
 
 def test_a_victim_that_fails_its_gate_is_not_trained_on(experiment: Experiment):
-    strict = SMALL.model_copy(update={"gate": Gate(clean_accuracy=1.0, asr=1.0)})
+    untaught = SMALL.recipe.model_copy(update={"iterations": 1, "learning_rate": 1e-9})
+    strict = SMALL.model_copy(update={"recipe": untaught, "gate": Gate(clean_accuracy=1.0)})
     rows = Experiment(strict, experiment.store).run(cell(method="ga"))
     assert rows.search["status"] == "gate_failed"
     assert rows.steps == []

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from theriac.datasets.images import MemoryImages
 from theriac.datasets.views import View, plain_view
 from theriac.errors import BadInput
+from theriac.tests import poisoned_conv
+from theriac.tests.planted import planted
 from theriac.tests.poisoned import poisoned_digits
 from theriac.unlearning.ibau import IBAU
 from theriac.unlearning.training import TrainingDiverged
@@ -48,11 +50,10 @@ def weights(model: nn.Module) -> Tensor:
 
 def test_it_unlearns_what_it_finds_and_keeps_the_rest() -> None:
     """Under the deltas of a round the model errs before that round and no longer after it."""
-    digits = poisoned_digits()
     healer = quick(bound=2.0, patched=0.5, learning_rate=1e-2, distillation=0.2, inner_learning_rate=1.0)
-    row = healer(digits.model, Known(clean=clean(360))).trace[-1]
+    row = healer(planted(), Known(clean=poisoned_conv.clean())).trace[-1]
     before = quick(bound=2.0, learning_rate=1e-9, inner_learning_rate=1.0)
-    victim = before(digits.model, Known(clean=clean(360))).trace[-1]
+    victim = before(planted(), Known(clean=poisoned_conv.clean())).trace[-1]
     assert victim["attacked"] < 0.3
     assert row["attacked"] > victim["attacked"] + 0.3
     assert row["damage"] > -15

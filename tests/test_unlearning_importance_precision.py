@@ -243,6 +243,26 @@ def test_overlapping_convolutions_are_channels_last() -> None:
     assert order_of(make("convnet").double(), x.double()) == torch.contiguous_format
 
 
+@pytest.mark.parametrize(("few", "many"), [(3, 16), (16, 20), (4, 6)])
+def test_what_pytorch_cannot_do_channels_last_is_not_asked_of_it(few: int, many: int) -> None:
+    """Weights of a strided shortcut with few channels: their gradient corrupted memory, with AVX2."""
+
+    def network(channels: int) -> nn.Module:
+        shortcut = nn.Conv2d(channels, many, 1, stride=2)
+        return nn.Sequential(
+            nn.Conv2d(3, channels, 3, padding=1), shortcut, nn.Flatten(), nn.Linear(36 * many, CLASSES)
+        )
+
+    model, batches = randomise(network(few)), data(10, batch=5)
+    assert order_of(model, batches[0][0]) == torch.contiguous_format
+    expected = reference.importances(model, batches, "xlf", "sample")
+    found = estimate(model, batches, granularity="sample").mean()
+    for name, value in expected.items():
+        assert (found[name] - value).abs().max() <= 2e-5 * value.max(), name
+    wide = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 32, 1, stride=2), nn.Flatten())
+    assert order_of(nn.Sequential(wide, nn.Linear(36 * 32, CLASSES)), batches[0][0]) == torch.channels_last
+
+
 class Viewing(ConvNet):
     """Calls view, which images in channels-last order do not allow."""
 

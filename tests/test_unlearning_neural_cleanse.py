@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from theriac.errors import BadInput
+from theriac.tests.planted import planted
 from theriac.tests.poisoned_conv import PATCH, SIDE, TARGET, clean, network, same_state, scores, victim
 from theriac.unlearning import neural_cleanse
 from theriac.unlearning.inference import predict
@@ -33,7 +34,7 @@ SHORT = QUICK.model_copy(update={"reversal": TriggerReversal(rounds=2, steps=2),
 
 @cache
 def run(seed: int) -> tuple[Unlearned, ReversedTriggers]:
-    """Done once a seed; what it found on the way stands beside it."""
+    """Of the planted victim, done once a seed; what it found on the way stands beside it."""
     found: list[ReversedTriggers] = []
 
     def reverse_and_keep(*arguments: Any) -> ReversedTriggers:
@@ -41,7 +42,7 @@ def run(seed: int) -> tuple[Unlearned, ReversedTriggers]:
         return found[0]
 
     with patch.object(neural_cleanse, "reverse_triggers", reverse_and_keep):
-        return QUICK(victim(seed), Known(clean=clean()), seed=seed), found[0]
+        return QUICK(planted(), Known(clean=clean()), seed=seed), found[0]
 
 
 def cleansed(seed: int) -> Unlearned:
@@ -74,7 +75,7 @@ def test_the_mask_sits_on_the_trigger(seed: int) -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_unlearning_the_reversed_trigger_heals(seed: int) -> None:
     accuracy, asr = scores(cleansed(seed).model)
-    assert scores(victim(seed))[1] > 0.95
+    assert scores(planted())[1] == 1.0
     assert asr < 0.3
     assert accuracy > 0.88
     assert cleansed(seed).status == "done"
@@ -87,7 +88,7 @@ def test_the_reported_success_is_that_of_the_trigger() -> None:
     x = torch.cat([x for x, _ in data])
     for target in range(10):
         pixels = found.add(in_pixels(x, data), torch.full((len(x),), target))
-        reached, _ = predict(victim(1), [(normalised(pixels, data), torch.zeros(len(x)).long())])
+        reached, _ = predict(planted(), [(normalised(pixels, data), torch.zeros(len(x)).long())])
         assert (reached == target).double().mean() > 0.9
 
 
@@ -104,7 +105,7 @@ def test_no_class_stands_out() -> None:
 
 
 def test_a_trigger_that_does_not_work_is_not_flagged() -> None:
-    result = SHORT(victim(), Known(clean=clean()))
+    result = SHORT(planted(), Known(clean=clean()))
     small = [row for row in result.trace if row.get("anomaly_index", 0) > SHORT.threshold]
     idle = [row for row in small if row["attack_success"] < 0.99]
     assert idle
