@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ..errors import BadInput
 from .decoding import EncodedImages
-from .folder import SUFFIXES, load_folder
-from .parquet import load_parquet
+from .folder import load_folder
+from .image_tree import SUFFIXES
+from .parquet import load_parquet, visible_parquet
 
 _REMEDY = "give a folder of class folders, such as cat/1.png, or Parquet files of images and labels"
 
@@ -39,6 +40,6 @@ def load_images(
         raise BadInput(f"{path} is a single image, so its class is not known; {_REMEDY}")
     if path.is_dir() and not any(path.iterdir()):
         raise BadInput(f"{path} is empty; {_REMEDY}")
-    if path.is_file() or any(path.glob("*.parquet")):
+    if not path.is_dir() or visible_parquet(path):
         return load_parquet(path, classes=classes, image_size=image_size, channels=channels)
     return load_folder(path, classes=classes, image_size=image_size, channels=channels)
