@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def _filled(found: Sequence[str]) -> tuple[str, ...]:
 
 
 def _refuse_twins(folder: Path, found: Sequence[str]) -> None:
-    for name, following in zip(found, found[1:], strict=False):
+    for name, following in pairwise(found):
         if int(name) == int(following):
             raise BadInput(
                 f"class folders {folder / name} and {folder / following} are the same number; rename one, or "
@@ -152,9 +153,7 @@ def _refuse_twins(folder: Path, found: Sequence[str]) -> None:
 
 
 def _warn(folder: Path, found: Sequence[str], how: str, otherwise: str) -> None:
-    log.warning(
-        f"class folders of {folder} are numbers ({_shown(found)}): {how}; {otherwise}, {_LIST}"
-    )
+    log.warning(f"class folders of {folder} are numbers ({_shown(found)}): {how}; {otherwise}, {_LIST}")
 
 
 def _shown(names: Sequence[str], limit: int = 4) -> str:

@@ -246,7 +246,9 @@ def opened(data: bytes) -> Image.Image:
 def _formats() -> tuple[str, ...]:
     """Those that this Pillow was built with."""
     Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN and (name != "AVIF" or features.check("avif")))
+    return tuple(
+        name for name in _FORMATS if name in Image.OPEN and (name != "AVIF" or features.check("avif"))
+    )
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

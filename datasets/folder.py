@@ -86,8 +86,8 @@ def load_folder(
 
 
 def _class_folders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        reason = "is not a folder" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):
+        reason = "is not a folder" if os.path.exists(folder) else "does not exist"
         raise BadInput(f"image folder {folder} {reason}; {_expected(folder)}")
     entries = listed(folder)
     found = {entry.name for entry in entries if is_folder(entry)}

@@ -8,6 +8,7 @@ import stat
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from ..errors import BadInput
@@ -120,8 +121,8 @@ class _Walk:
         odd = [path for paths in self._others.values() for path in paths if _begins_as_image(path)]
         if odd:
             log.warning(
-                f"{odd[0]} and what else ends in {os.path.splitext(odd[0])[1]!r} in {self._root} is left out, "
-                f"though it begins as an image does; rename it, such as to .png, to have it read"
+                f"{odd[0]} and what else ends in {os.path.splitext(odd[0])[1]!r} in {self._root} is left "
+                f"out, though it begins as an image does; rename it, such as to .png, to have it read"
             )
 
     def _enter(self, path: str, depth: int) -> None:
@@ -157,7 +158,7 @@ class _Walk:
         """Paths of one file. Equal numbers are only a hint: file systems may give them twice."""
         by_number: defaultdict[int, list[str]] = defaultdict(list)
         counted = sorted(range(len(self._inodes)), key=self._inodes.__getitem__)
-        for one, following in zip(counted, counted[1:], strict=False):
+        for one, following in pairwise(counted):
             if self._inodes[one] == self._inodes[following]:
                 by_number[self._inodes[one]] += [self._paths[one], self._paths[following]]
         for paths in by_number.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def load_images(
         BadInput: nothing there, or nothing that is one of these.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise BadInput(f"{path} does not exist; {_REMEDY}")
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         raise BadInput(f"{path} is a single image, so its class is not known; {_REMEDY}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -145,8 +146,8 @@ def load_parquet(
     columns = {image_field(file, find_image_column(file, image_column)) for file in paths}
     if len(columns) > 1:
         raise BadInput(
-            f"{_naming(paths)}: the column of images differs between the files ({', '.join(sorted(columns))}); "
-            f"load them one by one"
+            f"{_naming(paths)}: the column of images differs between the files "
+            f"({', '.join(sorted(columns))}); load them one by one"
         )
     names = _class_names(paths, label_column, classes)
     labels = torch.cat([read_labels(file, find_label_column(file, label_column), names) for file in paths])
@@ -177,7 +178,7 @@ def parquet_files(path: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
             raise BadInput("an empty list of Parquet files; give at least one")
         return files
     place = Path(path)
-    if not place.exists():
+    if not os.path.exists(place):
         raise BadInput(f"Parquet file {place} does not exist; check the path")
     files = visible_parquet(place) if place.is_dir() else (place,)
     if not files:

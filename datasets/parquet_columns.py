@@ -25,8 +25,9 @@ MOST_ROWS = 1 << 25
 MOST_GROUP_BYTES = 4 << 30
 """Most bytes of encoded images in one row group, which is read at once."""
 MOST_EXPANSION = 100
-"""Most times that images may be larger than in the file, from `FREE_BYTES` on: encoded images hardly shrink."""
+"""Most times that images may be larger than in the file, from `FREE_BYTES` on."""
 FREE_BYTES = 256 << 20
+"""Row groups up to this size may shrink as much as they like; encoded images hardly do."""
 NULL_REMEDY = "give encoded images in every row, or remove those rows"
 
 
@@ -183,8 +184,8 @@ def _by_name(path: Path, column: str, values: Any, classes: Sequence[str]) -> Te
     unknown = [name for name in names if name not in label_of]
     if unknown:
         raise BadInput(
-            f"{path}: column {column!r} holds {unknown[0]!r:.60}, which is none of the {len(classes)} classes "
-            f"({', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}); correct the names"
+            f"{path}: column {column!r} holds {unknown[0]!r:.60}, which is none of the {len(classes)} "
+            f"classes ({', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}); correct the names"
         )
     codes = chunk.indices.to_numpy(zero_copy_only=False)
     return torch.from_numpy(np.array([label_of[name] for name in names], dtype=np.int64)[codes])

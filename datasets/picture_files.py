@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def seal(file: str, sha256: str | None) -> str:
         BadInput: the file is missing or no readable picture, or not the one of which the sum is given.
     """
     path = Path(file)
-    if sha256 is not None and not path.exists():
+    if sha256 is not None and not os.path.exists(path):
         return sha256
     found = hashlib.sha256(_bytes(path)).hexdigest()
     if sha256 not in (None, found):

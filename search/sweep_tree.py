@@ -14,13 +14,13 @@ from ..errors import BadInput
 
 Tree = dict[str, Any]
 
-MOST_CHARACTERS = 1 << 18
+MOST_CHARACTERS = 1 << 17
 """Longest text of YAML; sweep files have a hundredth of it."""
 MOST_DEPTH = 32
 """Most mappings and lists inside one another."""
 MOST_SHOWN = 400
 """Longest value that a message repeats."""
-MOST_NODES = 100_000
+MOST_NODES = 50_000
 """Most values of a document, counting what aliases stand for every time."""
 
 
@@ -29,8 +29,8 @@ def read_yaml(text: str, origin: str) -> Any:
 
     Raises:
         BadInput: a syntax error or a key that comes twice in one mapping (with the line), a node inside
-            itself, more than `MOST_DEPTH` levels or `MOST_NODES` values once aliases are written out, a number
-            that is not finite or has more than 64 bits, a date, or another value that YAML alone has.
+            itself, more than `MOST_DEPTH` levels or `MOST_NODES` values once aliases are written out, a
+            number that is not finite or has more than 64 bits, a date, or another value that YAML alone has.
     """
     if len(text) > MOST_CHARACTERS:
         raise BadInput(f"{origin}: {len(text)} characters of YAML; at most {MOST_CHARACTERS} are read")
@@ -59,6 +59,8 @@ def _yaml_problem(error: Exception) -> str:
         return f"line {error.problem_mark.line + 1}: {problem}"
     if isinstance(error, RecursionError):
         return "it is nested too deep"
+    if "integer string conversion" in str(error):
+        return "a whole number of thousands of digits"
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -119,7 +121,7 @@ def _refuse_twins(node: yaml.MappingNode) -> None:
         if isinstance(key, yaml.ScalarNode):
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value!r:.60} is in line {seen[key.value]} already; keep one of them",
+                    problem=f"the key {key.value!r:.60} is in line {seen[key.value]} already; keep one",
                     problem_mark=key.start_mark,
                 )
             seen[key.value] = line
@@ -155,7 +157,7 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
         keys = path.strip().split(".")
         if len(keys) > MOST_DEPTH:
             raise BadInput(f"--set {assignment:.60}: {len(keys)} levels; at most {MOST_DEPTH} are read")
-        value = read_yaml(text, f"--set {assignment}") if equals else None
+        value = read_yaml(text, f"--set {assignment:.{MOST_SHOWN}}") if equals else None
         if value is None or not all(keys):
             raise BadInput(
                 f"--set {assignment}: give key=value, such as --set scenario.recipe.iterations=500"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -31,6 +33,7 @@ _INSIDE = ("state_dict", "model_state_dict", "model", "net", "network", "module"
 _AVERAGED = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "ema_model", "averaged_model")
 """Where averaged weights are; taken where there are no others."""
 _MOST_NESTED = 4
+_SHOWN = 300
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 _FOREIGN = re.compile(r"Unsupported (?:global|class|operand|operation):?\s*(?:GLOBAL\s+)?([\w.]+)")
 
@@ -58,7 +61,7 @@ def load_weights(path: str | Path, *, trust_pickle: bool = False) -> dict[str, T
 
 def _checked_kind(path: Path) -> str:
     """What `kind_of` and `zip_problem` say it is, if that can be a checkpoint."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise BadInput(f"weights {path}: no such file; {_REMEDY}")
     if path.is_dir():
         inside = sorted(file.name for file in path.iterdir() if file.suffix in _SUFFIXES)
@@ -85,7 +88,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_checkpoint(path: Path, trust_pickle: bool) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # opened here: by its name torch would choose a reader of its own
+        with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         foreign = _FOREIGN.search(str(error))
         if foreign is None and "Weights only load failed" not in str(error):
@@ -97,7 +102,8 @@ def _read_checkpoint(path: Path, trust_pickle: bool) -> object:
                 f"author you trust to run code on this machine, give --trust-pickle (trust_pickle=True)"
             ) from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=False)  # behind trust_pickle alone
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=False)  # behind trust_pickle alone
     except Exception as error:
         raise _damaged(path, error) from error
 
@@ -111,20 +117,23 @@ def _damaged(path: Path, error: Exception) -> BadInput:
 
 def _state_dict(raw: object, path: Path) -> dict[str, Tensor]:
     """The state dict in what a checkpoint holds, at most `_MOST_NESTED` mappings deep."""
+    whole = raw
     for _ in range(_MOST_NESTED):
         if isinstance(raw, nn.Module):
             raw = raw.state_dict()
-        if not isinstance(raw, Mapping) or not raw or _is_state_dict(raw):
+        if not isinstance(raw, Mapping) or _is_state_dict(raw):
             break
         raw = _inside(raw, path)
     if not isinstance(raw, Mapping) or not _is_state_dict(raw):
-        raise BadInput(f"weights {path}: holds no state dict (name -> tensor); {_told(raw)}{_SAVE}")
+        raise BadInput(f"weights {path}: holds no state dict (name -> tensor); {_told(whole)}{_SAVE}")
     return {str(name): tensor for name, tensor in raw.items()}
 
 
 def _is_state_dict(value: object) -> bool:
     return (
-        isinstance(value, Mapping) and len(value) > 0 and all(isinstance(one, Tensor) for one in value.values())
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(one, Tensor) for one in value.values())
     )
 
 
@@ -132,8 +141,7 @@ def _inside(raw: Mapping[Any, Any], path: Path) -> object:
     """What a mapping that is no state dict holds as one, or as the next mapping to look into."""
     found = [key for key in (*_INSIDE, *_AVERAGED) if isinstance(raw.get(key), Mapping | nn.Module)]
     if not found:
-        others = [key for key, value in raw.items() if _is_state_dict(value)]
-        return raw[others[0]] if len(others) == 1 else None if others else raw
+        return _only_one(raw, path)
     averaged = [key for key in _AVERAGED if key in found]
     if averaged and found[0] not in averaged:
         log.warning(
@@ -141,6 +149,16 @@ def _inside(raw: Mapping[Any, Any], path: Path) -> object:
             f"they are what you use, save them alone"
         )
     return raw[found[0]]
+
+
+def _only_one(raw: Mapping[Any, Any], path: Path) -> object:
+    """The only state dict under an unusual key, else the only mapping."""
+    inner = {key: value for key, value in raw.items() if isinstance(value, Mapping | nn.Module)}
+    weights = {key: value for key, value in inner.items() if _is_state_dict(value)} or inner
+    if len(weights) > 1:
+        names = ", ".join(map(repr, list(weights)[:4]))
+        raise BadInput(f"weights {path}: holds several mappings ({names}); {_SAVE} of the model alone")
+    return next(iter(weights.values()), None)
 
 
 def _told(raw: object) -> str:
@@ -173,10 +191,11 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], origin: str | Pat
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:4]]
+        shown = " ".join(line if len(line) <= _SHOWN else f"{line[:_SHOWN]} ..." for line in lines)
         raise BadInput(
-            f"weights {origin} do not fit {type(model).__name__}: {' '.join(lines)}; "
-            f"{_likely(model.state_dict(), weights)}check the model name, its width, the number of classes and "
-            f"of channels and the image size"
+            f"weights {origin} do not fit {type(model).__name__}: {shown.rstrip('.')}; "
+            f"{_likely(model.state_dict(), weights)}check the model name, its width, the number of classes "
+            f"and of channels and the image size"
         ) from error
 
 
@@ -192,14 +211,16 @@ def _without_prefix(
         return weights
     if len(prefixes) > 1:
         raise BadInput(
-            f"weights {origin} hold several models of this kind, under {' and '.join(prefixes[:3])}; save the "
-            f"one that you use alone"
+            f"weights {origin} hold several models of this kind, under {' and '.join(prefixes[:3])}; save "
+            f"the one that you use alone"
         )
-    inside = {name.removeprefix(prefixes[0]): weights[name] for name in weights if name.startswith(prefixes[0])}
+    inside = {
+        name.removeprefix(prefixes[0]): weights[name] for name in weights if name.startswith(prefixes[0])
+    }
     others = [name for name in weights if not name.startswith(prefixes[0])]
     if others:
         log.warning(
-            f"weights {origin}: only what begins with {prefixes[0]} is taken; {len(others)} others are left "
+            f"weights {origin}: only what begins with {start} is taken; {len(others)} others are left "
             f"out, such as {others[0]}"
         )
     return inside
@@ -225,7 +246,9 @@ def _likely(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
         for name, wanted in own.items()
         if name in weights and weights[name].shape != wanted.shape
     }
-    if not pairs or any(len(given) != len(wanted) for given, wanted in pairs) or own.keys() != weights.keys():
+    if own.keys() != weights.keys() or any(len(given) != len(wanted) for given, wanted in pairs):
+        return ""
+    if not 1 <= len(pairs) <= 2 or max(len(given) for given, _ in pairs) < 2:
         return ""
     return _told_apart(pairs, 0, "classes", "--num-classes, --classes") or _told_apart(
         pairs, 1, "channels", "--channels"
@@ -241,4 +264,4 @@ def _told_apart(pairs: Iterable[tuple[Any, Any]], axis: int, what: str, option: 
     if len(numbers) != 1:
         return ""
     given, wanted = numbers.pop()
-    return f"the checkpoint is of {given} {what}, the data of {wanted} ({option}); "
+    return f"the number of {what} is {given} in the checkpoint and {wanted} in the data ({option}); "
