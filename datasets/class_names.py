@@ -125,7 +125,7 @@ def classes_of_folders(folder: Path, found: Sequence[str]) -> tuple[str, ...]:
         return tuple(found)
     missing = [str(number) for number in range(last) if number not in numbers]
     if missing:
-        how = f"{_shown(missing)} missing, taken for classes without images"
+        how = f"number {_shown(missing)} is missing, taken for a class without images"
         _warn(folder, found, how, "if the labels have no such gap")
     elif list(found) != sorted(found):
         otherwise = (

@@ -220,7 +220,7 @@ def _without_prefix(
     others = [name for name in weights if not name.startswith(prefixes[0])]
     if others:
         log.warning(
-            f"weights {origin}: only what begins with {start} is taken; {len(others)} others are left "
+            f"weights {origin}: only what begins with {prefixes[0]} is taken; {len(others)} others are left "
             f"out, such as {others[0]}"
         )
     return inside
