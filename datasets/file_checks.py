@@ -137,9 +137,9 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(MOST_JSON_DEPTH + 1):
+    for _ in range(MOST_JSON_DEPTH):
         level = [inner for one in level for inner in _inside(one)]
-    if level:
+    if any(isinstance(one, dict | list) for one in level):
         raise ValueError(f"it is nested more than {MOST_JSON_DEPTH} deep")
 
 

@@ -35,7 +35,10 @@ KINDS = [
     (bytes(999), "zeros"),
     (b"PAR1" + bytes(99), "a Parquet file"),
     (b"\x89PNG\r\n\x1a\n", "an image"),
-    ((1 << 40).to_bytes(8, "little") + b'{"a": 1}', "header claims 1099511627776 bytes"),
+    (
+        (1 << 40).to_bytes(8, "little") + b'{"a": 1}',
+        "a safetensors file whose header claims 1099511627776 bytes",
+    ),
     (b"victim.pt" + bytes(248) + b"ustar\x0000" + bytes(99), "a tar archive; unpack it"),
     (b"\xfe\xfd\x01\x02" * 9, "a file of another kind"),
 ]
