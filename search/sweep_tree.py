@@ -50,7 +50,7 @@ def _read(text: str) -> Any:
     try:
         return loader.get_single_data()
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _yaml_problem(error: Exception) -> str:
@@ -86,11 +86,11 @@ class _BoundedLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """A node, as the parent class composes it, if it is within the bounds."""
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-        alias = self.check_event(yaml.AliasEvent)  # type: ignore[no-untyped-call]
+        alias = self.check_event(yaml.AliasEvent)
         self._depth += 1
         if self._depth > MOST_DEPTH:
             raise yaml.MarkedYAMLError(problem=f"more than {MOST_DEPTH} levels", problem_mark=mark)
-        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[arg-type]
+        node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         if alias and id(node) not in self._extent:
             raise yaml.MarkedYAMLError(problem="the node holds itself; write it out", problem_mark=mark)
