@@ -139,7 +139,7 @@ BROKEN = [
         r"line \d+: more than .* 32 levels",
     ),
     ("a: " + "[" * 1000, r"line 1: more than 32 levels"),
-    ("".join(" " * n + "a:\n" for n in range(99)), r"line 33: more than 32 levels"),
+    ("".join(" " * n + "a:\n" for n in range(99)), r"line 32: more than 32 levels"),
     ("seeds: [0x" + "f" * 9999 + "]", r"seeds\.0 is a whole number of more than 64 bits"),
     ("seeds: [" + "9" * 9999 + "]", r"a whole number of thousands of digits"),
     ("seeds: [1" + ":59" * 99 + "]", r"seeds\.0 is a whole number of more than 64 bits"),
