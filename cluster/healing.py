@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from pydantic import Field, ValidationError
 
+from ..datasets.class_names import read_class_names
 from ..datasets.decoding import in_memory
 from ..datasets.images import ImageSource, on_device
 from ..datasets.local import load_images
@@ -51,8 +52,9 @@ class HealRequest(Subject):
             **given
         )  # before files are read
         device, spec = choose_device(self.device), self._spec()
+        classes = None if self.classes is None else read_class_names(self.classes)
         weights = load_weights(self.weights, trust_pickle=self.trust_pickle)
-        retain = self._load(self.retain, None)
+        retain = self._load(self.retain, classes)
         _check_retain(retain, self.retain)
         forget = self._load(self.forget, retain.classes)
         clean = self._load(self.clean, retain.classes) if self.clean else None

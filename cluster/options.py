@@ -57,7 +57,9 @@ class Subject(BaseModel):
             refuse them.
         model: Architecture: resnet9, or any name timm knows.
         width: Width factor of our own architectures.
-        num_classes: Logits of the model; by default the number of classes in RETAIN.
+        num_classes: Logits of the model; by default the number of classes in CLASSES or RETAIN.
+        classes: File of the class names in the order of the model's outputs: one a line, or JSON (a list,
+            {"name": number} or {"number": "name"}); by default the names in RETAIN, numbers as numbers.
         device: auto, cpu, cuda, cuda:1, ...
         seed: Of a method that trains; the others draw nothing, and refuse it.
         trust_pickle: Also read checkpoints that run code when loaded. Only for files whose author you trust.
@@ -72,6 +74,7 @@ class Subject(BaseModel):
     model: str = "resnet9"
     width: float = 1.0
     num_classes: int | None = Field(default=None, ge=1)
+    classes: Path | None = None
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
     trust_pickle: bool = False

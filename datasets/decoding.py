@@ -6,31 +6,36 @@ import functools
 import io
 import math
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import BadInput
 from .images import ImageSource, MemoryImages, check_labels
 
-READABLE = "PNG, JPEG, GIF, WebP, BMP or PPM"
+READABLE = "PNG, JPEG, GIF, WebP, BMP, PPM or TIFF"
+MOST_PIXELS = 1 << 26
+"""Most pixels of one image, 8192 x 8192: decoding more takes gigabytes, however small the file."""
 _CHUNK = 32
 _MAX_THREADS = 8
 # Threads that decode smaller files spend more time on handing over Python's lock than they save.
 _THREADED_BYTES = 16384
 _BLOCK = 1024
 # Pillow would try dozens of others, some of which start programs.
-_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM")
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF", "AVIF")
 _MODES = {1: "L", 3: "RGB"}
-_DEEP_MODES = frozenset({"I", "I;16"})
-# What Pillow raises on damaged files.
-_DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
+_BEGINNINGS = (
+    re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|II\*\0|MM\0\*|P[56]\s"),
+    re.compile(rb"RIFF....WEBP|BM....\0\0\0\0|....ftypavi[fs]", re.DOTALL),
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,7 +108,7 @@ class EncodedImages:
         data = self._read(position)
         try:
             image = decode(data, self.channels)
-        except _DAMAGED as error:
+        except Exception as error:  # Pillow raises a dozen kinds on damaged files
             raise self._unreadable(position, error) from error
         return image if self.size is None else fit_to_size(image, self.size)
 
@@ -137,17 +142,28 @@ def decode(data: bytes, channels: int) -> Tensor:
     EXIF orientation is ignored, as is usual in the training of classifiers.
 
     Raises:
-        OSError, SyntaxError, ValueError, Image.DecompressionBombError: the bytes are no readable image, or
-            one of more than 179 million pixels.
+        Exception: the bytes are no readable image (Pillow knows many ways to say so), or one of more than
+            `MOST_PIXELS`.
     """
-    with _opened(data) as image:
-        # Else Pillow translates it to the new mode, and warns where it cannot.
-        image.info.pop("transparency", None)
-        plain = _eight_bits(image)
-        if plain.mode != _MODES[channels]:
-            plain = plain.convert(_MODES[channels])
-        pixels = torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8)
-        return pixels.view(plain.height, plain.width, channels).permute(2, 0, 1).contiguous()
+    raw, height, width = _raw(data, channels)
+    pixels = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
+    return pixels.view(height, width, channels).permute(2, 0, 1).contiguous()
+
+
+def _raw(data: bytes, channels: int) -> tuple[bytes, int, int]:
+    """Bytes [H, W, channels], H and W. Of what is decoded on the way, one copy is held at a time."""
+    image = opened(data)
+    # Else Pillow translates it to the new mode, and warns where it cannot.
+    image.info.pop("transparency", None)
+    image = _eight_bits(image)
+    if image.mode != _MODES[channels]:
+        image = image.convert(_MODES[channels])
+    return image.tobytes(), image.height, image.width
+
+
+def looks_like_image(head: bytes) -> bool:
+    """Whether a file that begins with these (at least 12) bytes is an image that can be read."""
+    return any(beginning.match(head) for beginning in _BEGINNINGS)
 
 
 def fit_to_size(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -208,19 +224,39 @@ def in_memory(
     return MemoryImages(pixels=pixels, labels=source.labels, classes=source.classes)
 
 
-def _opened(data: bytes) -> Image.Image:
+def opened(data: bytes) -> Image.Image:
+    """The image in ``data``, of which only the header is read yet.
+
+    Raises:
+        ValueError: its format is not known, or it has more than `MOST_PIXELS`.
+        Exception: what Pillow raises on a damaged header.
+    """
     if not data:
         raise ValueError("it is empty")
     try:
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError as error:
         raise ValueError("its format is not known or its header is damaged") from error
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"it has {image.width} x {image.height} pixels, and at most {MOST_PIXELS} are read")
+    return image
+
+
+@functools.lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    """Those that this Pillow was built with."""
+    Image.init()
+    return tuple(
+        name for name in _FORMATS if name in Image.OPEN and (name != "AVIF" or features.check("avif"))
+    )
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Pillow keeps 16 bits of grey images alone, and would clip them to 255."""
     if image.mode == "F":
         raise ValueError("it holds floating-point numbers")
+    if image.mode == "I" and image.format == "TIFF":
+        raise ValueError("it holds 32-bit numbers")
     if image.mode not in _DEEP_MODES:
         return image
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from ..errors import BadInput
+from .class_names import classes_of_folders, in_order
 from .decoding import READABLE, EncodedImages, square
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".pgm", ".ppm"})
-_UNREADABLE_SUFFIXES = frozenset({".avif", ".heic", ".jp2", ".tif", ".tiff"})
+from .file_checks import MOST_IMAGE_BYTES, read_bytes
+from .image_tree import image_files, is_folder, is_image, listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,13 @@ class ImageFiles:
     files: tuple[str, ...]
 
     def read(self, position: int) -> bytes:
-        """The bytes of the file at ``position``."""
-        return Path(self.name(position)).read_bytes()
+        """The bytes of the file at ``position``.
+
+        Raises:
+            BadInput: it is no regular file any more, cannot be read, or is larger than `MOST_IMAGE_BYTES`.
+        """
+        remedy = f"replace it by a {READABLE} image or remove it"
+        return read_bytes(self.name(position), "image", remedy=remedy, most_bytes=MOST_IMAGE_BYTES)
 
     def name(self, position: int) -> str:
         """The path of the file at ``position``."""
@@ -39,26 +44,29 @@ def load_folder(
     image_size: int | None = None,
     channels: int = 3,
 ) -> EncodedImages:
-    """Images of ``path/<class>/``, in the order of class and then of file name.
+    """Images of ``path/<class>/``, in the order of class folders and then of file names.
 
-    A class folder may have folders inside; hidden files, and files that are no images, are left out.
+    A class folder may have folders inside; hidden files, and files that are no images, are left out. Links
+    are followed, as long as they lead to no folder or file of the set a second time.
 
     Args:
         path: a folder that holds one folder a class.
         classes: the class list that labels follow, if ``path`` may hold only some of the classes (found
-            poison, say); None: the names of the class folders, sorted as text ("10" before "2").
+            poison, say); None: the names of the class folders, sorted as text, or as numbers if all are
+            numbers, see `class_names.classes_of_folders`.
         image_size: side to resize and centre-crop to; None: all images have one size.
         channels: 3 or 1.
 
     Raises:
         BadInput: no such folder; no class folders; images outside them; no images; without ``classes``, a
-            class folder without images; a class folder not in ``classes``; an image format not readable here.
+            class folder without images; a class folder not in ``classes``; numbers that do not tell the
+            labels; an image format not readable here; what `image_tree.image_files` refuses.
     """
     folder = Path(path)
     found = _class_folders(folder)
-    names = tuple(classes) if classes is not None else tuple(found)
+    names = tuple(classes) if classes is not None else classes_of_folders(folder, found)
     _refuse_unknown(folder, found, names)
-    files_of = {name: _files(folder, name) for name in found}
+    files_of = image_files(folder, found)
     if classes is None:
         _refuse_empty_class(folder, files_of)
     files = tuple(file for name in found for file in files_of[name])
@@ -78,34 +86,17 @@ def load_folder(
 
 
 def _class_folders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        reason = "is not a folder" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):
+        reason = "is not a folder" if os.path.exists(folder) else "does not exist"
         raise BadInput(f"image folder {folder} {reason}; {_expected(folder)}")
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    loose = [entry for entry in entries if entry.is_file() and _is_image(str(entry))]
+    entries = listed(folder)
+    found = {entry.name for entry in entries if is_folder(entry)}
+    loose = [entry.path for entry in entries if entry.name not in found and is_image(entry.path)]
     if loose:
         raise BadInput(f"image {loose[0]} lies outside the class folders; {_expected(folder)}")
-    found = [entry.name for entry in entries if entry.is_dir()]
     if not found:
         raise BadInput(f"{folder} holds no class folders; {_expected(folder)}")
-    return found
-
-
-def _files(folder: Path, name: str) -> list[str]:
-    """Paths of the images of one class, relative to ``folder``, sorted."""
-    files: list[str] = []
-    for parent, inner, entries in os.walk(folder / name, followlinks=True):
-        inner[:] = [entry for entry in inner if not entry.startswith(".")]
-        shown = (os.path.join(parent, entry) for entry in entries if not entry.startswith("."))
-        files += [os.path.relpath(path, folder) for path in shown if _is_image(path)]
-    return sorted(files)
-
-
-def _is_image(path: str) -> bool:
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in _UNREADABLE_SUFFIXES:
-        raise BadInput(f"image {path} is of a format that cannot be read; convert it to {READABLE}")
-    return suffix in SUFFIXES
+    return in_order(found)
 
 
 def _refuse_unknown(folder: Path, found: list[str], classes: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ import torch
 
 from ..errors import BadInput
 from .decoding import EncodedImages
-from .folder import SUFFIXES, load_folder
-from .parquet import load_parquet
+from .folder import load_folder
+from .image_tree import SUFFIXES
+from .parquet import load_parquet, visible_parquet
 from .views import View, plain_view
 
 if TYPE_CHECKING:
@@ -42,13 +44,13 @@ def load_images(
         BadInput: nothing there, nothing that is one of these, or ``classes`` that are no class names.
     """
     path, classes = Path(path), None if classes is None else _names(classes)
-    if not path.exists():
+    if not os.path.exists(path):
         raise BadInput(f"{path} does not exist; {_REMEDY}")
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         raise BadInput(f"{path} is a single image, so its class is not known; {_REMEDY}")
     if path.is_dir() and not any(path.iterdir()):
         raise BadInput(f"{path} is empty; {_REMEDY}")
-    if path.is_file() or any(path.glob("*.parquet")):
+    if not path.is_dir() or visible_parquet(path):
         return load_parquet(path, classes=classes, image_size=image_size, channels=channels)
     return load_folder(path, classes=classes, image_size=image_size, channels=channels)
 

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import bisect
-import json
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from ..errors import BadInput
+from .class_names import MOST_CLASSES
 from .decoding import EncodedImages, square
+from .file_checks import check_file, parse_json
 from .images import check_labels
+from .parquet_columns import (
+    NULL_REMEDY,
+    check_group,
+    find_image_column,
+    find_label_column,
+    image_field,
+    opened_parquet,
+    read_labels,
+    schema_of,
+)
 
 CACHE_BYTES = 1 << 30
-_NULL_REMEDY = "give encoded images in every row, or remove those rows"
 _NAME_KEYS = (b"classes", b"class_names", b"label_names", b"labels")
 
 
@@ -42,7 +50,7 @@ class ParquetBytes:
         column: the column, or the field of a struct column (``image.bytes``), that holds encoded images.
 
     Raises:
-        BadInput: a file is damaged, or its statistics count nulls in the column.
+        BadInput: a file is damaged, or has a row group that `parquet_columns.check_group` refuses.
     """
 
     def __init__(self, paths: Sequence[Path], column: str) -> None:
@@ -69,7 +77,7 @@ class ParquetBytes:
             values = self._values(group)
         value: bytes | None = values[position - self._start(group)].as_py()
         if value is None:
-            raise BadInput(f"{self.name(position)} is null in column {self._column!r}; {_NULL_REMEDY}")
+            raise BadInput(f"{self.name(position)} is null in column {self._column!r}; {NULL_REMEDY}")
         return value
 
     def name(self, position: int) -> str:
@@ -80,10 +88,10 @@ class ParquetBytes:
 
     def _append(self, path: Path) -> None:
         first_row = 0
-        with _opened(path) as file:
+        with opened_parquet(path) as file:
             for index in range(file.metadata.num_row_groups):
                 group = file.metadata.row_group(index)
-                _refuse_counted_nulls(path, group, self._column)
+                check_group(path, group, self._column)
                 self._groups.append(_Group(path, index, first_row))
                 first_row += group.num_rows
                 self._ends.append((self._ends[-1] if self._ends else 0) + group.num_rows)
@@ -100,15 +108,15 @@ class ParquetBytes:
         return self._cache[group]
 
     def _load(self, group: _Group) -> Any:
-        with _opened(group.path) as file:
+        with opened_parquet(group.path, self._column) as file:
             return file.read_row_group(group.number, columns=[self._column]).flatten().column(0)
 
 
 def load_parquet(
     path: str | Path | Iterable[str | Path],
     *,
-    image_column: str = "image",
-    label_column: str = "label",
+    image_column: str | None = None,
+    label_column: str | None = None,
     classes: Sequence[str] | None = None,
     image_size: int | None = None,
     channels: int = 3,
@@ -121,26 +129,31 @@ def load_parquet(
 
     Args:
         path: file, files or folder.
-        image_column: encoded images as binary, or as a struct with a ``bytes`` field (Hugging Face).
-        label_column: integers.
+        image_column: encoded images as binary, or as a struct with a ``bytes`` field (Hugging Face); None:
+            ``image``, else ``img``.
+        label_column: integers, or names of known classes; None: ``label``, else ``labels``, else
+            ``fine_label``.
         classes: the class list that labels follow; it must agree with names in the files.
         image_size: side to resize and centre-crop to; None: all images have one size.
         channels: 3 or 1.
 
     Raises:
         BadInput: no file, a truncated or damaged file, no rows, a missing column or one of another type,
-            nulls, a label out of range, or class names that differ. The file is named.
+            nulls, a label out of range, class names that differ, or what `parquet_columns.check_group` and
+            `read_labels` refuse. The file is named.
     """
     paths = parquet_files(path)
-    columns = {_image_field(file, image_column) for file in paths}
+    columns = {image_field(file, find_image_column(file, image_column)) for file in paths}
     if len(columns) > 1:
         raise BadInput(
-            f"{_naming(paths)}: column {image_column!r} differs between the files; load them one by one"
+            f"{_naming(paths)}: the column of images differs between the files "
+            f"({', '.join(sorted(columns))}); load them one by one"
         )
-    labels = torch.cat([_labels(file, label_column) for file in paths])
+    names = _class_names(paths, label_column, classes)
+    labels = torch.cat([read_labels(file, find_label_column(file, label_column), names) for file in paths])
     if not len(labels):
         raise BadInput(f"{_naming(paths)}: no rows; give a file that holds images")
-    names = _class_names(paths, label_column, classes) or _numbers(labels)
+    names = names or _numbers(paths, labels)
     _check(paths, labels, names)
     store = ParquetBytes(paths, columns.pop())
     return EncodedImages(
@@ -165,24 +178,32 @@ def parquet_files(path: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
             raise BadInput("an empty list of Parquet files; give at least one")
         return files
     place = Path(path)
-    if not place.exists():
+    if not os.path.exists(place):
         raise BadInput(f"Parquet file {place} does not exist; check the path")
-    files = tuple(sorted(place.glob("*.parquet"))) if place.is_dir() else (place,)
+    files = visible_parquet(place) if place.is_dir() else (place,)
     if not files:
         raise BadInput(f"folder {place} holds no *.parquet files; give a folder that does, or a file")
+    for file in files:
+        check_file(file, "Parquet file", remedy="give Parquet files of images and labels")
     return files
 
 
-def names_in_file(path: Path, label_column: str = "label") -> tuple[str, ...] | None:
+def visible_parquet(folder: Path, pattern: str = "*.parquet") -> tuple[Path, ...]:
+    """The files of a folder that are called as Parquet files are, sorted, without hidden ones."""
+    return tuple(sorted(file for file in folder.glob(pattern) if not file.name.startswith(".")))
+
+
+def names_in_file(path: Path, label_column: str | None = None) -> tuple[str, ...] | None:
     """Class names in the schema metadata of a file, None if it holds none.
 
     Raises:
-        BadInput: the file or the metadata cannot be read.
+        BadInput: the file or the metadata cannot be read, or there is no column of labels.
     """
-    metadata: dict[bytes, bytes] = _schema(path).metadata or {}
+    metadata: dict[bytes, bytes] = schema_of(path).metadata or {}
+    label_column = find_label_column(path, label_column)
     try:
         if b"huggingface" in metadata:
-            features = json.loads(metadata[b"huggingface"]).get("info", {}).get("features", {})
+            features = parse_json(metadata[b"huggingface"]).get("info", {}).get("features", {})
             names = features.get(label_column, {}).get("names")
             return tuple(names) if names else None
         found = [metadata[key].decode() for key in _NAME_KEYS if key in metadata]
@@ -195,12 +216,12 @@ def names_in_file(path: Path, label_column: str = "label") -> tuple[str, ...] | 
 
 
 def _parsed_names(text: str) -> tuple[str, ...]:
-    names = json.loads(text) if text.lstrip().startswith("[") else text.split(",")
+    names = parse_json(text) if text.lstrip().startswith("[") else text.split(",")
     return tuple(str(name).strip() for name in names)
 
 
 def _class_names(
-    paths: Sequence[Path], label_column: str, given: Sequence[str] | None
+    paths: Sequence[Path], label_column: str | None, given: Sequence[str] | None
 ) -> tuple[str, ...] | None:
     expected, origin = (None, "") if given is None else (tuple(given), "those given")
     for path in paths:
@@ -219,7 +240,12 @@ def _difference(names: tuple[str, ...], expected: tuple[str, ...]) -> str:
     return f"there are {len(names)} classes, not {len(expected)}; number the labels alike"
 
 
-def _numbers(labels: Tensor) -> tuple[str, ...]:
+def _numbers(paths: Sequence[Path], labels: Tensor) -> tuple[str, ...]:
+    if labels.max() >= MOST_CLASSES:
+        raise BadInput(
+            f"{_naming(paths)}: label {int(labels.max())} would mean as many classes, of which at most "
+            f"{MOST_CLASSES} are taken; correct the labels"
+        )
     return tuple(str(label) for label in range(int(labels.max()) + 1))
 
 
@@ -228,77 +254,6 @@ def _check(paths: Sequence[Path], labels: Tensor, names: tuple[str, ...]) -> Non
         check_labels(labels, len(names))
     except BadInput as error:
         raise BadInput(f"{_naming(paths)}: {error}") from error
-
-
-def _refuse_counted_nulls(path: Path, group: Any, column: str) -> None:
-    """Before any long work; files without statistics are caught when the null is read."""
-    for index in range(group.num_columns):
-        chunk = group.column(index)
-        counted = chunk.path_in_schema == column and chunk.is_stats_set and chunk.statistics.has_null_count
-        if counted and chunk.statistics.null_count:
-            raise BadInput(
-                f"{path} has {chunk.statistics.null_count} nulls in column {column!r}; {_NULL_REMEDY}"
-            )
-
-
-def _image_field(path: Path, column: str) -> str:
-    """Name of the leaf that holds the bytes: the column itself, or its ``bytes`` field."""
-    kind = _column_type(path, column)
-    if pa.types.is_struct(kind):
-        if kind.get_field_index("bytes") < 0 or not _is_binary(kind.field("bytes").type):
-            raise BadInput(
-                f"{path}: column {column!r} is {kind}; "
-                f"give encoded images as binary, or as a struct with a field bytes"
-            )
-        return f"{column}.bytes"
-    if not _is_binary(kind):
-        raise BadInput(f"{path}: column {column!r} is {kind}; give encoded images (PNG, JPEG, ...) as binary")
-    return column
-
-
-def _is_binary(kind: Any) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _column_type(path: Path, column: str) -> Any:
-    schema = _schema(path)
-    if column not in schema.names:
-        raise BadInput(
-            f"{path} has no column {column!r}; its columns are {', '.join(schema.names)}: "
-            f"name the right one with image_column or label_column"
-        )
-    return schema.field(column).type
-
-
-def _labels(path: Path, column: str) -> Tensor:
-    kind = _column_type(path, column)
-    if not pa.types.is_integer(kind):
-        raise BadInput(f"{path}: column {column!r} is {kind}; give labels as integers")
-    with _opened(path) as file:
-        values = file.read(columns=[column]).column(0)
-    if values.null_count:
-        raise BadInput(f"{path} has {values.null_count} nulls in column {column!r}; remove those rows")
-    return torch.from_numpy(values.cast(pa.int64()).to_numpy().copy())
-
-
-def _schema(path: Path) -> Any:
-    with _opened(path) as file:
-        return file.schema_arrow
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The file, open; what Arrow cannot read inside the block becomes an error that names the file."""
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except BadInput:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise BadInput(
-            f"{path} cannot be read as Parquet ({reason}); it may be truncated or damaged: fetch it again"
-        ) from error
 
 
 def _naming(paths: Sequence[Path]) -> str:

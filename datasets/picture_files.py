@@ -5,21 +5,24 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import BadInput
-from .decoding import READABLE, decode
+from .decoding import READABLE, decode, opened
+from .file_checks import MOST_PICTURE_BYTES, expanded, read_bytes
 from .trigger import Shape
 
 ARRAY_SUFFIX = ".npy"
 _COLOURS = (1, 3)
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +40,7 @@ class Picture:
 
 def absolute(file: str) -> str:
     """The path from the root: workers stand in other folders."""
-    return str(Path(file).expanduser().absolute())
+    return str(expanded(file).absolute())
 
 
 def seal(file: str, sha256: str | None) -> str:
@@ -50,7 +53,7 @@ def seal(file: str, sha256: str | None) -> str:
         BadInput: the file is missing or no readable picture, or not the one of which the sum is given.
     """
     path = Path(file)
-    if sha256 is not None and not path.exists():
+    if sha256 is not None and not os.path.exists(path):
         return sha256
     found = hashlib.sha256(_bytes(path)).hexdigest()
     if sha256 not in (None, found):
@@ -81,7 +84,7 @@ def read_picture(file: str, sha256: str, channels: int) -> Picture:
         raise BadInput(f"picture {file} was changed meanwhile; put the file with SHA-256 {sha256} there")
     try:
         return _array(data, channels) if Path(file).suffix == ARRAY_SUFFIX else _image(data, channels)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises a dozen kinds on damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(
             f"picture {file} cannot be used ({reason}); give a {READABLE} image, or an array (.npy)"
@@ -96,25 +99,21 @@ def fitted(values: Tensor, shape: Shape) -> Tensor:
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadInput(
-            f"picture {path}: {error.strerror or error}; give the path of a {READABLE} image or of an array "
-            f"(.npy)"
-        ) from error
+    remedy = f"give the path of a {READABLE} image or of an array (.npy)"
+    return read_bytes(path, "picture", remedy=remedy, most_bytes=MOST_PICTURE_BYTES)
 
 
 def _image(data: bytes, channels: int) -> Picture:
     values = decode(data, channels).float() / 255
-    with Image.open(io.BytesIO(data)) as image:
-        if not image.has_transparency_data:
-            return Picture(values=values, alpha=None)
-        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+    image = opened(data)
+    if not image.has_transparency_data:
+        return Picture(values=values, alpha=None)
+    alpha = np.asarray(image.convert("RGBA").getchannel("A"))
     return Picture(values=values, alpha=torch.tensor(alpha)[None].float() / 255)
 
 
 def _array(data: bytes, channels: int) -> Picture:
+    _check_header(data)
     array = np.load(io.BytesIO(data), allow_pickle=False)
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[-1] not in {1, channels} or not array.size:
@@ -125,3 +124,17 @@ def _array(data: bytes, channels: int) -> Picture:
     if not (values.abs() <= 1).all():
         raise ValueError("it has values outside [-1, 1]")
     return Picture(values=values.permute(2, 0, 1).contiguous(), alpha=None)
+
+
+def _check_header(data: bytes) -> None:
+    """NumPy makes room for what the header says before it looks whether the file holds it."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"it is of version {version[0]}.{version[1]} of the format, not 1.0 or 2.0")
+    shape, _, dtype = _HEADERS[version](file)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded: they hold Python objects")
+    there, said = len(data) - file.tell(), math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or said != there:
+        raise ValueError(f"its header says {shape} of {dtype}, {said} bytes, and {there} follow")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import ClassVar, Literal
 
 import torch
@@ -57,7 +57,7 @@ class Pictured(Overlay):
     def _usable(self) -> Pictured:
         """Pictures that do not suit are refused before any work, unless they are not here, see `seal`."""
         files = self._files()
-        if files and all(Path(file).exists() for file in files):
+        if files and all(os.path.exists(file) for file in files):
             self.layers((3, 8, 8))
         return self
 

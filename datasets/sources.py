@@ -15,9 +15,11 @@ from ..errors import BadInput
 from .decoding import in_memory, square
 from .digits import IMAGE_SIZE as DIGITS_SIZE
 from .digits import load_digits
+from .file_checks import expanded
 from .folder import load_folder
+from .image_tree import listed
 from .images import ImageSource, MemoryImages, on_device
-from .parquet import load_parquet, names_in_file
+from .parquet import load_parquet, names_in_file, visible_parquet
 from .torchvision_sets import TORCHVISION
 
 ROOT_VARIABLE = "THERIAC_DATA"
@@ -231,7 +233,7 @@ def _spec(name: str) -> DatasetSpec:
 
 def data_folder(root: str | Path | None = None) -> Path:
     """The folder that holds datasets: ``root``, else that of ``THERIAC_DATA``, else ``data``."""
-    return Path(root or os.environ.get(ROOT_VARIABLE) or "data").expanduser()
+    return expanded(root or os.environ.get(ROOT_VARIABLE) or "data")
 
 
 def _folder(spec: DatasetSpec, root: str | Path | None) -> Path:
@@ -255,7 +257,7 @@ def _find_parquet(folder: Path) -> _Found | None:
 def _split_files(folder: Path, split: str) -> tuple[Path, ...]:
     """``<split>.parquet``, else ``<split>-*.parquet`` (Hugging Face's shards), else ``<split>/*.parquet``."""
     for pattern in (f"{split}.parquet", f"{split}-*.parquet", f"{split}/*.parquet"):
-        files = tuple(sorted(folder.glob(pattern)))
+        files = visible_parquet(folder, pattern)
         if files:
             return files
     return ()
@@ -283,7 +285,7 @@ def _find_folders(folder: Path) -> _Found | None:
 
 
 def _has_folders(folder: Path) -> bool:
-    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
+    return folder.is_dir() and any(entry.is_dir() for entry in listed(folder))
 
 
 def _find_torchvision(spec: DatasetSpec, folder: Path) -> _Found | None:
@@ -312,7 +314,7 @@ def _missing(spec: DatasetSpec, folder: Path) -> str:
 def _holding(folder: Path) -> str:
     if not folder.is_dir():
         return "no such folder"
-    names = sorted(entry.name for entry in folder.iterdir())
+    names = [entry.name for entry in listed(folder)]
     return f"it holds {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else "it is empty"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,12 @@ AnyMethod = Literal["none", "eu", "ssd", "lf", "xlf"] | TrainedMethod
 BASELINES = ("none", "eu")
 SHARES: tuple[Share, ...] = ("one_shot", 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """The paper's: one sample, and 10 to 100 % of S_m."""
+MOST_VALUES = 2000
+"""Most values of an axis, and most rules of a sort."""
+MOST_TASKS = 20_000
+"""Most tasks of a sweep, before any is excluded; all are held in memory, and each takes seconds at least."""
+MOST_RULED = 1_000_000
+"""Most tasks times rules (``exclude``, ``settings_for``), each of which is held against each task."""
 
 SCENARIO_AXES = ("datasets", "models", "attacks", "manipulated", "seeds")
 CELL_AXES = ("shares", "methods", "granularities", "searches", "settings")
@@ -78,11 +85,15 @@ class Sweep(BaseModel):
     exclude: tuple[Match, ...] = ()
     scoring: Scoring = Scoring(steps=0, reference=True)
 
-    @field_validator(*SCENARIO_AXES, *CELL_AXES, mode="before")
+    @field_validator(*SCENARIO_AXES, *CELL_AXES, "exclude", "settings_for", mode="before")
     @classmethod
     def _is_list(cls, value: Any) -> Any:
         if value is not None and not isinstance(value, list | tuple):
             raise ValueError("give a list, such as [a, b]")
+        if value is not None and len(value) > MOST_VALUES:
+            raise ValueError(
+                f"{len(value)} values; give at most {MOST_VALUES}, and the others in another sweep"
+            )
         return value
 
     @field_validator(*SCENARIO_AXES, *CELL_AXES)
@@ -116,6 +127,7 @@ class Sweep(BaseModel):
             _check_dataset(name, f"datasets.{number}" if self.datasets else "scenario.dataset")
         for number, model in enumerate(self.models or (self.scenario.model,)):
             _check_model(model.name, f"models.{number}" if self.models else "scenario.model.name")
+        self._check_size()
         drafts = self.drafts()
         for number, rule in enumerate(self.exclude):
             rule.check(drafts, f"exclude.{number}")
@@ -128,6 +140,18 @@ class Sweep(BaseModel):
         for task in self.tasks():
             _check_held_back(task)
         return self
+
+    def _check_size(self) -> None:
+        """Before anything is made of the cross product."""
+        cells = len(self.shares) * len(self.methods) * len(self.granularities) * len(self.searches)
+        scenarios = math.prod(len(getattr(self, axis) or (None,)) for axis in SCENARIO_AXES)
+        size, rules = scenarios * cells * len(self.settings), len(self.exclude) + len(self.settings_for)
+        if size > MOST_TASKS or size * rules > MOST_RULED:
+            raise BadInput(
+                f"the axes make up to {size} tasks{f' under {rules} rules' if rules else ''}; at most "
+                f"{MOST_TASKS} fit into one sweep, and {MOST_RULED} tasks times rules: split it into "
+                f"several, which may share a results folder"
+            )
 
     def _check_settings_used(self, tasks: list[Task]) -> None:
         paths = (

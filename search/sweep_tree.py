@@ -14,51 +14,117 @@ from ..errors import BadInput
 
 Tree = dict[str, Any]
 
+MOST_CHARACTERS = 1 << 17
+"""Longest text of YAML; sweep files have a hundredth of it."""
+MOST_DEPTH = 32
+"""Most mappings and lists inside one another."""
+MOST_SHOWN = 400
+"""Longest value that a message repeats."""
+MOST_NODES = 50_000
+"""Most values of a document, counting what aliases stand for every time."""
+
 
 def read_yaml(text: str, origin: str) -> Any:
-    """The one document in ``text``, read by safe_load.
+    """The one document in ``text``, read as safe_load does.
 
     Raises:
         BadInput: a syntax error or a key that comes twice in one mapping (with the line), a node inside
-            itself, or a number that is not finite.
+            itself, more than `MOST_DEPTH` levels or `MOST_NODES` values once aliases are written out, a
+            number that is not finite or has more than 64 bits, a date, or another value that YAML alone has.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise BadInput(f"{origin}: {len(text)} characters of YAML; at most {MOST_CHARACTERS} are read")
     try:
-        _refuse_twins(yaml.compose(text, Loader=yaml.SafeLoader), origin, ())
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
+        tree = _read(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadInput(f"{origin}: {_yaml_problem(error)}; correct the YAML") from error
     for path, value in leaves(tree):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise BadInput(f"{origin}: {path} = {value}: give a finite number")
+        reason = _no_setting(value)
+        if reason:
+            raise BadInput(f"{origin}: {path or 'it'}{reason}")
     return tree
+
+
+def _read(text: str) -> Any:
+    loader = _BoundedLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _yaml_problem(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"line {error.problem_mark.line + 1}: {error.problem}"
-    return str(error).splitlines()[0]
+        problem = str(error.problem).removeprefix("but ")
+        return f"line {error.problem_mark.line + 1}: {problem}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if "integer string conversion" in str(error):
+        return "a whole number of thousands of digits"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _refuse_twins(node: yaml.Node | None, origin: str, above: tuple[int, ...]) -> None:
-    if id(node) in above:
-        raise BadInput(f"{origin}: line {node.start_mark.line + 1}: the node holds itself; write it out")  # type: ignore[union-attr]
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise BadInput(
-                        f"{origin}: line {line}: the key {key.value!r} is in line {seen[key.value]} already; "
-                        f"keep one of them"
-                    )
-                seen[key.value] = line
-            _refuse_twins(value, origin, (*above, id(node)))
-    if isinstance(node, yaml.SequenceNode):
-        for part in node.value:
-            _refuse_twins(part, origin, (*above, id(node)))
+def _no_setting(value: object) -> str | None:
+    """Why a value is none that a sweep can have, with the remedy; None if it is one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f" = {value}: give a finite number"
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return " is a whole number of more than 64 bits: give a smaller one"
+    if value is not None and not isinstance(value, str | int | float):
+        return f" is a YAML {type(value).__name__}, not text or a number; put it in quotes if it is text"
+    return None
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """Stops at what would take forever, or all memory, before it does."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._extent: dict[int, tuple[int, int]] = {}  # id of a node -> values and levels, written out
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """A node, as the parent class composes it, if it is within the bounds."""
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        alias = self.check_event(yaml.AliasEvent)
+        self._depth += 1
+        if self._depth > MOST_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"more than {MOST_DEPTH} levels", problem_mark=mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        if alias and id(node) not in self._extent:
+            raise yaml.MarkedYAMLError(problem="the node holds itself; write it out", problem_mark=mark)
+        if node is not None and not alias:
+            self._measure(node)
+        return node
+
+    def _measure(self, node: yaml.Node) -> None:
+        if isinstance(node, yaml.MappingNode):
+            _refuse_twins(node)
+            inner = [part for pair in node.value for part in pair]
+        else:
+            inner = node.value if isinstance(node, yaml.SequenceNode) else []
+        extents = [self._extent[id(part)] for part in inner]
+        values, levels = 1 + sum(one for one, _ in extents), 1 + max((n for _, n in extents), default=0)
+        self._extent[id(node)] = (values, levels)
+        if values > MOST_NODES or levels > MOST_DEPTH:
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {MOST_NODES} values or {MOST_DEPTH} levels, aliases written out",
+                problem_mark=node.start_mark,
+            )
+
+
+def _refuse_twins(node: yaml.MappingNode) -> None:
+    seen: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r:.60} is in line {seen[key.value]} already; keep one",
+                    problem_mark=key.start_mark,
+                )
+            seen[key.value] = line
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -89,7 +155,9 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         keys = path.strip().split(".")
-        value = read_yaml(text, f"--set {assignment}") if equals else None
+        if len(keys) > MOST_DEPTH:
+            raise BadInput(f"--set {assignment:.60}: {len(keys)} levels; at most {MOST_DEPTH} are read")
+        value = read_yaml(text, f"--set {assignment:.{MOST_SHOWN}}") if equals else None
         if value is None or not all(keys):
             raise BadInput(
                 f"--set {assignment}: give key=value, such as --set scenario.recipe.iterations=500"
@@ -163,7 +231,12 @@ def explained(error: ValidationError, origin: str, tree: Any, path: str = "") ->
     full = ".".join(filter(None, (path, place)))
     if first["type"] == "missing":
         return BadInput(f"{origin}: {full} is missing; give it")
-    return BadInput(f"{origin}: {full} = {first['input']!r}: {reasons}")
+    return BadInput(f"{origin}: {full} = {_shortened(first['input'])}: {reasons}")
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def _place(location: tuple[int | str, ...], tree: Any) -> str:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..datasets.attacks import Aim, Attack
+from ..datasets.file_checks import expanded, read_text
 from ..datasets.splits import HeldBack
 from ..datasets.triggers import TRIGGERS
 from ..errors import BadInput
@@ -20,6 +21,7 @@ from .scenarios import PRESETS, Gate, Scenario, Scoring
 from .sweep_rules import AttackPattern, Match, SettingsFor, Task
 from .sweep_spec import Sweep
 from .sweep_tree import (
+    MOST_CHARACTERS,
     Tree,
     closest,
     explained,
@@ -122,14 +124,9 @@ def _source(given: str | Path) -> tuple[str, str, str]:
                 f"give the path of a .yaml file{closest(text, presets)}"
             )
         return f"preset {text}", presets[text], text
-    path = Path(given).expanduser()
-    try:
-        return str(given), path.read_text(encoding="utf-8"), path.stem
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text: {error}"
-        raise BadInput(
-            f"sweep file {text}: {reason}; give the path of a YAML file, or a preset: {', '.join(presets)}"
-        ) from error
+    path, remedy = expanded(given), f"give the path of a YAML file, or a preset: {', '.join(presets)}"
+    content = read_text(path, "sweep file", remedy=remedy, most_bytes=4 * MOST_CHARACTERS)
+    return text, content, path.stem
 
 
 def _overridden(sweep: Sweep, tree: Tree, overrides: Sequence[str], origin: str) -> Sweep:

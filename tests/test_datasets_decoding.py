@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from theriac.datasets.decoding import EncodedImages, decode, fit_to_size, in_memory
+from theriac.datasets.decoding import (
+    MOST_PIXELS,
+    EncodedImages,
+    decode,
+    fit_to_size,
+    in_memory,
+    looks_like_image,
+)
 from theriac.datasets.images import ImageSource, MemoryImages
 from theriac.errors import BadInput
 
@@ -123,12 +130,12 @@ def test_it_can_be_pickled_after_use():
     assert torch.equal(pickle.loads(pickle.dumps(source)).images(torch.arange(40)), before)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF"])
 def test_lossless_formats_give_the_exact_pixels(kind):
     assert torch.equal(decode(encoded(pixels(1), kind), 3), pixels(1))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "PPM", "TIFF"])
 @pytest.mark.parametrize("stored", [1, 3])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.filterwarnings("ignore:Webp does not support")
@@ -137,6 +144,18 @@ def test_every_format_gives_the_channels_asked_for(kind, stored, channels):
     assert image.shape == (channels, 5, 7)
     assert image.dtype == torch.uint8
     assert (image.int() - 130).abs().max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "PPM", "TIFF"])
+def test_images_are_known_by_their_beginning(kind):
+    assert looks_like_image(encoded(pixels(0), kind)[:16])
+    assert not looks_like_image(b"BMW, Porsche and others")
+    assert not looks_like_image(b"")
+
+
+def test_sixteen_bits_of_tiff_lose_the_low_ones():
+    values = np.array([[0, 255, 256, 65535]], dtype=np.uint16)
+    assert decode(saved(Image.fromarray(values), "TIFF"), 1).flatten().tolist() == [0, 0, 1, 255]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -207,7 +226,8 @@ def test_exif_orientation_is_ignored():
     [
         (b"", "it is empty"),
         (b"no image at all", "format is not known"),
-        (saved(Image.new("RGB", (4, 4)), "TIFF"), "format is not known"),
+        (saved(Image.new("RGB", (4, 4)), "TGA"), "format is not known"),
+        (saved(Image.new("I", (4, 4)), "TIFF"), "32-bit numbers"),
         (saved(Image.new("RGB", (4, 4)), "EPS"), "format is not known"),
         (b"Pf 2 1 -1\n" + bytes(8), "floating-point"),
         (encoded(pixels(0, 64, 64), "JPEG")[:900], "truncated"),
@@ -217,8 +237,26 @@ def test_exif_orientation_is_ignored():
         (encoded(pixels(0, 64, 64), "GIF")[:900], "truncated"),
         (encoded(pixels(0, 64, 64), "WEBP")[:900], "."),
         (png_of(60000, 60000, 8, 2, []), "3600000000 pixels.* exceeds limit"),
+        (png_of(MOST_PIXELS, 1, 8, 2, [])[:40], "[(]"),
+        (png_of(MOST_PIXELS // 8 + 1, 8, 8, 2, []), f"{MOST_PIXELS // 8 + 1} x 8 pixels, and at most"),
     ],
-    ids=["empty", "text", "tiff", "eps", "pfm", "jpeg", "png", "ppm", "bmp", "gif", "webp", "bomb"],
+    ids=[
+        "empty",
+        "text",
+        "tga",
+        "tiff",
+        "eps",
+        "pfm",
+        "jpeg",
+        "png",
+        "ppm",
+        "bmp",
+        "gif",
+        "webp",
+        "bomb",
+        "cut",
+        "large",
+    ],
 )
 def test_an_unreadable_image_is_named_with_the_reason(data, reason):
     source = source_of([encoded(pixels(0, 64, 64)), data])

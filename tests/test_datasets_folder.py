@@ -1,8 +1,11 @@
+import os
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from theriac.datasets.file_checks import MOST_IMAGE_BYTES
 from theriac.datasets.folder import load_folder
 from theriac.errors import BadInput
 
@@ -28,9 +31,41 @@ def test_classes_and_files_are_sorted_as_text(folder):
 
 
 def test_class_order_does_not_depend_on_the_order_of_creation(tmp_path):
-    for name in ("2", "10", "1"):
-        write_image(tmp_path / name / "x.png", int(name))
-    assert load_folder(tmp_path).classes == ("1", "10", "2")
+    for name in ("c2", "c10", "c1"):
+        write_image(tmp_path / name / "x.png", 0)
+    assert load_folder(tmp_path).classes == ("c1", "c10", "c2")
+
+
+@pytest.mark.parametrize("classes", [None, [str(number) for number in range(12)]])
+def test_numbers_are_labels(tmp_path, classes):
+    for number in reversed(range(12)):
+        write_image(tmp_path / str(number) / "x.png", number)
+    source = load_folder(tmp_path, classes=classes)
+    assert source.classes == tuple(str(number) for number in range(12))
+    assert source.labels.tolist() == source.images(torch.arange(12))[:, 0, 0, 0].tolist() == list(range(12))
+
+
+def test_a_missing_number_is_a_class_without_images(tmp_path, caplog):
+    for number in (0, 1, 3):
+        write_image(tmp_path / str(number) / "x.png", number)
+    source = load_folder(tmp_path)
+    assert (source.classes, source.labels.tolist()) == (("0", "1", "2", "3"), [0, 1, 3])
+    assert "number 2 is missing" in caplog.text
+
+
+def test_a_file_that_became_something_else_is_refused_when_it_is_read(folder):
+    source = load_folder(folder)
+    (folder / "cat" / "a.png").unlink()
+    os.mkfifo(folder / "cat" / "a.png")
+    with pytest.raises(BadInput, match=r"a\.png: it is a named pipe, not a regular file; replace it"):
+        source.images(torch.tensor([1]))
+
+
+def test_a_giant_file_is_refused_before_it_is_read(folder):
+    with (folder / "cat" / "a.png").open("wb") as file:
+        file.truncate(MOST_IMAGE_BYTES + 1)
+    with pytest.raises(BadInput, match=r"a\.png: it has 256 MiB, and at most 256 MiB are read; replace it"):
+        load_folder(folder).images(torch.tensor([1]))
 
 
 def test_given_classes_decide_the_labels(folder):
@@ -78,7 +113,7 @@ def test_an_unreadable_file_is_named(folder):
         ("empty", "holds no class folders; expected one folder a class"),
         ("flat", "1.png lies outside the class folders; expected one folder a class"),
         ("bare", r"class folder .*cat holds no images"),
-        ("tiff", r"1\.tif is of a format that cannot be read; convert it to PNG"),
+        ("heic", r"1\.heic is of a format that cannot be read; convert it to PNG"),
     ],
 )
 def test_bad_folders(tmp_path, place, message):
@@ -86,7 +121,8 @@ def test_bad_folders(tmp_path, place, message):
     (tmp_path / "empty").mkdir()
     write_image(tmp_path / "flat" / "1.png", 0)
     (tmp_path / "bare" / "cat").mkdir(parents=True)
-    write_image(tmp_path / "tiff" / "cat" / "1.tif", 0)
+    (tmp_path / "heic" / "cat").mkdir(parents=True)
+    (tmp_path / "heic" / "cat" / "1.heic").touch()
     with pytest.raises(BadInput, match=message):
         load_folder(tmp_path / place)
 

@@ -135,11 +135,53 @@ def test_the_cache_is_bounded(tmp_path, monkeypatch):
 
 
 def test_missing_columns_list_the_present_ones(tmp_path):
-    path = write(tmp_path / "a.parquet", [1], [1], names=("img", "label"))
-    with pytest.raises(BadInput, match=r"a\.parquet has no column 'image'; its columns are img, label: name"):
+    path = write(tmp_path / "a.parquet", [1], [1], names=("picture", "label"))
+    with pytest.raises(
+        BadInput,
+        match=r"no column 'image' or 'img'; its columns are picture, label: rename the right one to 'image'",
+    ):
         load_parquet(path)
     with pytest.raises(BadInput, match="has no column 'y'"):
-        load_parquet(path, image_column="img", label_column="y")
+        load_parquet(path, image_column="picture", label_column="y")
+
+
+@pytest.mark.parametrize("names", [("img", "label"), ("image", "labels"), ("img", "fine_label")])
+def test_usual_names_of_columns_just_work(tmp_path, names):
+    source = load_parquet(write(tmp_path / "a.parquet", [4, 5], [1, 0], names=names, struct=True))
+    assert (first_pixels(source, [0, 1]), source.labels.tolist()) == ([4, 5], [1, 0])
+
+
+def test_labels_that_would_mean_endless_classes_are_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    for label in (1 << 20, (1 << 62)):
+        pq.write_table(pa.table({"image": [png(0)], "label": [label]}), path)
+        with pytest.raises(BadInput, match=f"label {label} would mean as many classes, .*correct the labels"):
+            load_parquet(path)
+
+
+def test_deep_metadata_is_refused(tmp_path):
+    path = write(tmp_path / "a.parquet", [1], [0], {"huggingface": "[" * 100_000})
+    with pytest.raises(BadInput, match=r"list of class names \(it is nested more than 64 deep\)"):
+        load_parquet(path)
+
+
+def test_hidden_files_and_folders_are_no_parquet(tmp_path):
+    (tmp_path / "._a.parquet").write_bytes(b"of another system")
+    write(tmp_path / "a.parquet", [5], [0])
+    assert first_pixels(load_parquet(tmp_path), [0]) == [5]
+    (tmp_path / "b.parquet").mkdir()
+    with pytest.raises(BadInput, match=r"b\.parquet: Is a directory, not a file; give Parquet files"):
+        load_parquet(tmp_path)
+
+
+def test_a_value_that_is_stored_once_takes_memory_once(tmp_path):
+    value = bytes(4 << 20)
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 64, pa.int32()), pa.array([value]))
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": column, "label": [0] * 64}), path, store_schema=False)
+    store = parquet.ParquetBytes([path], "image")
+    assert store.read(63) == value
+    assert sum(held.nbytes for held in store._cache.values()) < 2 * len(value)
 
 
 def test_columns_of_another_type(tmp_path):

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -201,6 +202,38 @@ def test_files_that_are_no_pictures(tmp_path):
     ):
         np.save(tmp_path / f"{number}.npy", array, allow_pickle=True)
         refuse(reason, name="additive", file=str(tmp_path / f"{number}.npy"))
+
+
+HEADER = "{'descr': '%s', 'fortran_order': False, 'shape': %s, }"
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "reason"),
+    [
+        (HEADER % ("<f4", "(100000, 100000)"), b"", "40000000000 bytes, and 0 follow"),
+        (HEADER % ("<f4", "(2, 2)"), bytes(15), "16 bytes, and 15 follow"),
+        (HEADER % ("<f4", "(2, 2)"), bytes(17), "16 bytes, and 17 follow"),
+        (HEADER % ("<f4", "(-1, 2)"), b"", "and 0 follow"),
+        (HEADER % ("<f4", "(1e9, 2)"), b"", "shape is not valid"),
+        (HEADER % ("|O", "(2, 2)"), bytes(32), "Object arrays cannot be loaded"),
+        ("(" * 5000, b"", "cannot be used"),
+    ],
+)
+def test_arrays_whose_header_lies(tmp_path, header, data, reason):
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode() + data)
+    refuse(reason, name="additive", file=str(path))
+
+
+def test_pictures_that_are_no_regular_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    refuse("pipe.png: it is a named pipe", name="blend", file=str(tmp_path / "pipe.png"))
+    (tmp_path / "zero.npy").symlink_to("/dev/zero")
+    refuse("zero.npy: it is a device", name="additive", file=str(tmp_path / "zero.npy"))
+    with (tmp_path / "giant.png").open("wb") as file:
+        file.truncate(1 << 40)
+    refuse("giant.png: it has .* and at most 64 MiB are read", name="blend", file=str(tmp_path / "giant.png"))
+    refuse("the folder that ~nobody-here stands for is not known", name="blend", file="~nobody-here/x.png")
 
 
 def test_settings_without_effect_are_refused(pictures):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,16 @@ WRONG = [
     ("settings: {search: grid}", r"settings\.search: this is an axis of the sweep; list it in searches"),
     ("settings: [{rho: 0.2}, {rho: 0.20}]", r"is there twice"),
     ("scoring: {steps: -1}", r"scoring\.steps = -1: .*equal to 0"),
+    (
+        f"seeds: {list(range(200))}\nmanipulated: {list(range(1, 200))}",
+        r"make up to 238800 tasks; at most 20000 fit",
+    ),
+    (
+        f"seeds: {list(range(2000))}\nexclude: [{', '.join(['{seeds: 1}'] * 100)}]",
+        r"12000 tasks under 100 rules",
+    ),
+    (f"seeds: {list(range(3000))}", r"seeds = .*: 3000 values; give at most 2000"),
+    ("models: [vit_tiny_patch16_224.augreg_in21k]", r"give the architecture alone, 'vit_tiny_patch16_224'"),
     # rules
     ("exclude: [{shares: 0.3}]", r"exclude\.0\.shares: 0\.3 matches nothing; the sweep has 0\.2, 0\.5"),
     (
@@ -93,7 +105,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("lines", "message"), WRONG, ids=[lines for lines, _ in WRONG])
+@pytest.mark.parametrize(("lines", "message"), WRONG, ids=[lines[:40] for lines, _ in WRONG])
 def test_wrong_files(write, lines: str, message: str):
     path = write({**yaml.safe_load(BASE), **yaml.safe_load(lines)})
     with pytest.raises(BadInput, match=message) as error:
@@ -113,11 +125,37 @@ BROKEN = [
     ("a: &a [*a]", r"line 1: the node holds itself"),
     ("about: 2020-13-45", r"month must be in 1\.\.12"),
     ("- 1", r"a sweep is a mapping"),
+    (
+        "a: &a [x]\n" + "".join(f"{c}: &{c} [{', '.join([f'*{b}'] * 9)}]\n" for b, c in pairwise("abcdefgh")),
+        r"line \d: more than 50000 values",
+    ),
+    (
+        "a0: &a0 {b: 1}\n"
+        + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 9)),
+        r"line \d: more than 50000 values",
+    ),
+    (
+        "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 99)),
+        r"line \d+: more than .* 32 levels",
+    ),
+    ("a: " + "[" * 1000, r"line 1: more than 32 levels"),
+    ("".join(" " * n + "a:\n" for n in range(99)), r"line 32: more than 32 levels"),
+    ("seeds: [0x" + "f" * 9999 + "]", r"seeds\.0 is a whole number of more than 64 bits"),
+    ("seeds: [" + "9" * 9999 + "]", r"a whole number of thousands of digits"),
+    ("seeds: [1" + ":59" * 99 + "]", r"seeds\.0 is a whole number of more than 64 bits"),
+    ("a: b\0", r"unacceptable character #x0000"),
+    ("a: 1\n\tb: 2", r"line 2: found character '\\t'"),
+    ("a: 1\n---\nb: 2", r"line 2: found another document"),
+    ("about: 2020-01-01", r"about is a YAML date, .*put it in quotes"),
+    ("about: !!binary aGk=", r"about is a YAML bytes"),
+    ("about: !!set {a, b}", r"about is a YAML set"),
+    ("[1, 2]: 3", r"line 1: found unhashable key"),
+    ("#" * (1 << 18), r"262144 characters of YAML; at most 131072"),
     ("", r"a sweep is a mapping"),
 ]
 
 
-@pytest.mark.parametrize(("text", "message"), BROKEN, ids=[text for text, _ in BROKEN])
+@pytest.mark.parametrize(("text", "message"), BROKEN, ids=[text[:40] for text, _ in BROKEN])
 def test_broken_yaml(write, text: str, message: str):
     with pytest.raises(BadInput, match=rf"mine\.yaml: {message}"):
         load_sweep(write(text))
@@ -156,3 +194,26 @@ def test_sources_that_are_not_there(tmp_path: Path):
     (tmp_path / "latin.yaml").write_bytes(b"about: \xe9\n")
     with pytest.raises(BadInput, match="not UTF-8"):
         load_sweep(tmp_path / "latin.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(BadInput, match=r"pipe\.yaml: it is a named pipe, not a regular file; give the path"):
+        load_sweep(tmp_path / "pipe.yaml")
+    with pytest.raises(BadInput, match="the folder that ~nobody-here stands for is not known"):
+        load_sweep("~nobody-here/sweep.yaml")
+
+
+def test_a_byte_order_mark_is_no_harm(tmp_path: Path):
+    (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + BASE.encode())
+    assert load_sweep(tmp_path / "bom.yaml").shares == (0.2, 0.5)
+
+
+def test_aliases_and_merges_are_read(write):
+    sweep = load_sweep(write(BASE + "settings: [&a {rho: 0.1}, {<<: *a, max_steps: 9}]"))
+    assert sweep.settings == ({"rho": 0.1}, {"rho": 0.1, "max_steps": 9})
+
+
+def test_endless_overrides_are_refused():
+    with pytest.raises(BadInput, match=r"--set a\.a.*: 3000 levels; at most 32"):
+        load_sweep("digits-quick", [".".join("a" * 3000) + "=1"])
+    with pytest.raises(BadInput, match="more than 32 levels") as error:
+        load_sweep("digits-quick", ["a=" + "[" * 3000])
+    assert len(str(error.value)) < 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..datasets.file_checks import kind_refused
 from ..errors import BadInput
 from .kinds import Granularity, Kind, Precision
 from .precision import PRECISIONS
@@ -108,6 +110,9 @@ class Importance:
         Raises:
             BadInput: no such file, not readable, or not a file of importances.
         """
+        reason = kind_refused(os.stat(path).st_mode) if os.path.exists(path) else None
+        if reason is not None:
+            raise BadInput(f"importances {path}: cannot be read ({reason}); compute them again")
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
                 metadata = file.metadata() or {}

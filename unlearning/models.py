@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import nn
 
 from ..errors import BadInput
+from .checkpoints import load_into, load_weights
 from .inference import check_logits, evaluating, first_line
 from .preact_resnet import WIDTHS as PREACT_WIDTHS
 from .preact_resnet import PreActResNet18
@@ -22,12 +20,15 @@ from .small_vgg import SmallVGG
 from .wide_resnet import WIDTHS as WIDE_WIDTHS
 from .wide_resnet import WideResNet28
 
+__all__ = ["MODELS", "ModelSpec", "create_model", "load_into", "load_weights", "seeded"]
+
 
 class ModelSpec(BaseModel):
     """An architecture.
 
     Attributes:
-        name: a name of `MODELS`, or any name of ``timm.list_models()``.
+        name: a name of `MODELS`, or any name of ``timm.list_models()``; without the tag of pretrained weights
+            (``vit_tiny_patch16_224.augreg_in21k``), which are not loaded.
         width: factor on the channels of our own architectures; timm's have fixed widths.
     """
 
@@ -35,6 +36,17 @@ class ModelSpec(BaseModel):
 
     name: str = "resnet9"
     width: float = Field(default=1.0, gt=0, le=16)
+
+    @field_validator("name")
+    @classmethod
+    def _untagged(cls, value: str) -> str:
+        architecture, dot, tag = value.removeprefix("timm/").partition(".")
+        if dot:
+            raise BadInput(
+                f"model {value!r} names pretrained weights (.{tag}), which theriac does not load; give the "
+                f"architecture alone, {architecture!r}, and your own weights"
+            )
+        return value
 
 
 @contextmanager
@@ -120,78 +132,3 @@ def _try_one_image(model: nn.Module, num_classes: int, shape: tuple[int, int, in
         logits = check_logits(model(torch.zeros(1, *shape)), 1)
     if logits.shape[1] != num_classes:
         raise BadInput(f"the model returns {logits.shape[1]} logits instead of {num_classes}")
-
-
-def load_weights(path: str | Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
-    """A state dict from a safetensors file or a checkpoint of ``torch.save``.
-
-    Checkpoints are read with ``weights_only=True``. One that holds {"state_dict": ...} or {"model": ...}
-    is unpacked; the "module." before every name that DataParallel leaves is dropped.
-
-    Args:
-        path: the file.
-        trust_pickle: also read checkpoints that run code when they are loaded.
-
-    Raises:
-        BadInput: no such file, unreadable, a pickle without ``trust_pickle``, or no state dict inside.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise BadInput(f"weights {path}: no such file; give a .safetensors file or a torch.save checkpoint")
-    raw = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path, trust_pickle)
-    return _as_state_dict(raw, path)
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise BadInput(f"weights {path}: not a readable safetensors file ({error}); save it again") from error
-
-
-def _read_checkpoint(path: Path, trust_pickle: bool) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        if not trust_pickle:
-            raise BadInput(
-                f"weights {path}: cannot be read as plain tensors ({first_line(error)}); save the "
-                f"state dict (torch.save(model.state_dict(), ...) or safetensors). If it is a pickle whose "
-                f"author you trust to run code on this machine, give --trust-pickle (trust_pickle=True)"
-            ) from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)  # behind trust_pickle alone
-    except Exception as error:
-        raise BadInput(
-            f"weights {path}: cannot be read ({first_line(error)}); the file is damaged, no checkpoint of "
-            f"torch.save, or needs a package that is not installed"
-        ) from error
-
-
-def _as_state_dict(raw: object, path: Path) -> dict[str, Tensor]:
-    if isinstance(raw, nn.Module):
-        raw = raw.state_dict()
-    if isinstance(raw, dict):
-        raw = raw.get("state_dict", raw.get("model", raw))
-    if isinstance(raw, nn.Module):
-        raw = raw.state_dict()
-    if not isinstance(raw, dict) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
-        raise BadInput(f"weights {path}: holds no state dict (name -> tensor); save model.state_dict()")
-    prefix = "module." if all(str(name).startswith("module.") for name in raw) else ""
-    return {str(name).removeprefix(prefix): tensor for name, tensor in raw.items()}
-
-
-def load_into(model: nn.Module, weights: dict[str, Tensor], origin: str | Path) -> None:
-    """Put ``weights`` into ``model``; every name and shape must match.
-
-    Raises:
-        BadInput: names the first missing, unexpected or misshapen entries.
-    """
-    try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:4]]
-        raise BadInput(
-            f"weights {origin} do not fit {type(model).__name__}: {' '.join(lines)}; check the model name, "
-            f"its width, the number of classes and of channels and the image size"
-        ) from error
