@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from .. import __version__
@@ -110,11 +111,28 @@ class Experiment:
     def trained(self, part: Part, progress: Progress = silent) -> StoredModel:
         """The model trained on ``part``, from the store or trained now; its info holds truth and seconds."""
         key = self._model_key(part)
-        found = self.store.find(key)
+        found = self._stored(key, part)
         if found is None:
             with self.store.making(key):
-                found = self.store.find(key) or self._train(key, part, progress)
+                found = self._stored(key, part) or self._train(key, part, progress)
         return found
+
+    def _stored(self, key: str, part: Part) -> StoredModel | None:
+        """The model under ``key``, if it says that it is that of ``part``."""
+        found = self.store.find(key)
+        if found is None or self._is_of(found.info, part):
+            return found
+        self.store.refuse("models", key, f"it is not the {part.name} model of this scenario")
+        return None
+
+    def _is_of(self, info: dict[str, Any], part: Part) -> bool:
+        try:
+            scenario = Scenario.model_validate(info["scenario"])
+        except (KeyError, ValidationError):
+            return False
+        clean = part.name == "clean"
+        theirs, ours = (one.clean_key if clean else one.victim_key for one in (scenario, self.scenario))
+        return theirs == ours and info.get("part") == asdict(part)
 
     @cached_property
     def importances(self) -> VictimImportances:
@@ -125,6 +143,11 @@ class Experiment:
     def victim(self) -> nn.Module:
         """The victim, from the store or trained now; not to be changed."""
         return self.model(self.trained(Part("victim")))
+
+    @property
+    def victim_checksum(self) -> str:
+        """SHA-256 of the victim's weights, which is trained now if it is not in the store."""
+        return self.trained(Part("victim")).checksum
 
     @property
     def held_bytes(self) -> int:
