@@ -20,7 +20,7 @@ from ..search.artifacts import ArtifactStore
 from ..search.cell_rows import CellRows, Row
 from ..search.gpu_sharing import actors_that_fit, measured_peak
 from ..search.leftovers import remove_stale
-from ..search.locations import masked
+from ..search.locations import masked_word
 from ..search.operation import Progress
 from ..search.plan_measure import measure_costs
 from ..search.planning import SweepPlan, plan_sweep, refined
@@ -174,7 +174,7 @@ class SweepRun(Where, arbitrary_types_allowed=True):
         row = {
             "key": key,
             "started_at": started,
-            "command": " ".join(["theriac", *map(masked, sys.argv[1:])]),
+            "command": " ".join(["theriac", *map(masked_word, sys.argv[1:])]),
             "configuration": text,
             "seed": tasks[0].scenario.seed,
             **provenance(device),

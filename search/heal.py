@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import BadInput
 from .heal_training import heal_by_training, tune_settings
 from .inputs import as_batches
+from .locations import checked_folder
 from .operation import Operation, Outcome, Progress, metrics_of, operate, silent
 from .samples import Normalisation, as_samples
 from .settings import METHODS, HealSettings, heal_settings
@@ -75,9 +76,9 @@ class Healing:
         """Write ``model.safetensors`` and ``healing.json`` into ``directory`` (made if missing).
 
         Raises:
-            BadInput: the directory cannot be written.
+            BadInput: the directory is empty, a URI, or cannot be written.
         """
-        directory = Path(directory)
+        directory = checked_folder(directory, "output folder")
         try:
             directory.mkdir(parents=True, exist_ok=True)
             save_model(self.model, str(directory / "model.safetensors"))

@@ -18,7 +18,7 @@ STALE_SECONDS = 24 * 3600
 """What has not changed for so long belongs to a killed process, if nobody can tell."""
 YOUNG_SECONDS = 3600
 """What has changed since then is left alone, even if nobody seems to hold it."""
-CLEANING = ".cleaning"
+CLEANING = "cleaning"
 """Held by who removes lock files, and shared by who takes one: a lock file must not go in between."""
 
 _STAGING = re.compile(r"\..+\.[0-9a-f]{32}")

@@ -39,6 +39,7 @@ SHORTEST_SECRET = 3  # characters; shorter ones would be found in every message
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _COLON = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}")
 _IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}[^\s'\"]+")
 _PARTS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/{1,2})(.*)", re.DOTALL)
 _PASSWORD = re.compile(r"([^/?:@]*):.*@", re.DOTALL)  # it may hold what should have been encoded
@@ -121,6 +122,12 @@ def masked(text: str, location: str = "") -> str:
     for secret in sorted(_secrets(location), key=len, reverse=True):
         text = text.replace(secret, "***")
     return _IN_TEXT.sub(lambda found: shown(found[0]), text)
+
+
+def masked_word(word: str) -> str:
+    """Return an argument of a command line without the secrets of a URI, which goes on to its end."""
+    found = _SCHEME.search(word)
+    return word if found is None else word[: found.start()] + shown(word[found.start() :])
 
 
 def _secrets(location: str) -> set[str]:

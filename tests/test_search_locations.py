@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from theriac.errors import BadInput
-from theriac.search.locations import checked_folder, checked_location, masked, shown
+from theriac.search.locations import checked_folder, checked_location, masked, masked_word, shown
 from theriac.search.results import ResultsStore
 from theriac.search.storage import open_storage, write_probe
 
@@ -34,6 +34,12 @@ def test_secrets_are_masked_and_the_rest_is_not(location: str, told: str) -> Non
     assert shown(location) == told
     assert masked(f"cannot open '{location}' now", location) == f"cannot open '{told}' now"
     assert "secret" not in masked(f"cannot open {location.split('?')[0]} now")
+
+
+@pytest.mark.parametrize("option", ["", "--store="])
+def test_the_words_of_a_command_are_masked_to_their_ends(option: str) -> None:
+    assert masked_word(f'{option}s3://me:it\'s a "se/cret"@bucket') == f"{option}s3://me:***@bucket"
+    assert masked_word(f"{option}seeds=[0,1]") == f"{option}seeds=[0,1]"
 
 
 def test_parts_of_a_uri_in_other_forms_are_masked() -> None:

@@ -145,7 +145,7 @@ def test_no_change_of_an_entry_goes_unnoticed(tmp_path: Path, caplog, kind: str,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("change", [*CHANGES[::8], *CHANGES[-10:-2]], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("change", [*CHANGES[:24:8], *CHANGES[24:32]], ids=lambda change: change.__name__)
 def test_no_change_of_a_remote_entry_goes_unnoticed(tmp_path: Path, caplog, kind: str, change) -> None:
     location, shared = (tmp_path / "shared").as_uri(), tmp_path / "shared"
     store = ArtifactStore(location, cache=tmp_path / "here")
