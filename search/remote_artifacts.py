@@ -60,7 +60,8 @@ class RemoteEntries:
                 try:
                     self._fetch(kind, key, record)
                 except Damaged as damage:
-                    self.set_aside(kind, key, str(damage))
+                    if self._record(kind, key) == record:  # else another node was faster
+                        self.set_aside(kind, key, str(damage))
                     return None
         self._checked.add((kind, key))
         return self._cache.find(kind, key)

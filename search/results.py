@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -241,12 +242,13 @@ def _visible(folder: Path) -> list[Path]:
 def _generation(folder: Path) -> str:
     file = folder / GENERATION_FILE
     try:
-        check_file(file)
+        with suppress(FileNotFoundError):
+            check_file(file)
         return file.read_text()
     except FileNotFoundError:
         return ""  # never compacted
-    except NoFile as error:
-        raise BadInput(f"{file}: {error}; remove it") from error
+    except (NoFile, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read ({error}); remove it") from error
     except OSError as error:
         if error.errno != errno.ESTALE:  # NFS: replaced since it was opened
             raise
