@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from theriac.errors import BadInput
 from theriac.search import parts
 from theriac.search.parts import UnusablePart, newest_moment, read_part
 from theriac.search.results import ResultsStore
@@ -144,3 +145,22 @@ def test_the_newest_moment_of_a_part(tmp_path: Path) -> None:
     assert newest_moment(path, "searches") == moment
     path.write_bytes(b"cut")
     assert newest_moment(path, "searches") is None
+
+
+def test_a_generation_that_is_none_is_named(tmp_path: Path) -> None:
+    ResultsStore(tmp_path).append("steps", [{"key": "a"}])
+    generation = tmp_path / "steps" / ".generation"
+    generation.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadInput, match=r"generation cannot be read .*remove it"):
+        ResultsStore(tmp_path).read("steps")
+    generation.unlink()
+    os.mkfifo(generation)
+    with pytest.raises(BadInput, match="it is a named pipe, not a file"):
+        ResultsStore(tmp_path).read("steps")
+
+
+@pytest.mark.parametrize("table", ["runs", "searches"])
+def test_a_table_that_is_no_folder_is_named(tmp_path: Path, table: str) -> None:
+    (tmp_path / table).touch()
+    with pytest.raises(BadInput, match=f"{table} is no folder; move it elsewhere"):
+        ResultsStore(tmp_path)

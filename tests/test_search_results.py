@@ -391,22 +391,3 @@ def test_an_interrupted_file_is_removed_and_the_old_one_kept(tmp_path: Path) -> 
 
 def void(_: object) -> None:
     return None
-
-
-def test_a_generation_that_is_none_is_named(tmp_path: Path) -> None:
-    ResultsStore(tmp_path).append("steps", [{"key": "a"}])
-    generation = tmp_path / "steps" / ".generation"
-    generation.write_bytes(b"\xff\xfe")
-    with pytest.raises(BadInput, match=r"generation cannot be read .*remove it"):
-        ResultsStore(tmp_path).read("steps")
-    generation.unlink()
-    os.mkfifo(generation)
-    with pytest.raises(BadInput, match="it is a named pipe, not a file"):
-        ResultsStore(tmp_path).read("steps")
-
-
-@pytest.mark.parametrize("table", ["runs", "searches"])
-def test_a_table_that_is_no_folder_is_named(tmp_path: Path, table: str) -> None:
-    (tmp_path / table).touch()
-    with pytest.raises(BadInput, match=f"{table} is no folder; move it elsewhere"):
-        ResultsStore(tmp_path)
