@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -34,7 +34,7 @@ class ActorSettings:
         threads: of torch.
     """
 
-    store: str
+    store: str = field(repr=False)  # it may hold a password
     data_root: str | None = None
     device: str = "cpu"
     scoring: str = "{}"

@@ -21,8 +21,8 @@ from rich.console import Console
 
 from .. import __version__
 from ..errors import BadInput
-from .messages import Warnings, explain_usage, show_numbers
-from .options import HealOptions, Preprocessing, Subject, Where
+from .messages import Warnings, explain_usage, masked, show_numbers
+from .options import HealOptions, Preprocessing, Subject, Where, folder
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -48,8 +48,10 @@ app = App(
 Topic = Literal["datasets", "models", "attacks", "methods", "searches", "presets", "sweeps"]
 Format = Literal["terminal", "markdown", "latex", "csv"]
 Some = Annotated[int, Parameter(validator=Number(gte=1))]
-Results = Annotated[Path, Parameter(help="Folder of results.")]
-Data = Annotated[Path | None, Parameter(help="Datasets; by default the variable THERIAC_DATA, else ./data.")]
+Folder = Annotated[Path, Parameter(converter=folder)]
+Results = Annotated[Folder, Parameter(help="Folder of results.")]
+Other = Annotated[Path | None, Parameter(converter=folder)]
+Data = Annotated[Other, Parameter(help="Datasets; by default the variable THERIAC_DATA, else ./data.")]
 Set = Annotated[list[str], Parameter(name="--set", consume_multiple=False)]
 Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], help="Let Ray and the workers log to stderr.")]
 
@@ -57,7 +59,7 @@ Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], help="Let Ray and 
 @app.command
 def quickstart(
     *,
-    results: Path = Path("theriac-quickstart"),
+    results: Folder = Path("theriac-quickstart"),
     workers: Some = 2,
     seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
     fresh: bool = False,
@@ -98,7 +100,7 @@ def quickstart(
 def heal(
     *,
     subject: Annotated[Subject, Parameter(name="*")],
-    out_folder: Annotated[Path, Parameter(name="--out")] = Path("healed"),
+    out_folder: Annotated[Folder, Parameter(name="--out")] = Path("healed"),
     preprocessing: Annotated[Preprocessing, Parameter(name="*")] = Preprocessing(),  # noqa: B008 (frozen)
     settings: Annotated[HealOptions, Parameter(name="*")] = HealOptions(),  # noqa: B008 (frozen)
     set_: Set = [],  # noqa: B006 (read only)
@@ -138,7 +140,7 @@ def sweep(
     /,
     *,
     set_: Set = [],  # noqa: B006 (read only)
-    results: Path = Path("theriac-results"),
+    results: Folder = Path("theriac-results"),
     where: Annotated[Where, Parameter(name="*")] = Where(),  # noqa: B008 (frozen)
     log: Literal["tensorboard", "mlflow", "wandb"] | None = None,
     fresh: bool = False,
@@ -187,7 +189,7 @@ def plan(
     /,
     *,
     set_: Set = [],  # noqa: B006 (read only)
-    results: Path = Path("theriac-results"),
+    results: Folder = Path("theriac-results"),
     data: Data = None,
     seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 8.0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -244,7 +246,7 @@ def status(results: Results, /, *, json: bool = False) -> int:
 
 
 @app.command
-def plot(results: Results, /, *, to: Path | None = None) -> int:
+def plot(results: Results, /, *, to: Other = None) -> int:
     """Draw healing and damage against the share found and each other, trials that train, guarded searches.
 
     Works while results are being written.
@@ -308,7 +310,7 @@ def list_(
 
 
 @app.command
-def doctor(*, data: Data = None, results: Path = Path(), start_ray: bool = False) -> int:
+def doctor(*, data: Data = None, results: Folder = Path(), start_ray: bool = False) -> int:
     """Check versions, devices, memory, disk, Ray and data folders; each fault with its remedy.
 
     Parameters
@@ -362,7 +364,7 @@ def _searches(results: Path) -> Any:
 
 
 def _say(line: str) -> None:
-    err.print(line, markup=False, highlight=False, soft_wrap=True)
+    err.print(masked(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _refuse(reason: str) -> int:

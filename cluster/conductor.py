@@ -50,6 +50,7 @@ class Conductor:
         self.begun = self.ended = time.monotonic()
         self._idle = dict.fromkeys(fleet.members)
         self._tickets: dict[str, Ticket] = {}
+        self._warned: set[str] = set()
         self._grown = time.monotonic()
 
     @property
@@ -111,6 +112,10 @@ class Conductor:
         return {CONFIG_ACTOR: member.name, CONFIG_JOB: ticket.job.model_dump_json()}
 
     def _answered(self, ticket: Ticket, answer: Answer) -> None:
+        for warning in answer.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                log.warning("%s", warning)
         failure = answer.failure
         if failure and (failure.fatal or (failure.bad_input and isinstance(ticket.job, TrainJob))):
             raise BadInput(failure.message)  # nothing of the scenario can be done; the user can help

@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
 
+from ..search.locations import masked
+
+__all__ = ["Warnings", "explain_usage", "explain_values", "masked", "show_numbers"]
+
 
 def explain_usage(error: Exception) -> str:
     """A parser's error in one line; what pydantic refused is named by its option."""

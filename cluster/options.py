@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ..errors import BadInput
+from ..search.locations import checked_folder
 from ..search.settings import (
     ALL_FOREIGN,
     METHODS,
@@ -21,6 +23,11 @@ from ..search.used_arguments import refuse_unused
 
 Device = Literal["auto", "cpu", "cuda"]
 AnySearch = Literal["auto", "ptn", "grid", "tpe", "guarded", "fixed"]
+
+
+def folder(type_: Any, tokens: Sequence[Any]) -> Path:
+    """Take a folder from the command line, where "" would otherwise be the current one."""
+    return checked_folder(tokens[0].value, "folder")
 
 
 class Where(BaseModel):

@@ -19,6 +19,8 @@ from ..errors import BadInput
 from ..search.artifacts import ArtifactStore
 from ..search.cell_rows import CellRows, Row
 from ..search.gpu_sharing import actors_that_fit, measured_peak
+from ..search.leftovers import remove_stale
+from ..search.locations import masked_word
 from ..search.operation import Progress
 from ..search.plan_measure import measure_costs
 from ..search.planning import SweepPlan, plan_sweep, refined
@@ -107,7 +109,9 @@ class SweepRun(Where, arbitrary_types_allowed=True):
         reporter: Reporter,
         verbose: bool,
     ) -> dict[str, float]:
-        store = ArtifactStore(self.store or self.directory)
+        store = ArtifactStore(self.directory if self.store is None else self.store)
+        store.remove_leftovers()
+        remove_stale(self.directory)
         reporter.say("starting Ray")
         with ray_session(self.address, self.workers or _own_workers(), verbose=verbose):
             _check_nodes(store)
@@ -170,7 +174,7 @@ class SweepRun(Where, arbitrary_types_allowed=True):
         row = {
             "key": key,
             "started_at": started,
-            "command": " ".join(["theriac", *sys.argv[1:]]),
+            "command": " ".join(["theriac", *map(masked_word, sys.argv[1:])]),
             "configuration": text,
             "seed": tasks[0].scenario.seed,
             **provenance(device),

@@ -6,6 +6,7 @@ Each is keyed by the hash of all that determines it.
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,15 @@ from torch import Tensor
 from ..errors import BadInput
 from ..unlearning.importance import Importance
 from .entries import IMPORTANCES, MODELS, TRIALS, Entries, LocalEntries
+from .seals import CHECKSUM
 from .storage import checked_location, is_uri, open_storage, shown
 
+log = logging.getLogger(__name__)
+
 Found = TypeVar("Found")
+VICTIM = "victim"
+"""What the info of importances and trials calls the checksum of the model they are of."""
+ANOTHER_VICTIM = "it was made of another victim than the one that is stored now"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +36,12 @@ class StoredModel:
     Attributes:
         weights: path of the safetensors file on this machine.
         info: what was trained, its metrics, and the seconds it took.
+        checksum: SHA-256 of the file.
     """
 
     weights: Path
     info: dict[str, Any]
+    checksum: str
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights on the CPU."""
@@ -56,8 +65,9 @@ class ArtifactStore:
     """Models, importances and trials; each entry appears whole or not at all, whoever is killed.
 
     In a folder an entry is on the disk before it appears. On remote storage each node downloads an entry
-    once, into its cache. An entry that is found torn is logged, counts as missing, and is replaced by the
-    next put. Whatever reads or writes may raise `BadInput`: a full disk, a folder without permission, a
+    once, into its cache. Every entry is verified once per process (see `seals`): one that is torn, changed,
+    another's, or of a version without checksums is named in a warning, moved to ``damaged/`` and counts as
+    missing. Whatever reads or writes may raise `BadInput`: a full disk, a folder without permission, a
     storage that cannot be reached.
 
     Args:
@@ -82,7 +92,9 @@ class ArtifactStore:
     def find(self, key: str) -> StoredModel | None:
         """The model under ``key``, or None."""
         found = self._entries.find(MODELS, key)
-        return None if found is None else StoredModel(weights=found.path, info=found.info)
+        if found is None:
+            return None
+        return StoredModel(weights=found.path, info=found.info, checksum=found.record[CHECKSUM])
 
     def put(self, key: str, weights: dict[str, Tensor], info: dict[str, Any]) -> StoredModel:
         """Store a model; if another process was faster, its entry stands."""
@@ -108,18 +120,39 @@ class ArtifactStore:
         self._entries.put(IMPORTANCES, key, info, importance.save)
         return self.importance(key)
 
+    def refuse(self, kind: str, key: str, reason: str) -> None:
+        """Set an entry aside whose content is not what belongs under its key, and name it.
+
+        Args:
+            kind: "models", "importances" or "trials".
+            key: of the entry.
+            reason: for the warning.
+        """
+        self._entries.set_aside(kind, key, reason)
+
     def discard_importance(self, key: str) -> None:
         """Remove importances that nobody needs any more."""
         self._entries.discard(IMPORTANCES, key)
 
-    def find_trial(self, key: str) -> dict[str, Any] | None:
-        """The row of the trial under ``key``, or None."""
-        found = self._entries.find(TRIALS, key)
-        return None if found is None else dict(json.loads(found.path.read_text()))
+    def find_trial(self, key: str, *, victim: str | None = None) -> dict[str, Any] | None:
+        """The row of the trial under ``key``, or None.
 
-    def put_trial(self, key: str, row: dict[str, Any]) -> None:
-        """Store the row of a trial: scalars; if another process was faster, its entry stands."""
-        self._entries.put(TRIALS, key, {}, lambda file: _write_text(file, json.dumps(row)))
+        Args:
+            key: of the trial.
+            victim: checksum of the victim that it must have been run on; None: of any.
+        """
+        found = self._entries.find(TRIALS, key)
+        if found is None:
+            return None
+        if victim is not None and found.info.get(VICTIM) != victim:
+            self.refuse(TRIALS, key, ANOTHER_VICTIM)
+            return None
+        return dict(json.loads(found.path.read_text()))
+
+    def put_trial(self, key: str, row: dict[str, Any], *, victim: str | None = None) -> None:
+        """Store the row of a trial on a victim: scalars; if another process was faster, its entry stands."""
+        info = {} if victim is None else {VICTIM: victim}
+        self._entries.put(TRIALS, key, info, lambda file: _write_text(file, json.dumps(row)))
 
     def making(self, key: str) -> AbstractContextManager[None]:
         """Let one process at a time make what belongs under ``key``; a killed one lets the next in.
@@ -131,6 +164,13 @@ class ArtifactStore:
             BadInput: the file system cannot lock files.
         """
         return self._entries.making(key)
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left half made, once it is old and nobody's; never fails for it."""
+        try:
+            self._entries.remove_leftovers()
+        except (BadInput, OSError) as error:
+            log.info("what killed processes left in %s stays: %s", shown(self.location), error)
 
     def usage(self) -> dict[str, tuple[int, int]]:
         """How many "models", "importances" and "trials" there are, and their bytes, as (count, bytes)."""

@@ -16,7 +16,6 @@ version of theriac does not know, which merging would lose.
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,17 +25,9 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from ..errors import BadInput
-from .results import (
-    GENERATION_FILE,
-    PartsChanged,
-    UnusablePart,
-    list_parts,
-    newest_rows,
-    open_part,
-    read_part,
-    write_atomically,
-    write_part,
-)
+from .leftovers import remove_stale
+from .parts import UnusablePart, open_part, read_part, write_part
+from .results import GENERATION_FILE, PartsChanged, list_parts, newest_rows, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +37,6 @@ LARGE_BYTES = TARGET_BYTES // 2
 """A part of this size is not merged again."""
 MARK = "_merged-"
 """In the names of merged parts; "_" sorts behind the "." of the part whose place they take."""
-STALE_SECONDS = 24 * 3600
-"""A temporary file of this age belongs to a killed process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +55,7 @@ def compact_table(directory: Path, table: str, schema: pa.Schema, least: int) ->
         with _lock(directory, table):
             for group in _groups(directory / table, table, schema):
                 merged += _replace(group, table, schema)
-            _remove_stale(directory / table)
+            remove_stale(directory)
     except Timeout:
         log.debug("another process compacts %s of %s; nothing to do here", table, directory)
     except PartsChanged as change:
@@ -141,12 +130,3 @@ def _write_checked(rows: pa.Table, path: Path, table: str, schema: pa.Schema) ->
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text)
-
-
-def _remove_stale(folder: Path) -> None:
-    for path in folder.glob(".*.tmp"):
-        try:
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                path.unlink()
-        except FileNotFoundError:
-            continue  # its writer is alive and has renamed it

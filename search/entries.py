@@ -14,12 +14,24 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from filelock import FileLock
 from safetensors import SafetensorError
 
 from ..errors import BadInput, NotWritable
+from .leftovers import keeping_locks, owned, remove_locks, remove_staging
+from .seals import (
+    RESERVED,
+    Damaged,
+    Record,
+    Verified,
+    check_data,
+    read_record,
+    sealed,
+    stamp_of,
+)
+from .small_files import NoFile, read_small
 from .storage import flush
 
 log = logging.getLogger(__name__)
@@ -27,10 +39,11 @@ log = logging.getLogger(__name__)
 MODELS, IMPORTANCES, TRIALS = "models", "importances", "trials"
 WEIGHTS_FILE, IMPORTANCE_FILE, INFO_FILE = "model.safetensors", "importance.safetensors", "info.json"
 DATA_FILES = {MODELS: WEIGHTS_FILE, IMPORTANCES: IMPORTANCE_FILE, TRIALS: "trial.json"}
-SIZE, STORED_AS = "bytes", "file"  # what info.json says beside what the caller gave
 LOCKS = "locks"
+DAMAGED = "damaged"
+"""The folder of entries that could not be used; nothing reads them, and they may be deleted."""
 
-Record = dict[str, Any]
+_verified = Verified()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +61,7 @@ class Entry:
     @property
     def info(self) -> Record:
         """What the caller gave."""
-        return {name: value for name, value in self.record.items() if name not in (SIZE, STORED_AS)}
+        return {name: value for name, value in self.record.items() if name not in RESERVED}
 
 
 class Entries(Protocol):
@@ -58,7 +71,7 @@ class Entries(Protocol):
     location: str
 
     def find(self, kind: str, key: str) -> Entry | None:
-        """The entry; None if there is none that is whole."""
+        """The entry; None if there is none that can be used: one that is damaged is set aside, and named."""
         ...
 
     def put(self, kind: str, key: str, info: Record, write: Callable[[Path], None]) -> None:
@@ -69,8 +82,16 @@ class Entries(Protocol):
         """Remove an entry, if it is there."""
         ...
 
+    def set_aside(self, kind: str, key: str, reason: str) -> None:
+        """Put an entry that cannot be used where nothing reads it, and say so."""
+        ...
+
     def making(self, key: str) -> AbstractContextManager[None]:
         """One maker of ``key`` at a time."""
+        ...
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left behind, once it is old."""
         ...
 
     def usage(self, kind: str) -> tuple[int, int]:
@@ -83,13 +104,14 @@ class LocalEntries:
 
     Args:
         root: made if missing.
+        copies: whether they are copies of entries elsewhere, of which damaged ones need not be kept.
 
     Raises:
         BadInput: the folder cannot be made.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
+    def __init__(self, root: Path, *, copies: bool = False) -> None:
+        self.root, self._copies = root.absolute(), copies
         self.location = str(self.root)
         try:
             for kind in DATA_FILES:
@@ -98,21 +120,52 @@ class LocalEntries:
             raise _not_writable(self.root, error) from error
 
     def find(self, kind: str, key: str) -> Entry | None:
-        folder = self.root / kind / key
-        file = folder / INFO_FILE
         try:
-            content = file.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            return self._sound(kind, key)
+        except Damaged:
+            with self._locked(DAMAGED):
+                try:
+                    return self._sound(kind, key)  # another process was faster
+                except Damaged as damage:
+                    self.set_aside(kind, key, str(damage))
+                    return None
+
+    def set_aside(self, kind: str, key: str, reason: str) -> None:
+        folder, aside = self.root / kind / key, self.root / DAMAGED / f"{kind}-{key}-{uuid.uuid4().hex[:8]}"
+        if self._copies:
+            self.discard(kind, key)
+            report(str(folder), reason, None)
+            return
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            os.replace(folder, aside)
+        except FileNotFoundError:
+            return
         except OSError as error:
-            raise BadInput(f"cannot read {file} ({error}); see to its permissions and its disk") from error
-        data = folder / DATA_FILES[kind]
-        record = sound_record(content, str(folder), lambda _: data.stat().st_size if data.is_file() else None)
-        return None if record is None else Entry(path=data, record=record)
+            raise _not_writable(self.root, error) from error
+        report(str(folder), reason, str(aside))
+
+    def _sound(self, kind: str, key: str) -> Entry | None:
+        """The entry, if it is there; raises `Damaged`."""
+        folder = self.root / kind / key
+        file, data = folder / INFO_FILE, folder / DATA_FILES[kind]
+        try:
+            record = read_record(read_small(file), f"{kind}/{key}")
+            _verify(data, file, record)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if os.path.lexists(folder) and not os.path.lexists(file):
+                raise Damaged(f"it has no {INFO_FILE}") from error
+            return None
+        except NoFile as error:
+            raise Damaged(f"{INFO_FILE}: {error}") from error
+        except OSError as error:
+            raise BadInput(f"cannot read {folder} ({error}); see to its permissions and its disk") from error
+        return Entry(path=data, record=record)
 
     def put(self, kind: str, key: str, info: Record, write: Callable[[Path], None]) -> None:
         with self.staged(kind, key, write) as staging:
-            self.publish(kind, key, staging, info)
+            record = sealed(info, f"{kind}/{key}", staging / DATA_FILES[kind])
+            self.publish(kind, key, staging, record)
 
     @contextmanager
     def staged(self, kind: str, key: str, write: Callable[[Path], None]) -> Iterator[Path]:
@@ -124,20 +177,27 @@ class LocalEntries:
         staging = self.root / kind / f".{key}.{uuid.uuid4().hex}"
         try:
             staging.mkdir()
-            data = staging / DATA_FILES[kind]
-            write(data)
-            flush(data)
-            yield staging
+            with owned(staging):
+                data = staging / DATA_FILES[kind]
+                write(data)
+                flush(data)
+                yield staging
         except (OSError, SafetensorError) as error:  # safetensors hides the OSError
             raise _not_writable(self.root, error) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
     def publish(self, kind: str, key: str, staging: Path, record: Record) -> None:
-        """Turn a staged folder into the entry, on the disk when this returns; a whole one stands."""
-        size = (staging / DATA_FILES[kind]).stat().st_size
+        """Turn a staged folder into the entry, on the disk when this returns; a whole one stands.
+
+        Args:
+            kind: of the entry.
+            key: of the entry.
+            staging: from `staged`.
+            record: from `sealed`.
+        """
         file = staging / INFO_FILE
-        file.write_text(json.dumps({**record, SIZE: size}, indent=2) + "\n")
+        file.write_text(json.dumps(record, indent=2) + "\n")
         flush(file)
         flush(staging)
         folder = self.root / kind / key
@@ -168,6 +228,12 @@ class LocalEntries:
             return len(sizes), sum(sizes)
         return 0, 0
 
+    def remove_leftovers(self) -> None:
+        for kind in DATA_FILES:
+            remove_staging(self.root / kind)
+        if (self.root / LOCKS).is_dir():
+            remove_locks(self.root / LOCKS)
+
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         locks = self.root / LOCKS
@@ -175,7 +241,8 @@ class LocalEntries:
         try:
             locks.mkdir(exist_ok=True)
             _check_locking(locks)
-            lock.acquire()
+            with keeping_locks(locks):
+                lock.acquire()
         except (OSError, NotImplementedError) as error:
             raise BadInput(
                 f"{locks} cannot lock files ({error}); on NFS, mount it with locking (version 4, or a running"
@@ -187,31 +254,30 @@ class LocalEntries:
             lock.release()
 
 
-def sound_record(content: bytes, place: str, size: Callable[[Record], int | None]) -> Record | None:
-    """What info.json says; None, logged once, where it is not readable or the data is not all there.
-
-    Args:
-        content: of info.json.
-        place: of the entry, for the log.
-        size: bytes of the data of a record; None if there is none.
-    """
+def _verify(data: Path, file: Path, record: Record) -> None:
+    """Compare data and record, unless this process has done so; raises `Damaged`."""
     try:
-        record = json.loads(content)
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        _report(place, f"{INFO_FILE} is not readable")
-        return None
-    found = size(record)
-    if found is None or found != record.get(SIZE, found):  # entries of earlier versions state no size
-        _report(place, f"its data has {found or 0} bytes and not {record.get(SIZE, 'some')}")
-        return None
-    return record
+        stamp = stamp_of((data, file))
+    except FileNotFoundError:
+        check_data(data, record)
+        raise
+    if not _verified.knows(str(data), stamp):
+        check_data(data, record)
+        if stamp_of((data, file)) == stamp:
+            _verified.note(str(data), stamp)
 
 
 @lru_cache(maxsize=1024)
-def _report(place: str, reason: str) -> None:
-    log.warning("%s is torn (%s); it will be made again", place, reason)
+def report(place: str, reason: str, aside: str | None) -> None:
+    """Name an entry that cannot be used, once.
+
+    Args:
+        place: of the entry.
+        reason: why not.
+        aside: where it was put; None if it was a copy.
+    """
+    then = f"it was moved to {aside} and will be made again" if aside else "it will be fetched again"
+    log.warning("%s is torn or changed (%s); %s", place, reason, then)
 
 
 @lru_cache(maxsize=64)

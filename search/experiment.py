@@ -110,11 +110,26 @@ class Experiment:
     def trained(self, part: Part, progress: Progress = silent) -> StoredModel:
         """The model trained on ``part``, from the store or trained now; its info holds truth and seconds."""
         key = self._model_key(part)
-        found = self.store.find(key)
+        found = self._stored(key, part)
         if found is None:
             with self.store.making(key):
-                found = self.store.find(key) or self._train(key, part, progress)
+                found = self._stored(key, part) or self._train(key, part, progress)
         return found
+
+    def _stored(self, key: str, part: Part) -> StoredModel | None:
+        """The model under ``key``, if it says that it is that of ``part``."""
+        found = self.store.find(key)
+        if found is None or self._is_of(found.info, part):
+            return found
+        self.store.refuse("models", key, f"it is not the {part.name} model of this scenario")
+        return None
+
+    def _is_of(self, info: dict[str, Any], part: Part) -> bool:
+        """Whether a model was trained as this scenario says; clean ones serve attacks with other triggers."""
+        left_out = {"gate", "held_back"} | ({"attack"} if part.name == "clean" else set())
+        trees = (info.get("scenario") or {}, self.scenario.model_dump(mode="json"))
+        theirs, ours = ({key: tree[key] for key in tree.keys() - left_out} for tree in trees)
+        return theirs == ours and info.get("part") == asdict(part)
 
     @cached_property
     def importances(self) -> VictimImportances:
@@ -125,6 +140,11 @@ class Experiment:
     def victim(self) -> nn.Module:
         """The victim, from the store or trained now; not to be changed."""
         return self.model(self.trained(Part("victim")))
+
+    @property
+    def victim_checksum(self) -> str:
+        """SHA-256 of the victim's weights, which is trained now if it is not in the store."""
+        return self.trained(Part("victim")).checksum
 
     @property
     def held_bytes(self) -> int:

@@ -21,6 +21,7 @@ from .given_model import device_of, save_weights, with_weights, working_copy
 from .heal_training import heal_by_training, tune_settings
 from .healed import KEPT_STATUSES, healed_rho, judged
 from .inputs import Batches, as_batches, check_classes
+from .locations import checked_folder
 from .operation import Operation, Outcome, Progress, compared_part, metrics_of, operate, silent
 from .samples import as_samples
 from .settings import METHODS, HealSettings, heal_settings
@@ -102,11 +103,9 @@ class Healing:
         hold under "extra_state" of ``healing.json``.
 
         Raises:
-            BadInput: the directory cannot be written.
+            BadInput: the directory is empty, a URI, or cannot be written.
         """
-        if not isinstance(directory, str | Path) or not str(directory).strip():
-            raise BadInput(f"directory = {directory!r:.40} is no folder; give the one to write to")
-        folder = Path(directory)
+        folder = checked_folder(directory, "output folder")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             extra = save_weights(self.model, folder / "model.safetensors")

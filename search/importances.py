@@ -29,7 +29,7 @@ from ..datasets.poisoning import PoisonedData, Share, discovered_count
 from ..datasets.views import BATCH_SIZE, View
 from ..unlearning.importance import Importance, Kind, estimate_importances
 from ..unlearning.kinds import Granularity, Precision
-from .artifacts import ArtifactStore
+from .artifacts import ANOTHER_VICTIM, VICTIM, ArtifactStore, StoredImportance
 from .operation import ImportancePair, Progress, silent
 from .provenance import row_key
 from .settings import HealSettings
@@ -151,7 +151,7 @@ class VictimImportances:
         A shard of something that is there as a whole is not needed any more; 0 seconds if somebody puts the
         whole together just now.
         """
-        found = (self.store.find_importance(key) for key in self._prepared(part, progress).values())
+        found = (self._find(key) for key in self._prepared(part, progress).values())
         return max((float(one.info["seconds"]) for one in found if one), default=0.0)
 
     def _of_forget(
@@ -192,7 +192,9 @@ class VictimImportances:
         for kind, key in keys.items():
             parts = (self._loaded({kind: shard[kind]}, kind) for shard in shards)
             total, seconds = reduce(lambda sums, one: (sums[0] + one[0], sums[1] + one[1]), parts)
-            self.store.put_importance(key, total, {"shards": len(shards), "seconds": seconds})
+            self.store.put_importance(
+                key, total, {**self._of_victim(), "shards": len(shards), "seconds": seconds}
+            )
         for key in (key for shard in shards for key in shard.values()):
             self.store.discard_importance(key)
 
@@ -227,7 +229,24 @@ class VictimImportances:
             yield self._missing(keys)
 
     def _missing(self, keys: Keys) -> Keys:
-        return {kind: key for kind, key in keys.items() if self.store.find_importance(key) is None}
+        return {kind: key for kind, key in keys.items() if self._find(key) is None}
+
+    def _find(self, key: str) -> StoredImportance | None:
+        """The importances under ``key``, if they are of the victim that is stored now."""
+        found, victim = self.store.find_importance(key), self._victim_checksum()
+        if found is None or victim is None or found.info.get(VICTIM) == victim:
+            return found
+        self.store.refuse("importances", key, ANOTHER_VICTIM)
+        return None
+
+    def _of_victim(self) -> dict[str, str]:
+        victim = self._victim_checksum()
+        return {} if victim is None else {VICTIM: victim}
+
+    def _victim_checksum(self) -> str | None:
+        """None where the victim is not of the store."""
+        found = self.store.find(self.key)
+        return None if found is None else found.checksum
 
     def _compute(
         self,
@@ -248,7 +267,7 @@ class VictimImportances:
             progress=lambda done: progress(f"importance of {name[0]}", done, len(samples)),
         )
         seconds = (time.perf_counter() - start) / (1 if part.granularity == "sample" else len(missing))
-        info = {"part": list(name), "kinds": list(missing), "seconds": seconds}
+        info = {**self._of_victim(), "part": list(name), "kinds": list(missing), "seconds": seconds}
         for kind, key in missing.items():
             self.store.put_importance(key, found[kind], info)
 

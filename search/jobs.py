@@ -108,6 +108,7 @@ class Answer(_Message):
         evaluated: rows of the settings that a `SearchJob` evaluated.
         search_seconds: that they took.
         finished: the rows of the cell are ready to be collected.
+        warnings: what the worker logged as such meanwhile, each once.
     """
 
     seconds: float = 0.0
@@ -119,3 +120,4 @@ class Answer(_Message):
     evaluated: tuple[Row, ...] = ()
     search_seconds: float = 0.0
     finished: bool = False
+    warnings: tuple[str, ...] = ()

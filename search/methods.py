@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from ..errors import BadInput, explain_validation
 from ..unlearning.fine_pruning import FinePruning
@@ -16,7 +16,7 @@ from ..unlearning.nad import NeuralAttentionDistillation
 from ..unlearning.neural_cleanse import NeuralCleanse
 from ..unlearning.training import Recipe
 from ..unlearning.unlearner import Unlearner
-from .spaces import Dimension, Parameters
+from .spaces import Choice, Dimension, Parameters, Range, Space
 from .sweep_tree import closest
 
 TRAINED: dict[str, type[Unlearner]] = {
@@ -84,27 +84,45 @@ def defaults(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return unlearner(method, given).model_dump(mode="json")
 
 
-def check_parameters(method: str, parameters: Parameters) -> None:
-    """Whether the method has these hyperparameters, and takes these values.
+def check_parameters(method: str, parameters: Parameters) -> Parameters:
+    """Return the hyperparameters as the method takes them: "1e-3", text to YAML, and 0.001 are one.
 
     Raises:
-        ValueError: what is wrong with the first that it has not.
+        ValueError: the method has none of that name, or does not take the value.
     """
-    unlearner(method, parameters)
+    taken = unlearner(method, parameters).model_dump(mode="json")
+    return {name: _as_taken(name, value, taken.get(name, value)) for name, value in parameters.items()}
 
 
-def check_space(method: str, space: Mapping[str, Dimension], fixed: Parameters) -> None:
-    """Whether the method has these hyperparameters, and takes the bounds and choices of each.
+def _as_taken(name: str, given: JsonValue, taken: JsonValue) -> JsonValue:
+    """The value in force for what was ``given``; of a mapping, what was given of it."""
+    if isinstance(given, dict) and isinstance(taken, dict):
+        return {key: _as_taken(f"{name}.{key}", value, taken.get(key, value)) for key, value in given.items()}
+    if isinstance(given, bool) and isinstance(taken, int | float) and not isinstance(taken, bool):
+        raise BadInput(f"{name} = {given}: give a number, not true or false")
+    return taken + 0.0 if isinstance(taken, float) else taken  # -0.0 is 0.0
+
+
+def check_space(method: str, space: Space, fixed: Parameters) -> Space:
+    """Return the space with its choices as the method takes them; bounds are numbers already.
 
     Raises:
-        ValueError: what is wrong with the first that it has not.
+        ValueError: the method has no hyperparameter of that name, does not take a bound or a choice, or two
+            choices are the same.
     """
-    for name, dimension in space.items():
-        if name not in TRAINED[method].model_fields:
-            valid = ", ".join(TRAINED[method].model_fields)
-            raise ValueError(
-                f"unknown hyperparameter {name!r} of {method}; choose among {valid}"
-                f"{closest(name, TRAINED[method].model_fields)}"
-            )
-        for value in dimension.extremes:
-            unlearner(method, {**fixed, name: value})
+    return {name: _checked_dimension(method, name, one, fixed) for name, one in space.items()}
+
+
+def _checked_dimension(method: str, name: str, dimension: Dimension, fixed: Parameters) -> Dimension:
+    if name not in TRAINED[method].model_fields:
+        valid = ", ".join(TRAINED[method].model_fields)
+        raise ValueError(
+            f"unknown hyperparameter {name!r} of {method}; choose among {valid}"
+            f"{closest(name, TRAINED[method].model_fields)}"
+        )
+    taken = [check_parameters(method, {**fixed, name: value})[name] for value in dimension.extremes]
+    if isinstance(dimension, Range):
+        return dimension
+    if len({repr(value) for value in taken}) < len(taken):
+        raise ValueError(f"{name}: of the choices {list(dimension.choices)} two are the same; leave one out")
+    return Choice.model_validate({"choices": taken})

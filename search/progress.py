@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from ..errors import BadInput, explain_validation
 from .results import write_atomically
+from .small_files import read_small
 
 
 class Running(BaseModel):
@@ -93,10 +94,10 @@ class SweepProgress(BaseModel):
             BadInput: there is no such file, or it is not what `write` makes.
         """
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            return cls.model_validate_json(read_small(path))
         except ValidationError as error:
             raise explain_validation(error, f"progress file {path}", cls.model_fields) from None
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise BadInput(f"progress file {path} cannot be read ({error}); run the sweep again") from error
 
 

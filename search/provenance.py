@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,8 +40,17 @@ def row_key(*parts: object) -> str:
         TypeError: a part that JSON cannot write (tensors, paths, models: dump them first).
         ValueError: a number that is not finite.
     """
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_without_minus_zero(parts), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _without_minus_zero(part: object) -> object:
+    """-0.0 equals 0.0, but JSON tells them apart."""
+    if isinstance(part, float):
+        return part + 0.0
+    if isinstance(part, Mapping):
+        return {key: _without_minus_zero(value) for key, value in part.items()}
+    return [_without_minus_zero(value) for value in part] if isinstance(part, list | tuple) else part
 
 
 def provenance(device: torch.device | str | None = None) -> dict[str, str | None]:

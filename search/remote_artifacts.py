@@ -11,9 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import BadInput
-from .entries import DATA_FILES, INFO_FILE, SIZE, STORED_AS, Entry, LocalEntries, Record, sound_record
+from .entries import DAMAGED, DATA_FILES, INFO_FILE, Entry, LocalEntries, report
 from .leases import DEFAULT_TIMES, LeaseTimes, leased
-from .storage import Storage, shown
+from .leftovers import remove_unnamed
+from .seals import STORED_AS, Damaged, Record, check_data, check_size, read_record, sealed
+from .storage import PROBES, Storage, shown
+
+MAKING = "making"
 
 
 class RemoteEntries:
@@ -38,7 +42,7 @@ class RemoteEntries:
         self.location = storage.location
         self._storage, self._times = storage, times
         name = hashlib.sha256(self.location.encode()).hexdigest()[:16]
-        self._cache = LocalEntries((cache or default_cache()) / name)
+        self._cache = LocalEntries((cache or default_cache()) / name, copies=True)
         self.root = self._cache.root
         self._checked: set[tuple[str, str]] = set()
 
@@ -53,7 +57,12 @@ class RemoteEntries:
         with self._cache.making(f"fetch.{key}"):
             cached = self._cache.find(kind, key)
             if cached is None or cached.record.get(STORED_AS) != record.get(STORED_AS):
-                self._fetch(kind, key, record)
+                try:
+                    self._fetch(kind, key, record)
+                except Damaged as damage:
+                    if self._record(kind, key) == record:  # else another node was faster
+                        self.set_aside(kind, key, str(damage))
+                    return None
         self._checked.add((kind, key))
         return self._cache.find(kind, key)
 
@@ -62,7 +71,8 @@ class RemoteEntries:
             data = staging / DATA_FILES[kind]
             if self._record(kind, key) is not None:
                 return
-            record = {**info, STORED_AS: f"{uuid.uuid4().hex}-{data.name}", SIZE: data.stat().st_size}
+            stored = {**info, STORED_AS: f"{uuid.uuid4().hex}-{data.name}"}
+            record = sealed(stored, f"{kind}/{key}", data)
             if self._uploaded(kind, key, data, record):
                 self._cache.discard(kind, key)  # of an entry that is gone
                 self._cache.publish(kind, key, staging, record)
@@ -77,7 +87,7 @@ class RemoteEntries:
     @contextmanager
     def making(self, key: str) -> Iterator[None]:
         """One maker on this node, by a lock; one on all nodes, by a lease that in rare cases fails."""
-        with self._cache.making(key), leased(self._storage, f"making/{key}.json", self._times):
+        with self._cache.making(key), leased(self._storage, f"{MAKING}/{key}.json", self._times):
             yield
 
     def usage(self, kind: str) -> tuple[int, int]:
@@ -85,17 +95,35 @@ class RemoteEntries:
         folders = {name.partition("/")[0] for name in sizes if name.endswith(f"/{INFO_FILE}")}
         return len(folders), sum(size for name, size in sizes.items() if name.partition("/")[0] in folders)
 
+    def set_aside(self, kind: str, key: str, reason: str) -> None:
+        """Move the record, and the data that it names; data that nothing names are removed in time."""
+        place, aside = f"{kind}/{key}", f"{DAMAGED}/{kind}-{key}-{uuid.uuid4().hex[:8]}"
+        stored_as = _data_name(self._storage.read(f"{place}/{INFO_FILE}") or b"", kind)
+        self._storage.move(f"{place}/{INFO_FILE}", f"{aside}/{INFO_FILE}")
+        self._storage.move(f"{place}/{stored_as}", f"{aside}/{stored_as}")
+        self._checked.discard((kind, key))
+        self._cache.discard(kind, key)
+        location = shown(self.location)
+        report(f"{location}/{place}", reason, f"{location}/{aside}")
+
+    def remove_leftovers(self) -> None:
+        self._cache.remove_leftovers()
+        remove_unnamed(self._storage, tuple(DATA_FILES), (MAKING, PROBES), INFO_FILE)
+
     def _record(self, kind: str, key: str) -> Record | None:
         """What the storage says about an entry; None if it has none that is whole."""
         folder = f"{kind}/{key}"
         content = self._storage.read(f"{folder}/{INFO_FILE}")
         if content is None:
             return None
-
-        def size(record: Record) -> int | None:
-            return self._storage.size(f"{folder}/{record.get(STORED_AS, DATA_FILES[kind])}")
-
-        return sound_record(content, f"{shown(self.location)}/{folder}", size)
+        try:
+            record = read_record(content, folder)
+            check_size(self._storage.size(f"{folder}/{record.get(STORED_AS, DATA_FILES[kind])}"), record)
+        except Damaged as damage:
+            if self._storage.read(f"{folder}/{INFO_FILE}") == content:  # else another node was faster
+                self.set_aside(kind, key, str(damage))
+            return None
+        return record
 
     def _uploaded(self, kind: str, key: str, data: Path, record: Record) -> bool:
         """Data first, info.json last; False if another was faster."""
@@ -113,15 +141,27 @@ class RemoteEntries:
         return True
 
     def _fetch(self, kind: str, key: str, record: Record) -> None:
+        """Download an entry; a second time, if what arrived is not what was stored. Raises `Damaged`."""
+        try:
+            self._download(kind, key, record)
+        except Damaged:
+            self._download(kind, key, record)
+
+    def _download(self, kind: str, key: str, record: Record) -> None:
         name = f"{kind}/{key}/{record.get(STORED_AS, DATA_FILES[kind])}"
         with self._cache.staged(kind, key, lambda path: self._storage.download(name, path)) as staging:
-            found, expected = (staging / DATA_FILES[kind]).stat().st_size, record.get(SIZE)
-            if expected is not None and found != expected:
-                raise BadInput(
-                    f"{shown(self.location)}/{name}: {found} bytes arrived, not {expected}; try again"
-                )
+            check_data(staging / DATA_FILES[kind], record)
             self._cache.discard(kind, key)
             self._cache.publish(kind, key, staging, record)
+
+
+def _data_name(content: bytes, kind: str) -> str:
+    """The data file that a damaged record names, if that is a plain name."""
+    try:
+        name = json.loads(content)[STORED_AS]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return DATA_FILES[kind]
+    return name if isinstance(name, str) and name == Path(name).name else DATA_FILES[kind]
 
 
 def default_cache() -> Path:

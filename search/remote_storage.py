@@ -14,12 +14,10 @@ import pyarrow as pa
 from pyarrow import fs
 
 from ..errors import BadInput
-from .storage import shown
+from .locations import PYARROW_SCHEMES, masked, shown
 
 CHUNK = 8 << 20  # bytes that are copied at once
 FOLDERS = ("local", "hdfs")  # where a folder must exist before its files; object stores have none
-FAILURES = (OSError, NotImplementedError, pa.ArrowException)
-PYARROW_SCHEMES = frozenset({"file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"})
 
 
 class RemoteStorage:
@@ -74,6 +72,11 @@ class RemoteStorage:
             return float(found.mtime_ns / 1e9)
         return self._modified_by_fsspec(name)
 
+    def move(self, name: str, target: str) -> None:
+        with self._naming(), suppress(FileNotFoundError):
+            self._make_folder(self._path(target))
+            self._files.move(self._path(name), self._path(target))
+
     def delete(self, name: str) -> None:
         with self._naming(), suppress(FileNotFoundError):
             self._files.delete_file(self._path(name))
@@ -112,8 +115,7 @@ class RemoteStorage:
 
     def _create(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
         path = self._path(name)
-        if self._files.type_name in FOLDERS or self._fsspec is not None:
-            self._files.create_dir(path.rpartition("/")[0], recursive=True)
+        self._make_folder(path)
         if self._files.type_name != "local":
             with self._files.open_output_stream(path) as stream:
                 fill(stream)
@@ -127,6 +129,10 @@ class RemoteStorage:
             with suppress(FileNotFoundError):
                 self._files.delete_file(temporary)
             raise
+
+    def _make_folder(self, path: str) -> None:
+        if self._files.type_name in FOLDERS or self._fsspec is not None:
+            self._files.create_dir(path.rpartition("/")[0], recursive=True)
 
     def _modified_by_fsspec(self, name: str) -> float | None:
         """Pyarrow asks fsspec for "mtime" only, which few drivers give."""
@@ -145,13 +151,17 @@ class RemoteStorage:
 
     @contextmanager
     def _naming(self) -> Iterator[None]:
+        """Drivers raise whatever their libraries do."""
         try:
             yield
-        except FAILURES as error:
+        except BadInput:
+            raise
+        except Exception as error:
+            reason = _reason(error, self.location)
             raise BadInput(
-                f"cannot use {shown(self.location)} ({_first_line(error)}); check that it has space, and that"
-                " every node reaches it and may read and write there"
-            ) from error
+                f"cannot use {shown(self.location)} ({reason}); check that it has space, and that every node"
+                " reaches it and may read and write there"
+            ) from _told(error, self.location)
 
 
 def _open(location: str) -> tuple[Any, str]:
@@ -163,11 +173,11 @@ def _open(location: str) -> tuple[Any, str]:
         files, path = fs.FileSystem.from_uri(location)
     except pa.ArrowNotImplementedError:  # this pyarrow was built without it
         return _open_with_fsspec(location, scheme)
-    except FAILURES as error:
+    except Exception as error:
         raise BadInput(
-            f"cannot open {shown(location)} ({_first_line(error)}); correct the URI, or see that its driver"
-            " and credentials are on every node"
-        ) from error
+            f"cannot open {shown(location)} ({_reason(error, location)}); correct the URI, or see that its"
+            " driver and credentials are on every node"
+        ) from _told(error, location)
     return files, path.rstrip("/")
 
 
@@ -176,18 +186,27 @@ def _open_with_fsspec(location: str, scheme: str) -> tuple[Any, str]:
         core = importlib.import_module("fsspec.core")
         files, path = core.url_to_fs(location)
     except ImportError as error:
-        missing = "install fsspec" if error.name in ("fsspec", "fsspec.core") else _first_line(error)
+        unknown = error.name in ("fsspec", "fsspec.core")
+        missing = "install fsspec" if unknown else _reason(error, location)
         raise BadInput(
             f"{shown(location)} needs a driver that is not here: {missing}, on every node"
-        ) from error
-    except ValueError as error:
+        ) from _told(error, location)
+    except Exception as error:
         valid = ", ".join(sorted(PYARROW_SCHEMES))
         raise BadInput(
-            f"cannot open {shown(location)} ({_first_line(error)}); schemes without further packages: {valid}"
-        ) from error
+            f"cannot open {shown(location)} ({_reason(error, location)}); correct the URI, or see that its"
+            f" server answers; schemes without further packages: {valid}"
+        ) from _told(error, location)
     return fs.PyFileSystem(fs.FSSpecHandler(files)), str(path).rstrip("/")
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+def _reason(error: Exception, location: str) -> str:
+    """The first line of an error, without secrets."""
+    lines = masked(str(error), location).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _told(error: Exception, location: str) -> Exception | None:
+    """The error as a cause, unless a traceback of it would tell a secret."""
+    text = str(error)
+    return error if masked(text, location) == text else None

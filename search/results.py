@@ -17,17 +17,21 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ..errors import BadInput
-from .schemas import ADDED, SCHEMA_VERSION, SCHEMAS, STAMPS, TABLE_ENTRY, VERSION_ENTRY
+from .locations import checked_folder
+from .parts import UnusablePart, open_part, read_part, write_part
+from .row_clock import TICK, RowClock
+from .schemas import SCHEMA_VERSION, SCHEMAS, STAMPS
+from .small_files import NoFile, check_file
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +58,14 @@ class ResultsStore:
         create: make the directory if it is missing and check that it can be written; else only look.
 
     Raises:
-        BadInput: the directory is a file, cannot be written (``create``), does not exist (not ``create``), or
-            holds results of another schema version.
+        BadInput: the directory is a file, a URI or empty, cannot be written (``create``), does not exist (not
+            ``create``), or holds results of another schema version.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, create: bool = True) -> None:
-        self.directory = Path(directory)
+        self.directory = checked_folder(directory, "results directory")
         self._skipped: dict[str, tuple[SkippedPart, ...]] = {}
+        self._clocks = {table: RowClock(table) for table in SCHEMAS}
         if create:
             _prepare(self.directory)
         _check_directory(self.directory)
@@ -74,6 +79,9 @@ class ResultsStore:
 
     def append(self, table: str, rows: Sequence[Mapping[str, object]]) -> Path | None:
         """Write ``rows`` as one new part; columns left out are null.
+
+        They are newer than all rows that are there, also where a clock was ahead when those were written:
+        ``written_at`` is then the next moment after theirs.
 
         Args:
             table: "runs", "searches" or "steps".
@@ -90,7 +98,7 @@ class ResultsStore:
         schema = _schema(table)
         if not rows:
             return None
-        moment = _next_moment()
+        moment = self._clocks[table].after(_next_moment(), _visible(self.directory / table))
         data = _to_arrow(rows, schema, moment)
         name = f"part-{moment:%Y%m%dT%H%M%S%fZ}-{uuid.uuid4().hex[:12]}.parquet"
         path = self.directory / table / name
@@ -98,6 +106,7 @@ class ResultsStore:
             write_atomically(path, lambda temporary: write_part(data, temporary))
         except OSError as error:
             raise _not_writable(self.directory, error) from error
+        self._clocks[table].saw(path, data)
         return path
 
     def read(self, table: str) -> pa.Table:
@@ -153,6 +162,9 @@ class ResultsStore:
             except PartsChanged as change:
                 log.debug("listing %s again: %s", self.directory / table, change)
                 continue
+            for path in parts:
+                if isinstance(known[path], pa.Table):
+                    self._clocks[table].saw(path, known[path])
             return [known[path] for path in parts]
         raise BadInput(
             f"results directory {self.directory}: files of {table!r} vanish while they are read; "
@@ -203,10 +215,6 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-class UnusablePart(Exception):
-    """Why a part cannot be read."""
-
-
 class PartsChanged(Exception):
     """What a compaction did while the table was read."""
 
@@ -232,10 +240,15 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _generation(folder: Path) -> str:
+    file = folder / GENERATION_FILE
     try:
-        return (folder / GENERATION_FILE).read_text()
+        with suppress(FileNotFoundError):
+            check_file(file)
+        return file.read_text()
     except FileNotFoundError:
         return ""  # never compacted
+    except (NoFile, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read ({error}); remove it") from error
     except OSError as error:
         if error.errno != errno.ESTALE:  # NFS: replaced since it was opened
             raise
@@ -278,6 +291,11 @@ def _check_directory(directory: Path) -> None:
         )
     if not directory.is_dir():
         raise BadInput(f"results directory {directory} is a file; name the directory that holds the results")
+    for folder in (directory, *(directory / table for table in SCHEMAS)):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise BadInput(f"{folder} is no folder; move it elsewhere, or name another results directory")
+        if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
+            raise BadInput(f"{folder} cannot be read (Permission denied); change its permissions")
 
 
 def _not_writable(directory: Path, error: OSError) -> BadInput:
@@ -295,7 +313,7 @@ def _next_moment() -> datetime:
     """Now, but later than all before: within a process a clock set back must not let old rows win."""
     global _latest
     with _clock:
-        _latest = max(datetime.now(UTC), _latest + timedelta(microseconds=1))
+        _latest = max(datetime.now(UTC), _latest + TICK)
         return _latest
 
 
@@ -329,55 +347,6 @@ def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:
         raise ValueError(f"column {field.name!r} ({field.type}): {error}") from error
 
 
-def write_part(data: pa.Table, path: Path) -> None:
-    """Into a temporary file: `write_atomically` makes it a part."""
-    pq.write_table(data, path, compression="zstd", write_page_checksum=True)
-
-
-def open_part(path: Path, table: str) -> pq.ParquetFile:
-    """The part, checked as far as its end tells; the caller closes it."""
-    try:
-        part = pq.ParquetFile(path, page_checksum_verification=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UnusablePart(f"truncated or not Parquet ({_one_line(error)})") from error
-    try:
-        _check_origin(path, table, part.schema_arrow.metadata or {})
-    except Exception:
-        part.close()
-        raise
-    return part
-
-
-def _check_origin(path: Path, table: str, entries: Mapping[bytes, bytes]) -> None:
-    if VERSION_ENTRY not in entries or entries.get(TABLE_ENTRY) != table.encode():
-        raise UnusablePart(f"not written by theriac as part of {table!r}; move it elsewhere")
-    version = entries[VERSION_ENTRY].decode(errors="replace")
-    if version != str(SCHEMA_VERSION):
-        raise BadInput(
-            f"{path} has results of schema version {version}, but this theriac reads and writes version "
-            f"{SCHEMA_VERSION}; name another directory, or use the theriac release that wrote this one"
-        )
-
-
-def read_part(path: Path, table: str, schema: pa.Schema) -> pa.Table:
-    """All rows of one part, with the columns of ``schema``."""
-    with open_part(path, table) as part:
-        try:
-            rows = _with_added(part.read(use_threads=False), table, schema)
-            return rows if rows.schema.equals(schema) else rows.select(schema.names).cast(schema)
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise UnusablePart(
-                f"damaged, or other columns than {table!r} has ({_one_line(error)})"
-            ) from error
-
-
-def _with_added(rows: pa.Table, table: str, schema: pa.Schema) -> pa.Table:
-    for name in ADDED[table]:
-        if name not in rows.schema.names:
-            rows = rows.append_column(schema.field(name), pa.nulls(len(rows), schema.field(name).type))
-    return rows
-
-
 def newest_rows(rows: pa.Table) -> pa.Table:
     """The newest row of each key, oldest first.
 
@@ -387,7 +356,3 @@ def newest_rows(rows: pa.Table) -> pa.Table:
     rows = rows.take(pc.sort_indices(rows["written_at"]))
     newest = {key: position for position, key in enumerate(rows["key"].to_pylist())}
     return rows.take(pa.array(sorted(newest.values()), type=pa.int64()))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from .cell_rows import CellRows
 from .experiment import Experiment, Part
 from .jobs import Answer, Failure, ImportanceJob, Job, SearchJob, TrainJob, UntreatedJob
 from .keeping import Keeper
+from .locations import masked
 from .measuring import peak_memory
 from .operation import Progress, silent
 from .scenarios import Scenario, Scoring
@@ -51,13 +55,17 @@ class JobRunner:
         """Do the job; what it raises becomes the answer's failure."""
         self.keeper.begin()
         start = time.perf_counter()
-        try:
-            answer = self._do(job)
-        except Exception as error:
-            answer = Answer(failure=failure_of(error))
-        seconds = time.perf_counter() - start
-        memory = peak_memory(torch.device(self._device))
-        return answer.model_copy(update={"seconds": seconds, "peak_memory": memory})
+        with heard_warnings() as warnings:
+            try:
+                answer = self._do(job)
+            except Exception as error:
+                answer = Answer(failure=failure_of(error))
+        measured = {
+            "seconds": time.perf_counter() - start,
+            "peak_memory": peak_memory(torch.device(self._device)),
+            "warnings": tuple(dict.fromkeys(warnings)),
+        }
+        return answer.model_copy(update=measured)
 
     def collect(self, key: str) -> CellRows:
         """The rows of a finished cell, which are forgotten here.
@@ -104,11 +112,34 @@ class JobRunner:
         )
 
 
+@contextmanager
+def heard_warnings() -> Iterator[list[str]]:
+    """What this thread logs as warnings of theriac in the body: in a worker nobody else would see them."""
+    handler = _Ear(logging.WARNING)
+    logger = logging.getLogger(__name__.partition(".")[0])
+    logger.addHandler(handler)
+    try:
+        yield handler.heard
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Ear(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.heard: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.heard.append(masked(record.getMessage()))
+
+
 def failure_of(error: BaseException) -> Failure:
     """An exception as a failure."""
     return Failure(
         error_class=type(error).__name__,
-        message=str(error),
+        message=masked(str(error)),
         bad_input=isinstance(error, BadInput),
         fatal=isinstance(error, NotWritable),
     )

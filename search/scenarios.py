@@ -50,11 +50,11 @@ class Scenario(BaseModel):
     image_size: int | None = Field(default=None, ge=1)
     model: ModelSpec = ModelSpec()
     attack: Attack = Attack()
-    manipulated: int = Field(ge=1)
+    manipulated: int = Field(ge=1, lt=2**63)
     recipe: Recipe = Recipe()
     held_back: HeldBack = NOTHING
     gate: Gate = Gate()
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

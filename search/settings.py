@@ -116,7 +116,7 @@ class HealSettings(BaseModel):
         batch_size: samples per forward pass, and per batch of granularity "batch".
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: Method = "xlf"
     granularity: Granularity = "sample"

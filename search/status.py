@@ -15,6 +15,7 @@ import yaml
 from ..errors import BadInput
 from .progress import Failure, Running, SweepProgress, SweepStatus
 from .results import ResultsStore
+from .small_files import SMALL_BYTES, check_file
 from .status_text import status_text
 from .sweeps import Task, load_sweep
 
@@ -37,6 +38,7 @@ SWEEPS = "sweeps"
 """The folder of a results directory that holds the sweeps as run, and their progress."""
 LOST_AFTER = timedelta(seconds=30)
 """A driver writes every 2 seconds; one that has been silent for so long is gone."""
+LONGEST = 1e12
 PHASES = ("seconds_importance", "seconds_search", "seconds_evaluation")
 
 
@@ -84,9 +86,10 @@ def _status(path: Path, rows: Mapping[str, Row], now: datetime) -> SweepStatus:
 
 def _tasks(path: Path, problems: list[str]) -> tuple[str | None, Sequence[Task] | None]:
     try:
+        check_file(path, SMALL_BYTES)
         sweep = load_sweep(path)
         return sweep.name, sweep.tasks()
-    except (ValueError, OSError, yaml.YAMLError) as error:
+    except (ValueError, OSError, RecursionError, yaml.YAMLError) as error:
         problems.append(f"{path} cannot be read: {_one_line(error)}")
         return None, None
 
@@ -164,7 +167,7 @@ def estimate_left(tasks_to_go: Sequence[Task], searches_rows: Iterable[Row], wor
     rows = list(searches_rows)
     measured: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for row in rows:
-        seconds = [row[name] for name in PHASES if row.get(name) is not None]
+        seconds = [row[name] for name in PHASES if _possible(row.get(name))]
         if seconds and row["status"] not in FAILED:
             place = row["dataset"], row["model"]
             measured[*place, row["method"], row["granularity"], row["search"]].append(math.fsum(seconds))
@@ -187,10 +190,15 @@ def _seconds(task: Task, measured: Mapping[tuple[Any, ...], Sequence[float]]) ->
 
 def _victims(tasks: Sequence[Task], rows: Sequence[Row]) -> float:
     trained = {row["scenario"]: row.get("seconds_victim") for row in rows}
-    known = [seconds for seconds in trained.values() if seconds is not None]
+    known = [seconds for seconds in trained.values() if _possible(seconds)]
     scenarios = {id(task.scenario): task.scenario for task in tasks}  # a key is costly: one for each object
     missing = {scenario.key for scenario in scenarios.values()} - trained.keys()
     return len(missing) * _mean(known) if known else 0.0
+
+
+def _possible(seconds: float | None) -> bool:
+    """Whether something can have taken so long: not for ever, as a foreign row may say."""
+    return seconds is not None and 0 <= seconds < LONGEST
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,7 +8,6 @@ imports either for a plain path.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -19,12 +18,23 @@ from typing import Protocol
 from urllib.parse import quote
 
 from ..errors import BadInput
+from .locations import checked_folder, checked_location, is_uri, shown
 
 PROBES = "probes"
 
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_LOST_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")  # what pathlib makes of a URI
-_PASSWORD = re.compile(r"//([^/@:]*):[^/@]*@")
+__all__ = [
+    "FolderStorage",
+    "Storage",
+    "checked_folder",
+    "checked_location",
+    "flush",
+    "is_uri",
+    "open_storage",
+    "read_probe",
+    "remove_probes",
+    "shown",
+    "write_probe",
+]
 
 
 class Storage(Protocol):
@@ -57,6 +67,10 @@ class Storage(Protocol):
 
     def modified(self, name: str) -> float | None:
         """When a file was written, in seconds by the clock of the storage; None if it is gone or unknown."""
+        ...
+
+    def move(self, name: str, target: str) -> None:
+        """Give a file another name; no error if it is gone."""
         ...
 
     def delete(self, name: str) -> None:
@@ -109,6 +123,12 @@ class FolderStorage:
         found = self._stat(name)
         return None if found is None else found.st_mtime
 
+    def move(self, name: str, target: str) -> None:
+        path = self.folder / target
+        with self._naming(), suppress(FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.folder / name, path)
+
     def delete(self, name: str) -> None:
         with self._naming():
             (self.folder / name).unlink(missing_ok=True)
@@ -152,34 +172,6 @@ class FolderStorage:
             raise BadInput(
                 f"cannot use {self.location} ({error}); choose a folder that every node may read and write"
             ) from error
-
-
-def is_uri(location: str | Path) -> bool:
-    """Whether ``location`` names a file system by its scheme ("s3://bucket/folder"), not a path."""
-    return isinstance(location, str) and _URI.match(location) is not None
-
-
-def checked_location(location: str | Path) -> str:
-    """``location`` as other processes understand it: a URI without a final slash, or an absolute path.
-
-    Raises:
-        BadInput: it is empty, or a URI that was turned into a path and lost a slash.
-    """
-    text = str(location)
-    if not text.strip():
-        raise BadInput(
-            "the location of the store is empty; give a folder or a URI such as s3://bucket/folder"
-        )
-    if is_uri(location):
-        return text.rstrip("/") if not text.endswith("://") else text
-    if _URI.match(text) or (_LOST_SLASH.match(text) and not Path(text).exists()):
-        raise BadInput(f"{text}: a URI needs two slashes after its scheme and must stay a string, not a Path")
-    return str(Path(location).absolute())
-
-
-def shown(location: str) -> str:
-    """``location`` for messages, without a password."""
-    return _PASSWORD.sub(r"//\1:***@", location)
 
 
 def open_storage(location: str | Path) -> Storage:

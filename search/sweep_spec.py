@@ -17,7 +17,7 @@ from .provenance import row_key
 from .scenarios import Cell, Scenario, Scoring
 from .settings import METHODS, SEARCHES, HealSettings, Search
 from .sweep_rules import Match, SettingsFor, Task, check_settings, settings_of, used_by
-from .sweep_tree import closest, explained
+from .sweep_tree import closest, explained, leaves
 from .tune_settings import TUNE_SEARCHES, TrainedMethod, TuneSearch, TuneSettings
 
 AnyMethod = Literal["none", "eu", "ssd", "lf", "xlf"] | TrainedMethod
@@ -74,8 +74,8 @@ class Sweep(BaseModel):
     datasets: tuple[str, ...] | None = None
     models: tuple[ModelSpec, ...] | None = None
     attacks: tuple[Attack, ...] | None = None
-    manipulated: tuple[Annotated[int, Field(ge=1)], ...] | None = None
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    manipulated: tuple[Annotated[int, Field(ge=1, lt=2**63)], ...] | None = None
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] | None = None
     shares: tuple[Share, ...] = SHARES
     methods: tuple[AnyMethod, ...] = ("none", "ssd", "lf", "xlf")
     granularities: tuple[Granularity, ...] = ("sample",)
@@ -139,6 +139,7 @@ class Sweep(BaseModel):
         self._check_settings_used(with_settings)
         for task in self.tasks():
             _check_held_back(task)
+            _check_numbers(task)
         return self
 
     def _check_size(self) -> None:
@@ -256,6 +257,16 @@ def _check_held_back(task: Task) -> None:
             "the objective 'oracle' looks at test images that are not reported on, and the scenario holds "
             "none back; set scenario.held_back.selection, or choose the objective 'deployable'"
         )
+
+
+def _check_numbers(task: Task) -> None:
+    """Results hold whole numbers of 64 bits, and keys finite ones: say so before anything is trained."""
+    for path, value in leaves(task.model_dump(mode="json")):
+        name = path.removeprefix("cell.")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise BadInput(f"{name} = {value}: results hold whole numbers below 2^63; give a smaller one")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadInput(f"{name} = {value}: give a finite number")
 
 
 def _check_dataset(name: str, path: str) -> None:

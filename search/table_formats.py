@@ -275,8 +275,17 @@ def _csv_names(field: str, averaged: bool) -> tuple[str, ...]:
 def _raw(field: str, value: object) -> list[tuple[str, object]]:
     if isinstance(value, Spread):
         return list(zip(_csv_names(field, True), (value.mean, value.sd, value.n), strict=True))
-    return [] if value is None else [(field, value)]
+    return [] if value is None else [(field, _as_text(value) if isinstance(value, str) else value)]
 
+
+def _as_text(value: str) -> str:
+    """A spreadsheet would run a cell that looks like a formula; an apostrophe makes it text."""
+    return f"'{value}" if value.startswith(FORMULA) and not _NUMBER.fullmatch(value) else value
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Beginnings of formulas, and what spreadsheets strip before they look; the last four are full-width."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 FORMATS: Mapping[str, Callable[[ResultTable], str]] = {
     "text": _plain,

@@ -68,7 +68,7 @@ class TuneSettings(BaseModel):
         batch_size: samples per forward pass, when a model is judged.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: TrainedMethod
     search: TuneSearch = "tpe"
@@ -96,9 +96,9 @@ class TuneSettings(BaseModel):
     @classmethod
     def _known_parameters(cls, values: Parameters, info: ValidationInfo) -> Parameters:
         if values and "method" in info.data:
-            from .methods import check_parameters  # torch takes seconds to import, and few give parameters
+            from .methods import check_parameters  # torch takes seconds to import, few give parameters
 
-            check_parameters(info.data["method"], values)
+            return check_parameters(info.data["method"], values)
         return values
 
     @field_validator("space")
@@ -107,7 +107,7 @@ class TuneSettings(BaseModel):
         if space and "method" in info.data:
             from .methods import check_space
 
-            check_space(info.data["method"], space, info.data.get("parameters", {}))
+            return check_space(info.data["method"], space, info.data.get("parameters", {}))
         return space
 
     @model_serializer(mode="wrap")

@@ -137,6 +137,7 @@ class _Kept:
     def __init__(self, experiment: Experiment, cell: Cell, settings: TuneSettings) -> None:
         scenario = experiment.scenario
         self._store, self._method = experiment.store, settings.method
+        self._victim = experiment.victim_checksum
         self._key: tuple[Any, ...] = (
             "trial",
             scenario.key,
@@ -148,11 +149,11 @@ class _Kept:
 
     def find(self, parameters: dict[str, Any]) -> Row | None:
         """See `RowStore`."""
-        return self._store.find_trial(self._key_of(parameters))
+        return self._store.find_trial(self._key_of(parameters), victim=self._victim)
 
     def put(self, parameters: dict[str, Any], row: Row) -> None:
         """See `RowStore`."""
-        self._store.put_trial(self._key_of(parameters), row)
+        self._store.put_trial(self._key_of(parameters), row, victim=self._victim)
 
     def _key_of(self, parameters: dict[str, Any]) -> str:
         """With every hyperparameter: a default that changes makes another trial."""

@@ -324,3 +324,13 @@ def test_what_is_left_and_draining() -> None:
 )
 def test_description_of_a_job(job: Job, words: str) -> None:
     assert describe(Ticket(number=0, worker=0, job=job, plan=cast(Any, None))) == words
+
+
+def test_what_workers_warn_of_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    conductor = conduct(FakeSchedule(TRAIN, SEARCH), FakeFleet(2))
+    for trial in ("a", "b"):
+        conductor.suggest(trial)
+    for trial in ("a", "b"):
+        conductor.completed(trial, answer(warnings=("models/x is torn", f"only {trial}")))
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["models/x is torn", "only a", "only b"]

@@ -152,13 +152,15 @@ def test_a_torn_entry_is_missing_said_once_and_replaced(tmp_path: Path, caplog, 
     assert names(tmp_path / "models") == ["a"]
 
 
-def test_entries_of_before_sizes_were_recorded_count(tmp_path: Path):
+def test_entries_of_before_there_were_checksums_are_named_kept_and_made_again(tmp_path: Path, caplog):
     store = ArtifactStore(tmp_path)
     file = store.put("a", WEIGHTS, {"writer": 1}).weights.with_name("info.json")
     file.write_text(json.dumps({"writer": 1}))
-    found = store.find("a")
-    assert found is not None
-    assert found.info == {"writer": 1}
+    assert store.find("a") is None
+    assert "has no checksum, as an earlier version of theriac wrote it" in caplog.text
+    (aside,) = (tmp_path / "damaged").iterdir()
+    assert names(aside) == ["info.json", "model.safetensors"]
+    assert store.put("a", WEIGHTS, {"writer": 2}).info == {"writer": 2}
 
 
 def test_all_is_on_the_disk_before_the_entry_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -200,3 +200,27 @@ def test_cells_validate_themselves(wrong: dict):
 def test_scenarios_refuse_unknown_keys():
     with pytest.raises(ValidationError, match="extra_forbidden"):
         Scenario.model_validate({"dataset": "digits", "manipulated": 5, "atack": {}})
+
+
+def test_the_clean_model_in_place_of_the_victim_is_named_and_the_victim_trained_again(
+    experiment: Experiment, tmp_path, caplog
+):
+    """Sealed anew under the victim's key, as no accident could: what the entry says of itself tells."""
+    victim, clean = (experiment.trained(Part(name)) for name in ("victim", "clean"))
+    own = ArtifactStore(tmp_path)
+    mixed = Experiment(SMALL, own)
+    own.put(mixed._model_key(Part("victim")), clean.state_dict(), clean.info)
+    again = mixed.trained(Part("victim"))
+    assert "it is not the victim model of this scenario" in caplog.text
+    assert again.info["part"] == victim.info["part"]
+    assert again.info["truth"]["asr"] == pytest.approx(victim.info["truth"]["asr"], abs=0.05)
+
+
+def test_trials_of_another_victim_do_not_count(tmp_path, caplog):
+    own = ArtifactStore(tmp_path)
+    own.put_trial("a", {"score": 1.0}, victim="old")
+    assert own.find_trial("a", victim="old") == own.find_trial("a") == {"score": 1.0}
+    assert own.find_trial("a", victim="new") is None
+    assert "made of another victim" in caplog.text
+    own.put_trial("a", {"score": 2.0}, victim="new")
+    assert own.find_trial("a", victim="new") == {"score": 2.0}

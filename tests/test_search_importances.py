@@ -269,3 +269,18 @@ def test_several_kinds_of_batches_are_read_once(importances, data, small_shards:
     for settings in (lf, ssd):
         importances.of(0.5, settings)
     assert sum(read) == len(data.retain(0.5)) + 2 * len(data.forget(0.5))
+
+
+def test_importances_of_another_victim_are_computed_again(
+    data: PoisonedData, victim: torch.nn.Module, tmp_path: Path, caplog
+):
+    settings = HealSettings(method="xlf")
+    for seed in (3, 4):
+        model = create_model(ModelSpec(width=0.05), num_classes=10, shape=(1, 16, 16), seed=seed).eval()
+        store = ArtifactStore(tmp_path)
+        store.refuse("models", "victim", "for the test")
+        store.put("victim", model.state_dict(), {})
+        forget, _ = VictimImportances(data, lambda model=model: model, "victim", store).of(0.5, settings).pair
+        fresh = estimate_importance(model, data.forget(0.5).batched(512), kind="xlf", granularity="sample")
+        assert close(forget, fresh)
+    assert "made of another victim than the one that is stored now" in caplog.text

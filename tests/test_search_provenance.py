@@ -81,3 +81,8 @@ def test_keys_are_fixed_for_good() -> None:
         row_key(float("nan"))
     with pytest.raises(TypeError):
         row_key(Path("x"))
+
+
+def test_minus_zero_is_zero_and_no_other_number_is_changed() -> None:
+    assert row_key({"rho": [-0.0, 1]}) == row_key({"rho": (0.0, 1)})
+    assert row_key(0) != row_key(0.0) != row_key(-1.0)

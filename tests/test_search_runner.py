@@ -17,7 +17,7 @@ from theriac.search.cell_rows import CellRows
 from theriac.search.experiment import Experiment, Part
 from theriac.search.importances import part_for
 from theriac.search.jobs import Answer, ImportanceJob, SearchJob, TrainJob, UntreatedJob, read_job
-from theriac.search.runner import JobRunner
+from theriac.search.runner import JobRunner, failure_of
 from theriac.search.scenario_plan import CellPlan, ScenarioPlan
 from theriac.search.scenarios import Cell, Gate, Scenario, Scoring
 from theriac.search.schedule import Schedule, Ticket
@@ -227,3 +227,20 @@ def test_numbers_survive_the_journey(rows: list[Row]):
     answer = Answer(evaluated=history)
     assert repr(read_job(job.model_dump_json())) == repr(job)
     assert repr(Answer.model_validate_json(answer.model_dump_json())) == repr(answer)
+
+
+def test_what_a_worker_warns_of_comes_with_its_answer(tmp_path: Path) -> None:
+    """Of a damaged entry, say: nobody reads what a worker logs."""
+    job = TrainJob(scenario=SMALL, part=Part("victim"))
+    assert JobRunner(ArtifactStore(tmp_path), budget=0).run(job).warnings == ()
+    (weights,) = tmp_path.glob("models/*/model.safetensors")
+    weights.write_bytes(bytes(weights.stat().st_size))
+    answer = JobRunner(ArtifactStore(tmp_path), budget=0).run(job)
+    assert answer.failure is None
+    (warning,) = answer.warnings
+    assert f"{weights.parent} is torn or changed (its data do not match their checksum)" in warning
+
+
+def test_a_failure_tells_no_secret() -> None:
+    failure = failure_of(OSError("cannot reach s3://me:se/cret@bucket/x"))
+    assert failure.message == "cannot reach s3://me:***@bucket/x"

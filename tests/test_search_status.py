@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,26 @@ def test_the_bar_shows_whatever_there_is(directory: Path, sweep: Sweep) -> None:
         assert len(bar) == 42
         assert (">" in bar, "x" in bar) == (running > 0, failed > 0)
         assert ("#" in bar, "." in bar) == (done > 0, to_go > 0)
+
+
+@pytest.mark.parametrize("name", ["a.yaml", "a.json"])
+@pytest.mark.parametrize("kind", ["pipe", "endless", "deep"])
+def test_files_that_are_none_are_named_and_do_not_hang(tmp_path: Path, name: str, kind: str) -> None:
+    ResultsStore(tmp_path).append("searches", [{"key": "k"}])
+    file = tmp_path / "sweeps" / name
+    file.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "endless":
+        file.symlink_to("/dev/zero")
+    else:
+        file.write_text("[" * 20_000)
+    assert name in (one(tmp_path).problem or "")
+
+
+def test_a_row_that_took_for_ever_does_not_count(directory: Path, sweep: Sweep) -> None:
+    add(directory, sweep, 0, seconds_search=4.0)
+    add(directory, sweep, 1, seconds_search=float("inf"), seconds_evaluation=float("-inf"))
+    left = one(directory).left_seconds
+    assert left is not None
+    assert 0 < left < 1e6

@@ -217,3 +217,47 @@ def test_endless_overrides_are_refused():
     with pytest.raises(BadInput, match="more than 32 levels") as error:
         load_sweep("digits-quick", ["a=" + "[" * 3000])
     assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (f"seeds=[{2**63}]", rf"seeds\.0 = {2**63}: Input should be less than {2**63}"),
+        (f"scenario.seed={2**63}", rf"scenario\.seed = {2**63}"),
+        (f"manipulated=[{2**64}]", rf"manipulated\.0 = {2**64}"),
+        (
+            f"settings.max_steps={2**63}",
+            rf"settings\.max_steps = {2**63}: results hold whole numbers below 2\^63",
+        ),
+        ("settings.b_start='inf'", r"settings\.b_start = .*finite number"),
+        ("settings.b_start='nan'", r"settings\.b_start = "),
+    ],
+)
+def test_numbers_that_no_row_can_hold_are_refused_before_any_work(override: str, message: str):
+    with pytest.raises(BadInput, match=message):
+        load_sweep("digits-quick", [override])
+
+
+def test_the_largest_seed_is_taken():
+    assert load_sweep("digits-quick", [f"seeds=[{2**63 - 1}]"]).tasks()[0].scenario.seed == 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("{parameters: {learning_rate: 1e-3}}", "{parameters: {learning_rate: 0.001}}"),
+        ("{parameters: {learning_rate: 1}}", "{parameters: {learning_rate: 1.0}}"),
+        ("{rho: 1e-1}", "{rho: 0.1}"),
+        ("{rho: -0.0}", "{rho: 0}"),
+    ],
+)
+def test_equal_settings_are_one_cell(pair: tuple[str, str], tmp_path: Path):
+    file = tmp_path / "s.yaml"
+    keys = []
+    for settings in (*pair, f"[{', '.join(pair)}]"):
+        file.write_text(
+            f"scenario: digits\nshares: [0.2]\nmethods: [cf]\nsearches: [fixed]\nsettings: {settings}\n"
+        )
+        keys.append([task.key for task in load_sweep(file).tasks()])
+    assert keys[0] == keys[1] == keys[2]
+    assert len(keys[0]) == 1

@@ -317,3 +317,23 @@ def test_no_terminal_cuts_or_breaks_a_cell(width: int) -> None:
 def test_messages_are_not_read_as_markup() -> None:
     lines = printed(120, searches({"method": "lf", "status": "failed", "error_message": "[/bold] [red]x"}))
     assert lines[-1].strip() == "[1] [/bold] [red]x"
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "\uff1d1+1", "=cmd|' /C x'!A1"]
+)
+def test_csv_holds_no_formulas(text: str) -> None:
+    rows = searches({"method": "lf", "status": "failed", "error_message": text, "dataset": text})
+    (row,) = csv.DictReader(io.StringIO(render(searches_table(rows), "csv"), newline=""))
+    assert (row["error_message"], row["dataset"]) == (f"'{text}", f"'{text}")
+
+
+def test_csv_leaves_numbers_as_they_are() -> None:
+    rows = searches(done(damage=-0.5, share="-0.5", attack="sine", error_message="1e-3"))
+    (row,) = csv.DictReader(io.StringIO(render(searches_table(rows), "csv")))
+    assert (row["damage"], row["share"], row["attack"], row["error_message"]) == (
+        "-0.5",
+        "-0.5",
+        "sine",
+        "1e-3",
+    )
