@@ -6,17 +6,18 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, worker
 
 from ..errors import BadInput
 from .names import NAMESPACE
-from .scratch import remove_also, scratch_folder
+from .lifeline import Lifeline
+from .scratch import scratch_folder
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20
@@ -29,8 +30,13 @@ SETTINGS = {
     # threads of an actor activations then pile up, in a trial to 8 GB where 0.7 GB do
     "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
 }
+SESSIONS = "r"
+"""A short name: paths of sockets are limited."""
+SERVERS = {ray_constants.PROCESS_TYPE_RAYLET: "raylet", ray_constants.PROCESS_TYPE_GCS_SERVER: "control server (GCS)"}
 TOKEN = "RAY_AUTH_TOKEN"
 TOKEN_SOURCES = ("RAY_AUTH_MODE", TOKEN, "RAY_AUTH_TOKEN_PATH")
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -44,6 +50,7 @@ def ray_session(address: str | None, workers: int, *, verbose: bool = False) -> 
 
     Raises:
         BadInput: no cluster answers, or workers below 1.
+        RayDied: while it was in use.
     """
     if address is None or ray.is_initialized():
         with local_ray(workers, verbose=verbose):
@@ -64,9 +71,19 @@ def ray_session(address: str | None, workers: int, *, verbose: bool = False) -> 
             f"docs/clusters/README.md), or leave --address out for a local Ray"
         ) from error
     try:
-        yield
+        with Lifeline({}, _belongs(ray.get_runtime_context().get_node_id()), hush=_hush):
+            yield
     finally:
         ray.shutdown()
+
+
+def _belongs(node: str) -> Callable[[], bool]:
+    """Make the question whether the cluster counts a node among its own."""
+
+    def ask() -> bool:
+        return any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())  # type: ignore[no-untyped-call]
+
+    return ask
 
 
 def _check_answers(address: str) -> None:
@@ -85,15 +102,16 @@ def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
     """A Ray instance of this process with ``workers`` CPUs; one that already runs here is used and left up.
 
     Its servers listen on the loopback and ask for a token: the user's own where there is one, else a new one
-    that nobody writes down. Its session folder is removed at the end, or by the next one if this process is
-    killed, unless ``verbose``.
+    that nobody writes down. Its session folder lies in one that only this user can enter, and is removed at the
+    end, or by the next one if this process is killed, unless ``verbose``.
 
     Args:
         workers: CPUs to offer, at least 1; more than the machine has is allowed.
         verbose: let Ray and the workers log to stderr, and keep the session folder with all logs.
 
     Raises:
-        BadInput: workers below 1.
+        BadInput: workers below 1, or no folder for the session.
+        RayDied: while it was in use.
     """
     if workers < 1:
         raise BadInput(f"{workers} workers: give 1 or more")
@@ -103,23 +121,30 @@ def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
     _set_defaults(SETTINGS)
     if not _has_token():
         os.environ[TOKEN] = secrets.token_hex(32)
-    with scratch_folder("ray") as folder:
+    with scratch_folder("ray", short=True, keep=verbose) as folder:
+        if verbose:
+            log.warning("Ray's logs stay in %s", folder)
         try:
-            _start(workers, verbose)
-            if not verbose:
-                remove_also(folder, _session_folder())
-            yield
+            _start(workers, folder / SESSIONS, verbose)
+            with Lifeline(_servers(), hush=_hush):
+                yield
         finally:
             ray.shutdown()
 
 
-def _session_folder() -> Path:
-    """Logs and sockets of the local Ray, which Ray itself never removes."""
+def _servers() -> dict[str, Any]:
+    """Find the processes of the local Ray without which nothing goes on."""
     node: Any = ray._private.worker._global_node
-    return Path(node.get_session_dir_path())
+    return {name: node.all_processes[kind][0].process for kind, name in SERVERS.items()}
 
 
-def _start(workers: int, verbose: bool) -> None:
+def _hush() -> None:
+    """Keep Ray from printing the last lines of the logs of its server, which help nobody."""
+    worker._worker_logs_enabled = False
+
+
+def _start(workers: int, folder: Path, verbose: bool) -> None:
+    """Start it; Ray opens ``folder`` to all users, so it must lie in one that is not."""
     with _single_machine():
         ray.init(
             address="local",
@@ -129,6 +154,7 @@ def _start(workers: int, verbose: bool) -> None:
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.ERROR,
             _node_ip_address=LOOPBACK,
+            _temp_dir=str(folder),
         )
 
 

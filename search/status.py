@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from ..errors import BadInput
-from .progress import Failure, Running, SweepProgress, SweepStatus
+from .progress import Failure, Running, SweepProgress, SweepStatus, is_gone
 from .results import ResultsStore
 from .status_text import status_text
 from .sweeps import Task, load_sweep
@@ -36,7 +36,7 @@ FAILED = ("failed", "gate_failed")
 SWEEPS = "sweeps"
 """The folder of a results directory that holds the sweeps as run, and their progress."""
 LOST_AFTER = timedelta(seconds=30)
-"""A driver writes every 2 seconds; one that has been silent for so long is gone."""
+"""A driver writes every 2 seconds; one that has been silent for so long is gone, and so is one whose process has ended."""
 PHASES = ("seconds_importance", "seconds_search", "seconds_evaluation")
 
 
@@ -104,7 +104,7 @@ def _state(
 ) -> Literal["running", "finishing", "finished", "interrupted", "lost", "unknown"]:
     if progress is None:
         return "unknown"
-    silent = now - progress.updated_at > LOST_AFTER
+    silent = now - progress.updated_at > LOST_AFTER or is_gone(progress)
     return "lost" if silent and progress.state in ("running", "finishing") else progress.state
 
 
