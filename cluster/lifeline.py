@@ -101,10 +101,13 @@ class Lifeline:
                 return
             self.gone = f"{what}; finished cells are kept: run the same command again to go on"
         self._hush()
+        if not self._main:
+            log.error(self.gone)
+            return
         deadline = time.monotonic() + HARD_SECONDS
-        while self._main and self._interrupt() and time.monotonic() < deadline:
+        while self._interrupt() and time.monotonic() < deadline:
             self._over.wait(AGAIN_SECONDS)
-        if self._main and not self._over.is_set():
+        if not self._over.is_set():
             log.error(self.gone)  # nobody else can say it any more
             os._exit(INTERRUPTED)
 

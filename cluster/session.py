@@ -34,6 +34,7 @@ SESSIONS = "r"
 """A short name: paths of sockets are limited."""
 SERVERS = {ray_constants.PROCESS_TYPE_RAYLET: "raylet", ray_constants.PROCESS_TYPE_GCS_SERVER: "control server (GCS)"}
 TOKEN = "RAY_AUTH_TOKEN"
+TOKEN_FILE = "~/.ray/auth_token"
 TOKEN_SOURCES = ("RAY_AUTH_MODE", TOKEN, "RAY_AUTH_TOKEN_PATH")
 
 log = logging.getLogger(__name__)
@@ -182,4 +183,4 @@ def _set_defaults(values: Mapping[str, str]) -> None:
 
 def _has_token() -> bool:
     """Whether Ray will find a token, or was told to do without; else it would write one into the home."""
-    return any(name in os.environ for name in TOKEN_SOURCES) or (Path.home() / ".ray" / "auth_token").exists()
+    return any(name in os.environ for name in TOKEN_SOURCES) or os.path.isfile(os.path.expanduser(TOKEN_FILE))

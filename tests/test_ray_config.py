@@ -145,10 +145,16 @@ def test_kuberay_pods_see_the_shared_volume(manifests: dict[str, dict[str, Any]]
     assert manifests["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
+def pods(manifests: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """All pods of the job: head, workers, submitter."""
+    job = manifests["RayJob"]["spec"]
+    cluster = job["rayClusterSpec"]
+    groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    return [*(group["template"]["spec"] for group in groups), job["submitterPodTemplate"]["spec"]]
+
+
 def test_kuberay_pods_have_no_privileges(manifests: dict[str, dict[str, Any]]) -> None:
-    cluster = manifests["RayJob"]["spec"]["rayClusterSpec"]
-    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
-        pod = group["template"]["spec"]
+    for pod in pods(manifests):
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] > 0
@@ -158,11 +164,9 @@ def test_kuberay_pods_have_no_privileges(manifests: dict[str, dict[str, Any]]) -
             assert held == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
-def test_kuberay_images_are_named_by_digest(manifests: dict[str, dict[str, Any]]) -> None:
-    cluster = manifests["RayJob"]["spec"]["rayClusterSpec"]
-    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
-        for container in group["template"]["spec"]["containers"]:
-            assert re.fullmatch(r"[\w./-]+@sha256:[0-9a-f]{64}", container["image"])
+def test_kuberay_images_are_one_and_named_by_digest(manifests: dict[str, dict[str, Any]]) -> None:
+    (image,) = {container["image"] for pod in pods(manifests) for container in pod["containers"]}
+    assert re.fullmatch(r"[\w./-]+@sha256:[0-9a-f]{64}", image)
 
 
 def test_base_image_can_be_named_by_digest() -> None:
