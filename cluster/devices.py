@@ -25,7 +25,9 @@ def choose_device(name: str) -> torch.device:
             f"see what `theriac doctor` says about the driver"
         )
     if device.type not in usable_kinds():
-        raise BadInput(f"device {name!r}: this machine has none; give {' or '.join(['auto', *usable_kinds()])}")
+        raise BadInput(
+            f"device {name!r}: this machine has none; give {' or '.join(['auto', *usable_kinds()])}"
+        )
     return torch.device("cpu") if device.type == "cpu" else device
 
 

@@ -85,8 +85,11 @@ def _looked(name: str, look: Callable[[], list[Check]]) -> list[Check]:
     try:
         return look()
     except Exception as error:
-        remedy = "look whether the faults above explain it; if none does, theriac does not know this machine: report it"
-        return [Check(name, False, f"cannot be looked at: {type(error).__name__}: {first_line(error)}", remedy)]
+        remedy = (
+            "put the faults above right; if there are none, theriac does not know this machine: report it"
+        )
+        value = f"cannot be looked at: {type(error).__name__}: {first_line(error)}"
+        return [Check(name, False, value, remedy)]
 
 
 def check_python(optimize: int = sys.flags.optimize) -> Check:
@@ -94,13 +97,13 @@ def check_python(optimize: int = sys.flags.optimize) -> Check:
     system = f"{platform.system()} {platform.machine()}"
     value = f"{platform.python_version()} ({sys.executable}), {system}"
     if optimize > 1:
-        remedy = "leave -OO out, or unset PYTHONOPTIMIZE: without docstrings Ray cannot be imported; -O is fine"
+        remedy = "leave -OO out, or unset PYTHONOPTIMIZE: Ray needs its docstrings; -O is fine"
         return Check("python", False, f"{value}, run with -OO", remedy)
     return Check("python", True, value)
 
 
 def check_environment() -> list[Check]:
-    """Home, current folder and the variables that change what Python does; only what is out of the ordinary."""
+    """Home, current folder and variables of Python; only what is out of the ordinary."""
     checks = []
     home = Path(os.path.expanduser("~"))
     if not os.access(home, os.W_OK):

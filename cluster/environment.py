@@ -14,8 +14,8 @@ NO_HOME = "/"
 """As containers do it for a user of whom nothing is known but the number."""
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # where Python looks for the name of a user
 DOCSTRINGS = (
-    "Python runs with -OO (PYTHONOPTIMIZE={level}), which removes the docstrings that Ray and --help are made of; "
-    "leave it out, -O is fine"
+    "Python runs with -OO (PYTHONOPTIMIZE={level}), which removes the docstrings that Ray and --help are "
+    "made of; leave it out, -O is fine"
 )
 NO_FOLDER = "the current folder no longer exists; cd to one that does"
 
@@ -23,8 +23,8 @@ NO_FOLDER = "the current folder no longer exists; cd to one that does"
 def settle() -> None:
     """Give the process what every program takes for granted: three open streams, a home and a user's name.
 
-    Ray cannot be imported without a home, nor torch's compiler without a name; and a file that is opened while
-    stdout is closed becomes stdout. What is there is left as it is.
+    Ray cannot be imported without a home, nor torch's compiler without a name; and a file that is opened
+    while stdout is closed becomes stdout. What is there is left as it is.
     """
     _open_streams()
     if os.path.expanduser("~").startswith("~"):
@@ -66,7 +66,7 @@ def allow_warnings() -> None:
 
 
 class Forgiving:
-    """A stream for messages: what cannot be written any more, to a closed terminal or a full disk, is dropped.
+    """A stream for messages: what cannot be written, to a closed terminal or a full disk, is dropped.
 
     A sweep must not end because nobody reads how it goes on.
     """

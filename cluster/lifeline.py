@@ -1,4 +1,4 @@
-"""Notices that Ray has died, on which its calls wait for minutes or for ever, and ends the work in one line."""
+"""Notices that Ray has died, whose calls then wait for minutes or for ever, and ends the work in a line."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Servers = Mapping[str, Popen[bytes]]
 
 
 class RayDied(KeyboardInterrupt):
-    """Ray is gone: what has begun is lost, what was finished is kept. Ends the command like an interruption."""
+    """Ray is gone: what has begun is lost, what was finished is kept. Ends a command like an interruption."""
 
 
 class Lifeline:
-    """Around all that uses Ray, in the main thread; in another one nothing can be interrupted, and it only waits.
+    """Around all that uses Ray, in the main thread; in another one nothing can be interrupted: it only logs.
 
     Args:
         servers: processes of a local Ray by what they are called; the end of any of them is Ray's.

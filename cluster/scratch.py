@@ -25,7 +25,7 @@ LONGEST = "/theriac-ray-12345678/r/session_2026-01-01_00-00-00_000000_1234567/so
 SHORT = SOCKET_PATH - len(LONGEST)
 """Bytes of the longest folder below which Ray's sockets have room."""
 PLAIN = re.compile(r"[\w./+-]+", re.ASCII)
-OTHERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (a folder that only its owner can enter is made there)
+OTHERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 @contextmanager
@@ -85,8 +85,8 @@ def short_parent() -> Path:
     if usable is None:
         raise BadInput(
             f"no folder for Ray's sockets (TMPDIR is {os.environ.get('TMPDIR', '')!r}; tried: "
-            f"{', '.join(map(str, _parents()))}); set TMPDIR to a folder in which you may write and from which "
-            f"others remove nothing, with a path of at most {SHORT} plain characters"
+            f"{', '.join(map(str, _parents()))}); set TMPDIR to a folder in which you may write and from "
+            f"which others remove nothing, with a path of at most {SHORT} plain characters"
         )
     return usable
 

@@ -15,8 +15,8 @@ import ray
 from ray._private import ray_constants, worker
 
 from ..errors import BadInput
-from .names import NAMESPACE
 from .lifeline import Lifeline
+from .names import NAMESPACE
 from .scratch import scratch_folder
 
 LOOPBACK = "127.0.0.1"
@@ -32,7 +32,10 @@ SETTINGS = {
 }
 SESSIONS = "r"
 """A short name: paths of sockets are limited."""
-SERVERS = {ray_constants.PROCESS_TYPE_RAYLET: "raylet", ray_constants.PROCESS_TYPE_GCS_SERVER: "control server (GCS)"}
+SERVERS = {
+    ray_constants.PROCESS_TYPE_RAYLET: "raylet",
+    ray_constants.PROCESS_TYPE_GCS_SERVER: "control server (GCS)",
+}
 TOKEN = "RAY_AUTH_TOKEN"
 TOKEN_FILE = "~/.ray/auth_token"
 TOKEN_SOURCES = ("RAY_AUTH_MODE", TOKEN, "RAY_AUTH_TOKEN_PATH")
@@ -103,8 +106,8 @@ def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
     """A Ray instance of this process with ``workers`` CPUs; one that already runs here is used and left up.
 
     Its servers listen on the loopback and ask for a token: the user's own where there is one, else a new one
-    that nobody writes down. Its session folder lies in one that only this user can enter, and is removed at the
-    end, or by the next one if this process is killed, unless ``verbose``.
+    that nobody writes down. Its session folder lies in one that only this user can enter, and is removed at
+    the end, or by the next one if this process is killed, unless ``verbose``.
 
     Args:
         workers: CPUs to offer, at least 1; more than the machine has is allowed.

@@ -104,7 +104,7 @@ class SweepProgress(BaseModel):
 
 
 def process_table() -> str | None:
-    """Name the table in which process numbers of this process count: of a machine since its start, of a container.
+    """Name what numbers of processes belong to: a machine since its start, a container.
 
     None where the system does not tell (it is not Linux).
     """

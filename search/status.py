@@ -36,7 +36,7 @@ FAILED = ("failed", "gate_failed")
 SWEEPS = "sweeps"
 """The folder of a results directory that holds the sweeps as run, and their progress."""
 LOST_AFTER = timedelta(seconds=30)
-"""A driver writes every 2 seconds; one that has been silent for so long is gone, and so is one whose process has ended."""
+"""A driver writes every 2 seconds; one that has been silent for so long is gone. So is one that has ended."""
 PHASES = ("seconds_importance", "seconds_search", "seconds_evaluation")
 
 

@@ -23,7 +23,9 @@ def test_the_cpu_is_always_there(name: str) -> None:
 
 
 @pytest.mark.usefixtures("only_cpu")
-@pytest.mark.parametrize("name", ["mps", "xla", "meta", "hpu", "cuda", "cuda:9", "cuda:-1", "banana", "", "cpu "])
+@pytest.mark.parametrize(
+    "name", ["mps", "xla", "meta", "hpu", "cuda", "cuda:9", "cuda:-1", "banana", "", "cpu "]
+)
 def test_what_is_not_there_is_one_line(name: str) -> None:
     with pytest.raises(BadInput, match=r"device '.*cpu") as refused:
         choose_device(name)

@@ -31,6 +31,8 @@ from theriac.tests.sweeps import (
 
 Counted = Callable[..., None]
 STORE_BYTES = 100 << 20
+SERVERS = {"raylet/raylet": "raylet", "gcs/gcs_server": "control server"}
+"""Part of the command line -> what the message says."""
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_the_death_of_rays_own_servers_ends_the_sweep_in_a_line_and_the_same_com
     rows: Rows, tmp_path: Path
 ) -> None:
     file, results, total = written_sweep(tmp_path), tmp_path / "results", len(rows["searches"])
-    for number, (server, name) in enumerate((("raylet/raylet", "raylet"), ("gcs/gcs_server", "control server"))):
+    for number, (server, name) in enumerate(SERVERS.items()):
         with Command(file, results, log=tmp_path / server.replace("/", "-")) as command:
             command.wait_for_cells(1 + 4 * number)
             assert command.kill(server) >= 1

@@ -38,11 +38,16 @@ def _heard() -> Iterator[None]:
 def test_the_first_signal_drains_and_the_second_stops(number: int) -> None:
     conductor, said = Conductor(), list[str]()
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), interrupts(conductor, said):
-        os.kill(os.getpid(), number)
-        assert (conductor.drained, said) == (True, [FIRST])
-        os.kill(os.getpid(), number)
-        pytest.fail("the second signal did not stop it")
+
+    def interrupted_twice() -> None:
+        with interrupts(conductor, said):
+            os.kill(os.getpid(), number)
+            assert (conductor.drained, said) == (True, [FIRST])
+            os.kill(os.getpid(), number)
+            pytest.fail("the second signal did not stop it")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
     assert signal.getsignal(number) is before
 
 

@@ -41,24 +41,32 @@ def server() -> Iterator[subprocess.Popen[bytes]]:
 
 def test_the_end_of_a_server_interrupts_what_waits(server: subprocess.Popen[bytes]) -> None:
     hushed, before = threading.Event(), signal.getsignal(signal.SIGUSR2)
-    with (
-        pytest.raises(RayDied, match=r"^Ray's raylet on this machine has died .*; finished cells are kept: run"),
-        Lifeline({"raylet": server}, hush=hushed.set),
+
+    def work() -> None:
+        with Lifeline({"raylet": server}, hush=hushed.set):
+            server.kill()
+            threading.Event().wait(LONG)
+
+    with pytest.raises(
+        RayDied, match=r"^Ray's raylet on this machine has died .*; finished cells are kept: "
     ):
-        server.kill()
-        threading.Event().wait(LONG)
+        work()
     assert hushed.is_set()
     assert signal.getsignal(signal.SIGUSR2) is before
 
 
 def test_what_is_raised_by_ray_meanwhile_is_replaced(server: subprocess.Popen[bytes]) -> None:
-    hushed = threading.Event()
-    with pytest.raises(RayDied, match="Ray's raylet"), Lifeline({"raylet": server}, hush=hushed.set):
-        server.kill()
-        try:
-            threading.Event().wait(LONG)
-        except RayDied:
-            raise RuntimeError("a page of Ray's") from None
+
+    def work() -> None:
+        with Lifeline({"raylet": server}, hush=lambda: None):
+            server.kill()
+            try:
+                threading.Event().wait(LONG)
+            except RayDied:
+                raise RuntimeError("a page of Ray's") from None
+
+    with pytest.raises(RayDied, match="Ray's raylet"):
+        work()
 
 
 def test_work_that_ends_and_errors_of_its_own_are_left_alone(server: subprocess.Popen[bytes]) -> None:
@@ -73,7 +81,8 @@ def test_work_that_ends_and_errors_of_its_own_are_left_alone(server: subprocess.
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"), [(False, "this machine has left the Ray cluster"), (None, "the head .* has not answered")]
+    ("answer", "said"),
+    [(False, "this machine has left the Ray cluster"), (None, "the head .* has not answered")],
 )
 def test_a_cluster_is_asked(answer: bool | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifeline, "ASK_SECONDS", 0.01)
@@ -89,7 +98,9 @@ def test_a_cluster_is_asked(answer: bool | None, said: str, monkeypatch: pytest.
 
 
 def test_a_call_that_cannot_be_interrupted_is_left_by_force() -> None:
-    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, check=False, timeout=LONG)
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK], capture_output=True, text=True, check=False, timeout=LONG
+    )
     assert done.returncode == 130
     assert done.stderr.startswith("Ray's raylet on this machine has died")
 

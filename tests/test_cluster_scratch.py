@@ -112,7 +112,10 @@ def test_no_temporary_folder_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
     monkeypatch.setattr(tempfile, "gettempdir", refuse)
-    with pytest.raises(BadInput, match="no folder for temporary files can be written"), scratch_folder("test"):
+    with (
+        pytest.raises(BadInput, match="no folder for temporary files can be written"),
+        scratch_folder("test"),
+    ):
         pass
     assert scratch._parents() == [Path(one) for one in scratch.OTHERS]
 

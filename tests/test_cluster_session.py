@@ -47,7 +47,7 @@ def test_ray_asks_for_a_token() -> None:
 @pytest.mark.usefixtures("small_ray")
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can be another user")
 def test_another_user_finds_nothing_of_the_session() -> None:
-    """Ray opens its folders to all; whoever could replace the socket of the object store would get its data."""
+    """Ray opens its folders to all; whoever could replace a socket of it would be connected to."""
     found = sorted(session_folder().rglob("sockets/*"))
     assert {one.name for one in found} >= {"plasma_store", "raylet"}
     assert [one for one in found if not reached(one, os.getuid())] == []
