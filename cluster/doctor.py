@@ -330,12 +330,12 @@ def start_local_ray() -> Check:
         with local_ray(1):
             version = ray.get(ray.remote(platform.python_version).remote(), timeout=120)
         return Check("local ray", True, f"starts; its worker runs Python {version}")
-    except (RuntimeError, OSError, ValueError, TimeoutError, ray.exceptions.RayError, RayDied) as error:
+    except (Exception, RayDied) as error:  # Ray raises all kinds, plain `Exception` among them
         remedy = (
             "common causes are a full disk, little shared memory, a firewall on the loopback, and an old Ray "
             "that `ray stop` ends; `theriac quickstart -v` keeps Ray's logs and says where"
         )
-        return Check("local ray", False, f"does not start: {first_line(error)}", remedy)
+        return Check("local ray", False, f"does not start: {first_line(error.__cause__ or error)}", remedy)
 
 
 def check_data(root: Path | str | None) -> list[Check]:

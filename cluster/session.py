@@ -22,6 +22,7 @@ from .scratch import scratch_folder
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20
 ANSWER_SECONDS = 10.0
+ATTEMPTS = 3
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -114,7 +115,7 @@ def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
         verbose: let Ray and the workers log to stderr, and keep the session folder with all logs.
 
     Raises:
-        BadInput: workers below 1, or no folder for the session.
+        BadInput: workers below 1, no folder for the session, or Ray does not start.
         RayDied: while it was in use.
     """
     if workers < 1:
@@ -129,7 +130,7 @@ def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
         if verbose:
             log.warning("Ray's logs stay in %s", folder)
         try:
-            _start(workers, folder / SESSIONS, verbose)
+            _start_patiently(workers, folder / SESSIONS, verbose)
             with Lifeline(_servers(), hush=_hush):
                 yield
         finally:
@@ -145,6 +146,25 @@ def _servers() -> dict[str, Any]:
 def _hush() -> None:
     """Keep Ray from printing the last lines of the logs of its server, which help nobody."""
     worker._worker_logs_enabled = False
+
+
+def _start_patiently(workers: int, folder: Path, verbose: bool) -> None:
+    """Start it; again where the machine was so busy that Ray gave up after half a minute.
+
+    Raises:
+        BadInput: it does not start.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _start(workers, folder, verbose)
+            return
+        except Exception as error:  # Ray raises all kinds, plain `Exception` among them
+            ray.shutdown()
+            if "timed out" in str(error) and attempt < ATTEMPTS:
+                continue
+            raise BadInput(
+                f"a local Ray does not start ({_first_line(error)}); see `theriac doctor --start-ray`"
+            ) from error
 
 
 def _start(workers: int, folder: Path, verbose: bool) -> None:

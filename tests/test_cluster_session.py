@@ -156,6 +156,30 @@ def test_single_machine_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ray_constants.ENABLE_RAY_CLUSTER is usual
 
 
+def test_a_start_that_took_too_long_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def late(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) < session.ATTEMPTS:
+            raise Exception("The current node timed out during startup")
+
+    monkeypatch.setattr(session, "_start", late)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    session._start_patiently(1, Path(), False)
+    assert len(calls) == session.ATTEMPTS
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError("no room\nfor a page")
+
+    monkeypatch.setattr(session, "_start", refuse)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(BadInput, match=r"does not start \(no room\); see `theriac doctor"):
+        session._start_patiently(1, Path(), False)
+
+
 @pytest.mark.parametrize("workers", [0, -3])
 def test_no_workers(workers: int) -> None:
     with pytest.raises(BadInput, match=rf"{workers} workers"), local_ray(workers):
