@@ -1,1 +1,5 @@
 """Everything that needs Ray, and the command line."""
+
+from .environment import settle
+
+settle()

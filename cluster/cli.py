@@ -5,10 +5,8 @@ Exit status: 0 done, 1 some cells failed, 2 bad usage or configuration, 130 inte
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ from rich.console import Console
 
 from .. import __version__
 from ..errors import BadInput
+from .environment import allow_warnings, explain_output, forgive_streams, unusable
 from .messages import Warnings, explain_usage, masked, show_numbers
 from .options import HealOptions, Preprocessing, Subject, Where, folder
 
@@ -333,15 +332,17 @@ def doctor(*, data: Data = None, results: Folder = Path(), start_ray: bool = Fal
 
 def main() -> None:
     """Run the command line; leaves by `SystemExit`."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without "→" shows "?"
+    allow_warnings()
+    forgive_streams()
     logging.basicConfig(level=logging.WARNING, handlers=[Warnings(_say)])
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status."""
+    reason = unusable()
+    if reason and arguments[:1] != ["doctor"]:
+        return _refuse(reason)
     try:
         status = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -350,9 +351,10 @@ def run(arguments: list[str]) -> int:
     except BadInput as error:
         return _refuse(str(error))
     except OSError as error:
-        return _output_lost(error)
-    except KeyboardInterrupt:
-        _say("interrupted; finished cells are kept: run the same command again to go on")
+        reason = explain_output(error)
+        return _refuse(reason) if reason else 0
+    except KeyboardInterrupt as error:
+        _say(str(error) or "interrupted; finished cells are kept: run the same command again to go on")
         return INTERRUPTED
     return status if isinstance(status, int) else 0
 
@@ -371,16 +373,6 @@ def _refuse(reason: str) -> int:
     err.print("error:", style="bold red", end=" ")
     _say(reason)
     return BAD_USAGE
-
-
-def _output_lost(error: OSError) -> int:
-    """The reader of stdout has enough (`theriac table x | head`), its disk is full, or a file is no use."""
-    if error.filename is not None:
-        return _refuse(f"{error.filename}: {error.strerror}; give a file or folder that theriac may use")
-    if error.errno not in (errno.EPIPE, errno.ENOSPC):
-        raise error
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
-    return 0 if error.errno == errno.EPIPE else _refuse(f"cannot write: {error.strerror}")
 
 
 def _print_table(searches: Any, format: Format, *, aggregate: bool) -> None:

@@ -8,13 +8,15 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from ..errors import BadInput
+from .environment import lost_folder
+from .scratch import short_parent, temporary_parent
 
 GIB = 2**30
 LEAST_MEMORY = 2 * GIB
@@ -62,23 +64,73 @@ def diagnose(
     Returns:
         One `Check` for each thing looked at; no check raises for what it finds.
     """
-    return [
-        check_python(),
-        *check_packages(),
-        check_cpus(),
-        *check_gpus(),
-        check_memory(),
-        check_disk(Path(results)),
-        check_shared_memory(),
-        *check_ray(start=start_ray),
-        *check_data(data_root),
+    looks: list[tuple[str, Callable[[], list[Check]]]] = [
+        ("python", lambda: [check_python()]),
+        ("environment", check_environment),
+        ("packages", check_packages),
+        ("cpus", lambda: [check_cpus()]),
+        ("gpu", check_gpus),
+        ("memory", lambda: [check_memory()]),
+        ("disk for results", lambda: [check_disk(Path(results))]),
+        ("temporary files", lambda: [check_temporary()]),
+        ("shared memory", lambda: [check_shared_memory()]),
+        ("ray", lambda: check_ray(start=start_ray)),
+        ("data", lambda: check_data(data_root)),
     ]
+    return [check for name, look in looks for check in _looked(name, look)]
 
 
-def check_python() -> Check:
+def _looked(name: str, look: Callable[[], list[Check]]) -> list[Check]:
+    """The checks of ``look``, or a failing one: on an odd machine the others still answer."""
+    try:
+        return look()
+    except Exception as error:
+        remedy = (
+            "put the faults above right; if there are none, theriac does not know this machine: report it"
+        )
+        value = f"cannot be looked at: {type(error).__name__}: {first_line(error)}"
+        return [Check(name, False, value, remedy)]
+
+
+def check_python(optimize: int = sys.flags.optimize) -> Check:
     """The Python that runs this; the package itself refuses to be installed on one that is too old."""
     system = f"{platform.system()} {platform.machine()}"
-    return Check("python", True, f"{platform.python_version()} ({sys.executable}), {system}")
+    value = f"{platform.python_version()} ({sys.executable}), {system}"
+    if optimize > 1:
+        remedy = "leave -OO out, or unset PYTHONOPTIMIZE: Ray needs its docstrings; -O is fine"
+        return Check("python", False, f"{value}, run with -OO", remedy)
+    return Check("python", True, value)
+
+
+def check_environment() -> list[Check]:
+    """Home, current folder and variables of Python; only what is out of the ordinary."""
+    checks = []
+    home = Path(os.path.expanduser("~"))
+    if not os.access(home, os.W_OK):
+        value = f"{home} cannot be written to; theriac needs none, other programs keep caches there"
+        checks.append(Check("home", True, value, "set HOME to a folder of yours"))
+    if lost_folder():
+        checks.append(Check("current folder", False, "it has been removed", "cd to a folder that exists"))
+        os.chdir(os.sep)  # torch ends the process where there is none
+    if os.environ.get("PYTHONWARNINGS", "").startswith("e"):
+        value = "PYTHONWARNINGS makes errors of warnings; theriac's commands do not heed it"
+        checks.append(Check("warnings", True, value))
+    return checks
+
+
+def check_temporary() -> Check:
+    """Where temporary files go, and the sockets of a local Ray, whose paths must be short."""
+    name, given = "temporary files", os.environ.get("TMPDIR")
+    try:
+        files, sockets = temporary_parent(), short_parent()
+    except BadInput as error:
+        what, _, remedy = str(error).rpartition("; ")
+        return Check(name, False, what, remedy)
+    value = f"in {files}" + (f", sockets of Ray in {sockets}" if sockets != files else "")
+    if given and Path(given) != files:
+        remedy = f"make the folder {given!r}, or set TMPDIR to one in which you may write"
+        return Check(name, True, f"{value}; TMPDIR is {given!r}, which cannot be used", remedy)
+    return Check(name, True, value)
 
 
 def check_packages(distribution: str = "theriac") -> list[Check]:
@@ -255,8 +307,9 @@ def check_ray(*, start: bool = False) -> list[Check]:
     try:
         import ray
         import ray.tune
-    except ImportError as error:
+    except Exception as error:  # ImportError, and whatever Ray raises where it cannot live
         remedy = f"install it with `{sys.executable} -m pip install 'ray[tune]'`"
+        remedy = f"mend the faults above, or {remedy}" if sys.flags.optimize > 1 else remedy
         return [Check("ray cluster", False, f"cannot be imported: {first_line(error)}", remedy)]
     address = os.environ.get("RAY_ADDRESS")
     used = f"RAY_ADDRESS is {address}" if address else "RAY_ADDRESS is not set: Ray runs on this machine"
@@ -268,6 +321,7 @@ def start_local_ray() -> Check:
     """Start a Ray with one CPU on this machine, run a task in it, and stop it. A running Ray stays."""
     import ray
 
+    from .lifeline import RayDied
     from .session import local_ray
 
     if ray.is_initialized():
@@ -276,12 +330,12 @@ def start_local_ray() -> Check:
         with local_ray(1):
             version = ray.get(ray.remote(platform.python_version).remote(), timeout=120)
         return Check("local ray", True, f"starts; its worker runs Python {version}")
-    except (RuntimeError, OSError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
+    except (Exception, RayDied) as error:  # Ray raises all kinds, plain `Exception` among them
         remedy = (
-            "read the logs in /tmp/ray/session_latest/logs; common causes are a full disk, little shared "
-            "memory, a firewall on the loopback, and an old Ray that `ray stop` ends"
+            "common causes are a full disk, little shared memory, a firewall on the loopback, and an old Ray "
+            "that `ray stop` ends; `theriac quickstart -v` keeps Ray's logs and says where"
         )
-        return Check("local ray", False, f"does not start: {first_line(error)}", remedy)
+        return Check("local ray", False, f"does not start: {first_line(error.__cause__ or error)}", remedy)
 
 
 def check_data(root: Path | str | None) -> list[Check]:

@@ -24,6 +24,7 @@ from ..search.spaces import Parameters
 from ..search.sweep_tree import override
 from ..search.tune_settings import TRAINED_METHODS
 from ..unlearning.models import ModelSpec, create_model, load_into, load_weights
+from .devices import choose_device
 from .options import HealOptions, Preprocessing, Subject
 
 
@@ -119,23 +120,3 @@ def prepare_output(folder: Path, weights: Path) -> None:
         raise BadInput(
             f"cannot write {folder} ({error.strerror}); give a folder you may write to as --out"
         ) from error
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called ``name``; "auto" is the GPU if there is one.
-
-    Raises:
-        BadInput: no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise BadInput(f"unknown device {name!r}; give auto, cpu, cuda, or cuda:0 and so on") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BadInput(
-            f"device {name!r}: PyTorch sees {torch.cuda.device_count()} CUDA GPUs; give --device cpu, or "
-            f"see what `theriac doctor` says about the driver"
-        )
-    return device

@@ -16,7 +16,8 @@ FIRST = "finishing what has begun; Ctrl-C again stops at once (finished cells ar
 class Interrupts:
     """Around the fan-out, in the main thread; elsewhere signals are left as they are.
 
-    SIGTERM counts as Ctrl-C: schedulers of clusters send it some time before they kill.
+    SIGTERM counts as Ctrl-C: schedulers of clusters send it some time before they kill. So does SIGHUP, which
+    comes when a terminal is closed, unless the command was started with `nohup`, which has it ignored.
 
     Raises:
         KeyboardInterrupt: at the second signal at once, after one when what had begun is done.
@@ -29,7 +30,9 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            self._before = {one: signal.signal(one, self._handle) for one in (signal.SIGINT, signal.SIGTERM)}
+            ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            heard = (signal.SIGINT, signal.SIGTERM, *(() if ignored else (signal.SIGHUP,)))
+            self._before = {one: signal.signal(one, self._handle) for one in heard}
         return self
 
     def __exit__(

@@ -6,21 +6,23 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, worker
 
 from ..errors import BadInput
+from .lifeline import Lifeline
 from .names import NAMESPACE
-from .scratch import remove_also, scratch_folder
+from .scratch import scratch_folder
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20
 ANSWER_SECONDS = 10.0
+ATTEMPTS = 3
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -29,8 +31,17 @@ SETTINGS = {
     # threads of an actor activations then pile up, in a trial to 8 GB where 0.7 GB do
     "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
 }
+SESSIONS = "r"
+"""A short name: paths of sockets are limited."""
+SERVERS = {
+    ray_constants.PROCESS_TYPE_RAYLET: "raylet",
+    ray_constants.PROCESS_TYPE_GCS_SERVER: "control server (GCS)",
+}
 TOKEN = "RAY_AUTH_TOKEN"
+TOKEN_FILE = "~/.ray/auth_token"
 TOKEN_SOURCES = ("RAY_AUTH_MODE", TOKEN, "RAY_AUTH_TOKEN_PATH")
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -44,6 +55,7 @@ def ray_session(address: str | None, workers: int, *, verbose: bool = False) -> 
 
     Raises:
         BadInput: no cluster answers, or workers below 1.
+        RayDied: while it was in use.
     """
     if address is None or ray.is_initialized():
         with local_ray(workers, verbose=verbose):
@@ -64,9 +76,19 @@ def ray_session(address: str | None, workers: int, *, verbose: bool = False) -> 
             f"docs/clusters/README.md), or leave --address out for a local Ray"
         ) from error
     try:
-        yield
+        with Lifeline({}, _belongs(ray.get_runtime_context().get_node_id()), hush=_hush):
+            yield
     finally:
         ray.shutdown()
+
+
+def _belongs(node: str) -> Callable[[], bool]:
+    """Make the question whether the cluster counts a node among its own."""
+
+    def ask() -> bool:
+        return any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())  # type: ignore[no-untyped-call]
+
+    return ask
 
 
 def _check_answers(address: str) -> None:
@@ -85,15 +107,16 @@ def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
     """A Ray instance of this process with ``workers`` CPUs; one that already runs here is used and left up.
 
     Its servers listen on the loopback and ask for a token: the user's own where there is one, else a new one
-    that nobody writes down. Its session folder is removed at the end, or by the next one if this process is
-    killed, unless ``verbose``.
+    that nobody writes down. Its session folder lies in one that only this user can enter, and is removed at
+    the end, or by the next one if this process is killed, unless ``verbose``.
 
     Args:
         workers: CPUs to offer, at least 1; more than the machine has is allowed.
         verbose: let Ray and the workers log to stderr, and keep the session folder with all logs.
 
     Raises:
-        BadInput: workers below 1.
+        BadInput: workers below 1, no folder for the session, or Ray does not start.
+        RayDied: while it was in use.
     """
     if workers < 1:
         raise BadInput(f"{workers} workers: give 1 or more")
@@ -103,23 +126,49 @@ def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
     _set_defaults(SETTINGS)
     if not _has_token():
         os.environ[TOKEN] = secrets.token_hex(32)
-    with scratch_folder("ray") as folder:
+    with scratch_folder("ray", short=True, keep=verbose) as folder:
+        if verbose:
+            log.warning("Ray's logs stay in %s", folder)
         try:
-            _start(workers, verbose)
-            if not verbose:
-                remove_also(folder, _session_folder())
-            yield
+            _start_patiently(workers, folder / SESSIONS, verbose)
+            with Lifeline(_servers(), hush=_hush):
+                yield
         finally:
             ray.shutdown()
 
 
-def _session_folder() -> Path:
-    """Logs and sockets of the local Ray, which Ray itself never removes."""
+def _servers() -> dict[str, Any]:
+    """Find the processes of the local Ray without which nothing goes on."""
     node: Any = ray._private.worker._global_node
-    return Path(node.get_session_dir_path())
+    return {name: node.all_processes[kind][0].process for kind, name in SERVERS.items()}
 
 
-def _start(workers: int, verbose: bool) -> None:
+def _hush() -> None:
+    """Keep Ray from printing the last lines of the logs of its server, which help nobody."""
+    worker._worker_logs_enabled = False
+
+
+def _start_patiently(workers: int, folder: Path, verbose: bool) -> None:
+    """Start it; again where the machine was so busy that Ray gave up after half a minute.
+
+    Raises:
+        BadInput: it does not start.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _start(workers, folder, verbose)
+            return
+        except Exception as error:  # Ray raises all kinds, plain `Exception` among them
+            ray.shutdown()
+            if "timed out" in str(error) and attempt < ATTEMPTS:
+                continue
+            raise BadInput(
+                f"a local Ray does not start ({_first_line(error)}); see `theriac doctor --start-ray`"
+            ) from error
+
+
+def _start(workers: int, folder: Path, verbose: bool) -> None:
+    """Start it; Ray opens ``folder`` to all users, so it must lie in one that is not."""
     with _single_machine():
         ray.init(
             address="local",
@@ -129,6 +178,7 @@ def _start(workers: int, verbose: bool) -> None:
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.ERROR,
             _node_ip_address=LOOPBACK,
+            _temp_dir=str(folder),
         )
 
 
@@ -156,4 +206,4 @@ def _set_defaults(values: Mapping[str, str]) -> None:
 
 def _has_token() -> bool:
     """Whether Ray will find a token, or was told to do without; else it would write one into the home."""
-    return any(name in os.environ for name in TOKEN_SOURCES) or (Path.home() / ".ray" / "auth_token").exists()
+    return any(name in os.environ for name in TOKEN_SOURCES) or os.path.isfile(os.path.expanduser(TOKEN_FILE))

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import ray
-import torch
 
 from .. import __version__
 from ..datasets.sources import data_folder
@@ -32,6 +31,7 @@ from ..search.status_text import counted
 from ..search.sweeps import Sweep, Task, dump_sweep
 from .actors import ActorSettings
 from .conductor import Conductor
+from .devices import choose_device
 from .fleet import Fleet, smallest_gpu
 from .interrupts import Interrupts
 from .loggers import CellLogger
@@ -109,6 +109,8 @@ class SweepRun(Where, arbitrary_types_allowed=True):
         reporter: Reporter,
         verbose: bool,
     ) -> dict[str, float]:
+        if self.address is None and not ray.is_initialized():
+            choose_device(self.device)  # a local Ray has what this machine has
         store = ArtifactStore(self.directory if self.store is None else self.store)
         store.remove_leftovers()
         remove_stale(self.directory)
@@ -232,10 +234,10 @@ def estimate(
         progress: called with (phase, done, total).
 
     Raises:
-        BadInput: a dataset is missing.
+        BadInput: a dataset is missing, or the device.
     """
     tasks, rows, finished = sweep.tasks(), [], set[str]()
-    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    where = choose_device(device).type
     costs = measure_costs(tasks, data_root=data, device=where, seconds=seconds, progress=progress)
     if directory.is_dir():
         results = ResultsStore(directory, create=False)

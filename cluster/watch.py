@@ -18,6 +18,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from ..search.cell_rows import Row
 from ..search.jobs import SearchJob, UntreatedJob
+from ..search.progress import process_table
 from ..search.results import ResultsStore
 from ..search.schedule import Ticket
 from ..search.status import SWEEPS, Running, SweepProgress, estimate_left
@@ -91,6 +92,7 @@ class Watch:
             "run": run,
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "processes": process_table(),
             "started_at": datetime.now(UTC),
             "cells_total": len(tasks),
             "cells_present": len(tasks) - len(missing),

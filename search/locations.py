@@ -84,6 +84,8 @@ def checked_folder(given: str | os.PathLike[str], what: str) -> Path:
     Raises:
         BadInput: it is empty, a URI, or no path.
     """
+    if not isinstance(given, str | os.PathLike):
+        raise BadInput(f"the {what} is {given!r:.40}; give the path of a folder")
     text = os.fspath(given)
     if not text.strip():
         raise BadInput(f"the name of the {what} is empty; give a folder, such as ./theriac-results")

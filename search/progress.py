@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +40,7 @@ class SweepProgress(BaseModel):
         run: key of the row in ``runs``.
         host: where the driver runs.
         pid: of the driver.
+        processes: `process_table` of the driver; None where an earlier release wrote this.
         started_at: when this run began.
         updated_at: when this was written.
         state: "finishing" lets running cells end after Ctrl-C; "interrupted" can be resumed.
@@ -62,6 +64,7 @@ class SweepProgress(BaseModel):
     run: str
     host: str
     pid: int
+    processes: str | None = None
     started_at: AwareDatetime
     updated_at: AwareDatetime
     state: Literal["running", "finishing", "finished", "interrupted"]
@@ -99,6 +102,29 @@ class SweepProgress(BaseModel):
             raise explain_validation(error, f"progress file {path}", cls.model_fields) from None
         except OSError as error:
             raise BadInput(f"progress file {path} cannot be read ({error}); run the sweep again") from error
+
+
+def process_table() -> str | None:
+    """Name what numbers of processes belong to: a machine since its start, a container.
+
+    None where the system does not tell (it is not Linux).
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def is_gone(progress: SweepProgress) -> bool:
+    """Whether the driver is known to have ended: its number is of our table, and no process has it."""
+    if progress.processes is None or progress.processes != process_table():
+        return False
+    try:
+        fields = Path(f"/proc/{progress.pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    return fields.rpartition(")")[2].split()[0] in ("Z", "X")  # killed, and not yet buried by its parent
 
 
 class Failure(BaseModel):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from ..errors import BadInput
-from .progress import Failure, Running, SweepProgress, SweepStatus
+from .progress import Failure, Running, SweepProgress, SweepStatus, is_gone
 from .results import ResultsStore
 from .small_files import SMALL_BYTES, check_file
 from .status_text import status_text
@@ -37,7 +37,7 @@ FAILED = ("failed", "gate_failed")
 SWEEPS = "sweeps"
 """The folder of a results directory that holds the sweeps as run, and their progress."""
 LOST_AFTER = timedelta(seconds=30)
-"""A driver writes every 2 seconds; one that has been silent for so long is gone."""
+"""A driver writes every 2 seconds; one that has been silent for so long is gone. So is one that has ended."""
 LONGEST = 1e12
 PHASES = ("seconds_importance", "seconds_search", "seconds_evaluation")
 
@@ -107,7 +107,7 @@ def _state(
 ) -> Literal["running", "finishing", "finished", "interrupted", "lost", "unknown"]:
     if progress is None:
         return "unknown"
-    silent = now - progress.updated_at > LOST_AFTER
+    silent = now - progress.updated_at > LOST_AFTER or is_gone(progress)
     return "lost" if silent and progress.state in ("running", "finishing") else progress.state
 
 

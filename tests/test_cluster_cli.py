@@ -266,7 +266,7 @@ def test_full_disk_below_stdout(results: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([*LAUNCH, "table", results], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
-    assert done.stderr == "error: cannot write: No space left on device\n"
+    assert done.stderr == "error: cannot write: No space left on device; free some space\n"
 
 
 def test_file_that_may_not_be_read_is_named(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

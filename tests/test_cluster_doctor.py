@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import ray
 import torch
 from packaging.requirements import Requirement
 
-from theriac.cluster import doctor
+from theriac.cluster import doctor, scratch
 from theriac.cluster.doctor import Check, diagnose
 from theriac.datasets.sources import DATASETS
 from theriac.errors import BadInput
@@ -175,6 +176,61 @@ def test_little_shared_memory_fails(tmp_path: Path, disk: Callable[[int], None])
     assert check.remedy is not None
     assert "--shm-size" in check.remedy
     assert doctor.check_shared_memory(tmp_path / "none").ok
+
+
+def test_a_look_that_fails_is_a_fault_and_the_others_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise KeyError("a machine of another kind")
+
+    monkeypatch.setattr(doctor, "check_memory", fail)
+    checks = {check.name: check for check in diagnose()}
+    assert "KeyError: 'a machine of another kind'" in checks["memory"].value
+    assert not checks["memory"].ok
+    assert checks["cpus"].ok
+
+
+def test_python_without_docstrings_is_a_fault() -> None:
+    check = doctor.check_python(2)
+    assert not check.ok
+    assert "-OO" in check.value
+    assert doctor.check_python(1).ok
+
+
+def test_temporary_files_and_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = tmp_path / "a folder"
+    used.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(used))
+    monkeypatch.setenv("TMPDIR", str(used))
+    check = doctor.check_temporary()
+    assert (check.ok, check.remedy) == (True, None)
+    assert check.value == f"in {used}, sockets of Ray in {doctor.short_parent()}"
+    monkeypatch.setenv("TMPDIR", "/no/such")
+    check = doctor.check_temporary()
+    assert check.ok
+    assert "'/no/such', which cannot be used" in check.value
+    monkeypatch.setattr(scratch, "_private", lambda parent: False)
+    check = doctor.check_temporary()
+    assert not check.ok
+    assert check.value.startswith("no folder for Ray's sockets")
+    assert check.remedy is not None
+    assert check.remedy.startswith("set TMPDIR")
+
+
+def test_environment_out_of_the_ordinary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    assert doctor.check_environment() == []
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert [(check.name, check.ok) for check in doctor.check_environment()] == [
+        ("home", True),
+        ("current folder", False),
+        ("warnings", True),
+    ]
 
 
 def test_no_gpu_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,8 @@ from theriac.tests.sweeps import (
 
 Counted = Callable[..., None]
 STORE_BYTES = 100 << 20
+SERVERS = {"raylet/raylet": "raylet", "gcs/gcs_server": "control server"}
+"""Part of the command line -> what the message says."""
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +76,32 @@ def test_after_the_driver_was_killed_the_same_command_goes_on(
         command.kill_driver()
         assert computed_again(before, results) == []
     before, cells = finished(results), finished_cells(results)
-    assert command.status.state in ("running", "lost")
+    assert command.status.state == "lost"
     with Command(file, results) as command:
         assert command.end() == 0, command.said
         record_testsuite_property("cells", {"at_kill": cells, **command.summary})
+        assert command.summary["computed"] == total - cells
+    assert differences(results, rows) == []
+    assert computed_again(before, results) == []
+
+
+def test_the_death_of_rays_own_servers_ends_the_sweep_in_a_line_and_the_same_command_goes_on(
+    rows: Rows, tmp_path: Path
+) -> None:
+    file, results, total = written_sweep(tmp_path), tmp_path / "results", len(rows["searches"])
+    for number, (server, name) in enumerate(SERVERS.items()):
+        with Command(file, results, log=tmp_path / server.replace("/", "-")) as command:
+            command.wait_for_cells(1 + 4 * number)
+            assert command.kill(server) >= 1
+            assert command.end() == 130, command.said
+            assert len([line for line in command.said.splitlines() if f"Ray's {name}" in line]) == 1
+            for noise in ("Traceback", "state-dump", "rpc_client"):
+                assert noise not in command.said
+            assert command.status.state == "interrupted"
+            assert command.status.running == 0
+    before, cells = finished(results), finished_cells(results)
+    with Command(file, results) as command:
+        assert command.end() == 0, command.said
         assert command.summary["computed"] == total - cells
     assert differences(results, rows) == []
     assert computed_again(before, results) == []

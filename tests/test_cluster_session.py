@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from theriac.cluster import session
 from theriac.cluster.session import local_ray, ray_session
 from theriac.errors import BadInput
 
+NOBODY = 65534
 LOOPBACKS = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
 
 
@@ -38,6 +42,49 @@ def test_ray_asks_for_a_token() -> None:
     assert session._has_token()
     if session.TOKEN in os.environ:
         assert len(os.environ[session.TOKEN]) >= 32
+
+
+@pytest.mark.usefixtures("small_ray")
+@pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can be another user")
+def test_another_user_finds_nothing_of_the_session() -> None:
+    """Ray opens its folders to all; whoever could replace a socket of it would be connected to."""
+    found = sorted(session_folder().rglob("sockets/*"))
+    assert {one.name for one in found} >= {"plasma_store", "raylet"}
+    assert [one for one in found if not reached(one, os.getuid())] == []
+    assert [one for one in [session_folder(), *found] if reached(one, NOBODY)] == []
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_the_session_lies_in_a_folder_of_its_user() -> None:
+    private = session_folder().parent.parent
+    assert private.name.startswith("theriac-ray-")
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    assert not list(private.parent.glob(f"ray/{session_folder().name}"))
+
+
+def session_folder() -> Path:
+    """Of the Ray of this process."""
+    node: Any = ray._private.worker._global_node
+    return Path(node.get_session_dir_path())
+
+
+def reached(path: Path, user: int) -> bool:
+    """Whether a user can list a folder, or connect to a socket."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            if path.is_socket():
+                socket.socket(socket.AF_UNIX).connect(str(path))
+            else:
+                os.listdir(path)
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.usefixtures("small_ray")
@@ -107,6 +154,30 @@ def test_single_machine_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (os.environ[name], ray_constants.ENABLE_RAY_CLUSTER) == ("0", False)
     assert name not in os.environ
     assert ray_constants.ENABLE_RAY_CLUSTER is usual
+
+
+def test_a_start_that_took_too_long_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def late(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) < session.ATTEMPTS:
+            raise Exception("The current node timed out during startup")
+
+    monkeypatch.setattr(session, "_start", late)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    session._start_patiently(1, Path(), False)
+    assert len(calls) == session.ATTEMPTS
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError("no room\nfor a page")
+
+    monkeypatch.setattr(session, "_start", refuse)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(BadInput, match=r"does not start \(no room\); see `theriac doctor"):
+        session._start_patiently(1, Path(), False)
 
 
 @pytest.mark.parametrize("workers", [0, -3])

@@ -24,7 +24,7 @@ SCHEMA = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").r
 LAUNCHED = [ROOT / "ray_config.yaml", CLUSTERS / "aws.yaml", CLUSTERS / "gcp.yaml"]
 SLURM, KUBERAY, DOCKERFILE = CLUSTERS / "slurm.sh", CLUSTERS / "kuberay.yaml", CLUSTERS / "Dockerfile"
 FILES = [*LAUNCHED, SLURM, KUBERAY, DOCKERFILE, CLUSTERS / "README.md"]
-PLACEHOLDER = re.compile(r"192\.0\.2|0000000|my-project|:latest|storageClassName|my_sweep\.yaml  ")
+PLACEHOLDER = re.compile(r"192\.0\.2|0000000|my-project|registry\.example|storageClassName|my_sweep\.yaml  ")
 SEPARATORS = {"||", "&", "&&", ">", "--"}
 THERIAC = {"sweep", "plan", "status", "table", "plot", "doctor"}  # the commands that the files use
 
@@ -143,6 +143,37 @@ def test_kuberay_pods_see_the_shared_volume(manifests: dict[str, dict[str, Any]]
         assert mounted[manifests["PersistentVolumeClaim"]["metadata"]["name"]] == "/shared"
     assert len(images) == 1
     assert manifests["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def pods(manifests: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """All pods of the job: head, workers, submitter."""
+    job = manifests["RayJob"]["spec"]
+    cluster = job["rayClusterSpec"]
+    groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    return [*(group["template"]["spec"] for group in groups), job["submitterPodTemplate"]["spec"]]
+
+
+def test_kuberay_pods_have_no_privileges(manifests: dict[str, dict[str, Any]]) -> None:
+    for pod in pods(manifests):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            held = container["securityContext"]
+            assert held == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def test_kuberay_images_are_one_and_named_by_digest(manifests: dict[str, dict[str, Any]]) -> None:
+    (image,) = {container["image"] for pod in pods(manifests) for container in pod["containers"]}
+    assert re.fullmatch(r"[\w./-]+@sha256:[0-9a-f]{64}", image)
+
+
+def test_base_image_can_be_named_by_digest() -> None:
+    text = DOCKERFILE.read_text()
+    assert re.search(r"^ARG BASE=", text, re.MULTILINE)
+    assert re.search(r"^FROM \$BASE$", text, re.MULTILINE)
+    assert "--build-arg BASE=python@sha256:" in text
 
 
 def test_kuberay_lets_no_other_namespace_in(manifests: dict[str, dict[str, Any]]) -> None:

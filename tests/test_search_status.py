@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from theriac.errors import BadInput
+from theriac.search.progress import process_table
 from theriac.search.results import ResultsStore
 from theriac.search.status import (
     Running,
@@ -81,6 +83,23 @@ def add(directory: Path, sweep: Sweep, *numbers: int, **columns: Any) -> None:
 def one(directory: Path, **options: Any) -> SweepStatus:
     (status,) = sweep_status(directory, now=options.pop("now", NOW))
     return status
+
+
+def test_a_driver_whose_process_has_ended_is_lost_at_once(sweep: Sweep, directory: Path) -> None:
+    file = directory / "sweeps" / f"{sweep.key}.json"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    table = process_table()
+    if table is None:
+        pytest.skip("this system does not say which processes there are")
+    for pid, processes, state in (
+        (os.getpid(), table, "running"),
+        (ended.pid, table, "lost"),
+        (ended.pid, "of another machine", "running"),
+        (ended.pid, None, "running"),
+    ):
+        progress(sweep, pid=pid, processes=processes).write(file)
+        assert sweep_status(directory, now=NOW)[0].state == state
 
 
 def test_progress_comes_back_as_it_was_written(tmp_path: Path, sweep: Sweep) -> None:

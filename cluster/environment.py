@@ -1,0 +1,133 @@
+"""What theriac and Ray need of the process they run in, mended where that is possible without a question."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+NO_HOME = "/"
+"""As containers do it for a user of whom nothing is known but the number."""
+NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # where Python looks for the name of a user
+DOCSTRINGS = (
+    "Python runs with -OO (PYTHONOPTIMIZE={level}), which removes the docstrings that Ray and --help are "
+    "made of; leave it out, -O is fine"
+)
+NO_FOLDER = "the current folder no longer exists; cd to one that does"
+
+
+def settle() -> None:
+    """Give the process what every program takes for granted: three open streams, a home and a user's name.
+
+    Ray cannot be imported without a home, nor torch's compiler without a name; and a file that is opened
+    while stdout is closed becomes stdout. What is there is left as it is.
+    """
+    _open_streams()
+    if os.path.expanduser("~").startswith("~"):
+        os.environ["HOME"] = NO_HOME
+    if not any(os.environ.get(name) for name in NAMES) and not _has_entry():
+        os.environ["USER"] = str(os.getuid())
+
+
+def forgive_streams() -> None:
+    """Let no letter that the terminal lacks, and no loss of stderr, stop anything."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without "→" shows "?"
+    sys.stderr = cast(TextIO, Forgiving(sys.stderr))
+
+
+def explain_output(error: OSError) -> str | None:
+    """Say what is wrong with a file, or with stdout; None if nobody reads stdout any more.
+
+    That is so where the reader has enough (``theriac table x | head``), or the terminal is closed.
+
+    Raises:
+        OSError: ``error``, if it is about something else.
+    """
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}; give a file or folder that theriac may use"
+    if error.errno not in (errno.EPIPE, errno.EIO, errno.ENOSPC):
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
+    return f"cannot write: {error.strerror}; free some space" if error.errno == errno.ENOSPC else None
+
+
+def allow_warnings() -> None:
+    """Let warnings be warnings, here and in processes to come: -W error stops other programs' imports."""
+    if any(option.split(":")[0].startswith("e") for option in sys.warnoptions):
+        warnings.simplefilter("default")
+    if os.environ.get("PYTHONWARNINGS", "").startswith("e"):
+        del os.environ["PYTHONWARNINGS"]
+
+
+class Forgiving:
+    """A stream for messages: what cannot be written, to a closed terminal or a full disk, is dropped.
+
+    A sweep must not end because nobody reads how it goes on.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write what can be written; the length of ``text`` in any case."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush; what is left over is dropped, so that nothing fails at exit."""
+        try:
+            self._stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def unusable() -> str | None:
+    """Say why no command but `doctor` can do its work here; None if nothing is in the way."""
+    if sys.flags.optimize > 1:
+        return DOCSTRINGS.format(level=sys.flags.optimize)
+    return NO_FOLDER if lost_folder() else None
+
+
+def lost_folder() -> bool:
+    """Tell whether the current folder has been removed."""
+    try:
+        return not Path.cwd().is_dir()
+    except OSError:
+        return True
+
+
+def _open_streams() -> None:
+    """Open /dev/null for stdin, stdout and stderr where they are closed, as `cron` and `>&-` leave them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number, inheritable=True)
+                os.close(opened)
+            else:
+                os.set_inheritable(number, True)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (as long as the process)
+
+
+def _has_entry() -> bool:
+    try:
+        import pwd
+
+        return bool(pwd.getpwuid(os.getuid()).pw_name)
+    except (ImportError, KeyError):
+        return False

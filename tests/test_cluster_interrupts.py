@@ -1,0 +1,64 @@
+"""Signals during a sweep: the first lets what has begun end, the second stops at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from theriac.cluster.interrupts import FIRST, Interrupts
+
+
+class Conductor(SimpleNamespace):
+    """Has cells left, and can be drained."""
+
+    left, drained = 1, False
+
+    def drain(self) -> None:
+        self.drained = True
+
+
+def interrupts(conductor: Conductor, said: list[str]) -> Interrupts:
+    return Interrupts(cast(Any, conductor), cast(Any, SimpleNamespace(say=said.append)))
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """Whatever started the tests may have had the signal ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_drains_and_the_second_stops(number: int) -> None:
+    conductor, said = Conductor(), list[str]()
+    before = signal.getsignal(number)
+
+    def interrupted_twice() -> None:
+        with interrupts(conductor, said):
+            os.kill(os.getpid(), number)
+            assert (conductor.drained, said) == (True, [FIRST])
+            os.kill(os.getpid(), number)
+            pytest.fail("the second signal did not stop it")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+    assert signal.getsignal(number) is before
+
+
+def test_after_one_signal_cells_that_are_left_make_it_an_interruption() -> None:
+    with pytest.raises(KeyboardInterrupt), interrupts(Conductor(), []):
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_nohup_is_heeded() -> None:
+    conductor = Conductor(left=0)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with interrupts(conductor, []):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not conductor.drained
