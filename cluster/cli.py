@@ -5,12 +5,11 @@ Exit status: 0 done, 1 some cells failed, 2 bad usage or configuration, 130 inte
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,15 +19,20 @@ from cyclopts.validators import Number
 from rich.console import Console
 
 from .. import __version__
-from ..errors import BadInput
-from .messages import Warnings, explain_usage, show_numbers
-from .options import HealOptions, Preprocessing, Subject, Where
+from ..errors import BadInput, printable
+from .messages import Warnings, explain_lost_output, explain_usage, printable_lines, say_warning, show_default
+from .options import (
+    Format,
+    HealOptions,
+    Preprocessing,
+    Subject,
+    Topic,
+    Where,
+    check_clean,
+    check_figure_folder,
+)
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
-
-
-def _show_default(value: object) -> object:
-    return show_numbers(value) if isinstance(value, tuple) else value
 
 
 out = Console(soft_wrap=not sys.stdout.isatty())
@@ -41,12 +45,10 @@ app = App(
     console=out,
     error_console=err,
     result_action="return_value",
-    default_parameter=Parameter(negative=(), consume_multiple=True, show_default=_show_default),
+    default_parameter=Parameter(negative=(), consume_multiple=True, show_default=show_default),
     suppress_keyboard_interrupt=False,  # `run` says what to do next
 )
 
-Topic = Literal["datasets", "models", "attacks", "methods", "searches", "presets", "sweeps"]
-Format = Literal["terminal", "markdown", "latex", "csv"]
 Some = Annotated[int, Parameter(validator=Number(gte=1))]
 Results = Annotated[Path, Parameter(help="Folder of results.")]
 Data = Annotated[Path | None, Parameter(help="Datasets; by default the variable THERIAC_DATA, else ./data.")]
@@ -118,6 +120,7 @@ def heal(
     from .display import PhaseBars, bars
     from .healing import HealRequest, healed, hyperparameters, prepare_output, verdict
 
+    check_clean(subject, settings)
     prepare_output(out_folder, subject.weights)
     chosen = {"settings": settings, "parameters": hyperparameters(set_)}
     request = HealRequest(**dict(subject), preprocessing=preprocessing, **chosen)
@@ -127,7 +130,8 @@ def heal(
     summary = healing.summary()
     del summary["trace"]
     print(json.dumps(summary, indent=2))
-    _say(verdict(healing, folder))
+    for line in verdict(healing, Path(printable(str(folder)))).split("\n"):
+        _say(line)
     return 0 if healed(healing) else FAILED
 
 
@@ -172,7 +176,7 @@ def sweep(
     chosen, logger = load_sweep(sweep, set_), cell_logger(log, results)
     run = SweepRun(sweep=chosen, directory=results, fresh=fresh, log=logger, **dict(where))
     if dry_run:
-        print(preview(run))
+        _print(preview(run))
         return 0
     with live_reporter(err, _say) as reporter:
         summary = run.execute(reporter, verbose=verbose)
@@ -220,7 +224,7 @@ def plan(
         found = estimate(
             load_sweep(sweep, set_), results, data, device, seconds=seconds, progress=PhaseBars(progress)
         )
-    print(plan_json(found) if json else plan_text(found))
+    _print(plan_json(found) if json else plan_text(found))
     return 0
 
 
@@ -238,7 +242,7 @@ def status(results: Results, /, *, json: bool = False) -> int:
     found = sweep_status(results)
     if not found:
         raise BadInput(f"no sweep was run into {results} yet; start one with `theriac sweep`")
-    print(status_json(found) if json else status_text(found))
+    _print(status_json(found) if json else status_text(found))
     return 0
 
 
@@ -255,8 +259,9 @@ def plot(results: Results, /, *, to: Path | None = None) -> int:
     """
     from ..search.figures import result_figures
 
+    check_figure_folder(to)
     for figure in result_figures(results, to or results / "figures"):
-        print(figure)
+        _print(printable(str(figure)))
     return 0
 
 
@@ -271,7 +276,9 @@ def table(results: Results, /, *, format: Format = "terminal", aggregate: bool =
     aggregate
         Mean and standard deviation over seeds.
     """
-    _print_table(_searches(results), format, aggregate=aggregate)
+    from ..search.figures import finished_searches
+
+    _print_table(finished_searches(results), format, aggregate=aggregate)
     return 0
 
 
@@ -322,9 +329,9 @@ def doctor(*, data: Data = None, results: Path = Path(), start_ray: bool = False
     checks = diagnose(data, results=results, start_ray=start_ray)
     for check in checks:
         out.print("[green]ok   [/]" if check.ok else "[red]FAULT[/]", end=" ")
-        out.print(f"{check.name}: {check.value}", markup=False, highlight=False, soft_wrap=True)
+        _show(f"{check.name}: {check.value}")
         if check.remedy:
-            out.print(f"      {check.remedy}", markup=False, highlight=False, soft_wrap=True)
+            _show(f"      {check.remedy}")
     return 0 if all(check.ok for check in checks) else FAILED
 
 
@@ -334,6 +341,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without "→" shows "?"
     logging.basicConfig(level=logging.WARNING, handlers=[Warnings(_say)])
+    warnings.showwarning = say_warning(_say)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -343,41 +351,34 @@ def run(arguments: list[str]) -> int:
         status = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
-        return _refuse(explain_usage(error))
+        return _refuse(explain_usage(error, app, arguments))
     except BadInput as error:
         return _refuse(str(error))
     except OSError as error:
-        return _output_lost(error)
+        reason = explain_lost_output(error)
+        return _refuse(reason) if reason else 0
     except KeyboardInterrupt:
         _say("interrupted; finished cells are kept: run the same command again to go on")
         return INTERRUPTED
     return status if isinstance(status, int) else 0
 
 
-def _searches(results: Path) -> Any:
-    from ..search.figures import finished_searches
-
-    return finished_searches(results)
-
-
 def _say(line: str) -> None:
-    err.print(line, markup=False, highlight=False, soft_wrap=True)
+    err.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _show(line: str) -> None:
+    out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _print(text: str) -> None:
+    print(printable_lines(text))
 
 
 def _refuse(reason: str) -> int:
     err.print("error:", style="bold red", end=" ")
     _say(reason)
     return BAD_USAGE
-
-
-def _output_lost(error: OSError) -> int:
-    """The reader of stdout has enough (`theriac table x | head`), its disk is full, or a file is no use."""
-    if error.filename is not None:
-        return _refuse(f"{error.filename}: {error.strerror}; give a file or folder that theriac may use")
-    if error.errno not in (errno.EPIPE, errno.ENOSPC):
-        raise error
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
-    return 0 if error.errno == errno.EPIPE else _refuse(f"cannot write: {error.strerror}")
 
 
 def _print_table(searches: Any, format: Format, *, aggregate: bool) -> None:
@@ -387,11 +388,12 @@ def _print_table(searches: Any, format: Format, *, aggregate: bool) -> None:
     if format == "terminal" and out.is_terminal:
         out.print(TerminalTable(table=arranged))
     else:
-        print(render(arranged, "text" if format == "terminal" else format).rstrip("\n"))
+        text = render(arranged, "text" if format == "terminal" else format).rstrip("\n")
+        print(text) if format == "csv" and not out.is_terminal else _print(text)
 
 
 def _print_entries(title: str, entries: Sequence[tuple[str, str]]) -> None:
     out.print(f"[bold]{title}[/]")
     width = max(len(name) for name, _ in entries)
     for name, text in entries:
-        out.print(f"  {name:<{width}}  {text}", markup=False, highlight=False, soft_wrap=True)
+        _show(f"  {name:<{width}}  {text}")

@@ -16,9 +16,11 @@ from ..search.settings import (
     refuse_foreign,
 )
 from ..search.spaces import Parameters
-from ..search.tune_settings import TRAINED_METHODS, TrainedMethod, TuneSettings
+from ..search.tune_settings import NEEDS_CLEAN, TRAINED_METHODS, TrainedMethod, TuneSettings
 
 Device = Literal["auto", "cpu", "cuda"]
+Topic = Literal["datasets", "models", "attacks", "methods", "searches", "presets", "sweeps"]
+Format = Literal["terminal", "markdown", "latex", "csv"]
 AnySearch = Literal["auto", "ptn", "grid", "tpe", "guarded", "fixed"]
 
 
@@ -123,6 +125,35 @@ class HealOptions(HealSettings):
                 f"out, or choose a method that {'dampens' if trains else 'trains'} (theriac list methods)"
             )
         return {**values, "method": self.method, **({"parameters": dict(parameters)} if parameters else {})}
+
+
+def check_clean(subject: Subject, settings: HealOptions) -> None:
+    """Refuse a method that cannot do without clean images, where none are given.
+
+    Raises:
+        BadInput: names the option.
+    """
+    if settings.method in NEEDS_CLEAN and subject.clean is None:
+        raise BadInput(
+            f"--clean is missing: the method {settings.method} needs images known to be clean; give a folder "
+            f"of some hundred, or choose another --method"
+        )
+
+
+FIGURE_SUFFIXES = (".pdf", ".png", ".svg", ".jpg", ".jpeg", ".eps", ".ps")
+
+
+def check_figure_folder(folder: Path | None) -> None:
+    """Refuse the name of a figure where a folder for several is meant.
+
+    Raises:
+        BadInput: names the option and a folder.
+    """
+    if folder is not None and folder.suffix.lower() in FIGURE_SUFFIXES and not folder.is_dir():
+        raise BadInput(
+            f"--to {folder} is the name of one figure, and several are drawn; give a folder, such as "
+            f"--to {folder.with_suffix('')}"
+        )
 
 
 class Preprocessing(BaseModel):

@@ -35,6 +35,7 @@ KINDS = {
 
 MOST_SECONDS, MOST_BYTES = 10.0, 1 << 30
 LOOK_SECONDS = 0.05
+IMPORTED = ("cluster.display", "cluster.sweeping", "cluster.healing", "search.figures", "search.tables")
 Job = tuple[str, int]
 
 
@@ -61,6 +62,7 @@ def judged_jobs(
         seconds: what an input may take.
         memory: bytes that it may take on top of what the process has.
     """
+    _preload({kind for kind, _ in jobs})
     left = list(reversed(jobs))
     with tempfile.TemporaryDirectory(prefix="theriac-fuzz-") as folder:
         pool = [_started(folder) for _ in range(min(workers, len(left)))]
@@ -82,6 +84,13 @@ def judged_jobs(
             for worker in pool:
                 worker.process.kill()
                 worker.process.join()
+
+
+def _preload(kinds: set[str]) -> None:
+    """Import once, before processes split off, what takes seconds to import."""
+    own = [f"theriac.tests.fuzz.{KINDS[kind]}" for kind in kinds]
+    for name in (*(f"theriac.{one}" for one in IMPORTED), *own):
+        importlib.import_module(name)
 
 
 def _started(folder: str) -> Worker:
