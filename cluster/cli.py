@@ -168,12 +168,12 @@ def sweep(
     dry_run
         Only check the sweep, and print it with the number of its cells.
     """
-    from ..search.sweeps import load_sweep
+    from ..search.sweep_data import checked_sweep
     from .display import live_reporter
     from .loggers import cell_logger
     from .sweeping import SweepRun, preview, verdict
 
-    chosen, logger = load_sweep(sweep, set_), cell_logger(log, results)
+    chosen, logger = checked_sweep(sweep, set_, where.data), cell_logger(log, results)
     run = SweepRun(sweep=chosen, directory=results, fresh=fresh, log=logger, **dict(where))
     if dry_run:
         _print(preview(run))
@@ -216,14 +216,13 @@ def plan(
         As JSON.
     """
     from ..search.plan_text import plan_json, plan_text
-    from ..search.sweeps import load_sweep
+    from ..search.sweep_data import checked_sweep
     from .display import PhaseBars, bars
     from .sweeping import estimate
 
     with bars(err) as progress:
-        found = estimate(
-            load_sweep(sweep, set_), results, data, device, seconds=seconds, progress=PhaseBars(progress)
-        )
+        chosen = checked_sweep(sweep, set_, data)
+        found = estimate(chosen, results, data, device, seconds=seconds, progress=PhaseBars(progress))
     _print(plan_json(found) if json else plan_text(found))
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from ..errors import BadInput
 from ..unlearning.kinds import Granularity
 from ..unlearning.models import MODELS, ModelSpec
 from .provenance import row_key
-from .scenarios import Cell, Scenario, Scoring
+from .scenarios import SEEDS, Cell, Scenario, Scoring
 from .settings import METHODS, SEARCHES, HealSettings, Search
 from .sweep_rules import Match, SettingsFor, Task, check_settings, settings_of, used_by
 from .sweep_tree import closest, explained
@@ -21,6 +22,8 @@ from .tune_settings import TUNE_SEARCHES, TrainedMethod, TuneSearch, TuneSetting
 
 AnyMethod = Literal["none", "eu", "ssd", "lf", "xlf"] | TrainedMethod
 BASELINES = ("none", "eu")
+MOST_CELLS = 100_000
+"""Cells of a sweep, at most: more than any cluster computes, and few enough to be listed in seconds."""
 SHARES: tuple[Share, ...] = ("one_shot", 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """The paper's: one sample, and 10 to 100 % of S_m."""
 
@@ -68,7 +71,7 @@ class Sweep(BaseModel):
     models: tuple[ModelSpec, ...] | None = None
     attacks: tuple[Attack, ...] | None = None
     manipulated: tuple[Annotated[int, Field(ge=1)], ...] | None = None
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    seeds: tuple[Annotated[int, Field(ge=0, lt=SEEDS)], ...] | None = None
     shares: tuple[Share, ...] = SHARES
     methods: tuple[AnyMethod, ...] = ("none", "ssd", "lf", "xlf")
     granularities: tuple[Granularity, ...] = ("sample",)
@@ -90,10 +93,15 @@ class Sweep(BaseModel):
     def _distinct(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         if values is not None and not values:
             raise ValueError("the list is empty; give at least one value, or leave the axis out")
-        for number, value in enumerate(values or ()):
-            if value in (values or ())[:number]:
-                shown = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        if values is not None and len(values) > MOST_CELLS:
+            raise ValueError(f"the list has {len(values)} values; give at most {MOST_CELLS}")
+        seen = set()
+        for value in values or ():
+            shown = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            known = str(shown) if isinstance(shown, dict | list) else shown
+            if known in seen:
                 raise ValueError(f"{shown!r} is there twice; give every value once")
+            seen.add(known)
         return values
 
     @field_validator("settings")
@@ -116,6 +124,7 @@ class Sweep(BaseModel):
             _check_dataset(name, f"datasets.{number}" if self.datasets else "scenario.dataset")
         for number, model in enumerate(self.models or (self.scenario.model,)):
             _check_model(model.name, f"models.{number}" if self.models else "scenario.model.name")
+        self._check_size()
         drafts = self.drafts()
         for number, rule in enumerate(self.exclude):
             rule.check(drafts, f"exclude.{number}")
@@ -128,6 +137,15 @@ class Sweep(BaseModel):
         for task in self.tasks():
             _check_held_back(task)
         return self
+
+    def _check_size(self) -> None:
+        axes = [getattr(self, name) or (None,) for name in (*SCENARIO_AXES, *CELL_AXES)]
+        count = math.prod(map(len, axes))
+        if count > MOST_CELLS:
+            raise BadInput(
+                f"the sweep is a product of {count:,} cells, and at most {MOST_CELLS:,} are computed in one; "
+                f"shorten its lists, or make several sweeps into one folder of results"
+            )
 
     def _check_settings_used(self, tasks: list[Task]) -> None:
         paths = (

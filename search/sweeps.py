@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from ..datasets.attacks import Aim, Attack
 from ..datasets.splits import HeldBack
 from ..datasets.triggers import TRIGGERS
-from ..errors import BadInput
+from ..errors import BadInput, printable
 from ..unlearning.models import ModelSpec
 from ..unlearning.training import Recipe
 from .scenarios import PRESETS, Gate, Scenario, Scoring
@@ -99,7 +99,10 @@ def dump_sweep(sweep: Sweep) -> str:
     tree["exclude"] = [_plain(rule) for rule in sweep.exclude]
     for shown, rule in zip(tree["settings_for"], sweep.settings_for, strict=True):
         shown["when"] = _plain(rule.when)
-    return yaml.safe_dump(tree, sort_keys=False, width=LINE, allow_unicode=True)
+    text = yaml.safe_dump(tree, sort_keys=False, width=LINE, allow_unicode=True)
+    if "".join(map(printable, text.split("\n"))) == text.replace("\n", ""):
+        return text
+    return yaml.safe_dump(tree, sort_keys=False, width=LINE)  # no terminal gets what turns its text around
 
 
 def _preset_texts() -> dict[str, str]:
