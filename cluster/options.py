@@ -177,7 +177,7 @@ class Preprocessing(BaseModel):
     @classmethod
     def _grey_or_colour(cls, value: int) -> int:
         if value not in (1, 3):
-            raise ValueError("images have 1 (grey) or 3 (RGB)")
+            raise ValueError("give 1 (grey) or 3 (RGB)")
         return value
 
     @field_validator("std")

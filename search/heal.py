@@ -183,7 +183,7 @@ def _heal_by_training(
 
 def _normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation | None:
     if (mean is None) != (std is None):
-        raise BadInput("give both mean and std of the normalisation, or neither")
+        raise BadInput(f"mean {mean!r}, std {std!r}: give both mean and std of the normalisation, or neither")
     return None if mean is None or std is None else (tuple(mean), tuple(std))
 
 

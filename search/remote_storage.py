@@ -176,9 +176,9 @@ def _open_with_fsspec(location: str, scheme: str) -> tuple[Any, str]:
         core = importlib.import_module("fsspec.core")
         files, path = core.url_to_fs(location)
     except ImportError as error:
-        missing = "install fsspec" if error.name in ("fsspec", "fsspec.core") else _first_line(error)
+        missing = "no fsspec" if error.name in ("fsspec", "fsspec.core") else _first_line(error)
         raise BadInput(
-            f"{shown(location)} needs a driver that is not here: {missing}, on every node"
+            f"{shown(location)} needs a driver that is not here ({missing}); install it on every node"
         ) from error
     except ValueError as error:
         valid = ", ".join(sorted(PYARROW_SCHEMES))

@@ -173,7 +173,9 @@ def checked_location(location: str | Path) -> str:
     if is_uri(location):
         return text.rstrip("/") if not text.endswith("://") else text
     if _URI.match(text) or (_LOST_SLASH.match(text) and not Path(text).exists()):
-        raise BadInput(f"{text}: a URI needs two slashes after its scheme and must stay a string, not a Path")
+        raise BadInput(
+            f"{text}: a URI needs two slashes after its scheme and stay a string, no Path; write it so"
+        )
     return str(Path(location).absolute())
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from ..datasets.attacks import Aim, Attack
 from ..datasets.splits import HeldBack
 from ..datasets.triggers import TRIGGERS
-from ..errors import BadInput, printable
+from ..errors import BadInput, printable, shortened
 from ..unlearning.models import ModelSpec
 from ..unlearning.training import Recipe
 from .scenarios import PRESETS, Gate, Scenario, Scoring
@@ -80,7 +80,8 @@ def load_sweep(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Sweep
     tree = read_yaml(text, origin)
     if not isinstance(tree, Mapping):
         raise BadInput(
-            f"{origin}: a sweep is a mapping, which begins with scenario: and axes such as shares:"
+            f"{origin}: {shortened(tree)} is no sweep; write a mapping that begins with scenario: and axes "
+            f"such as shares:"
         )
     tree = {"name": name, **tree}
     sweep = _sweep(tree, origin)

@@ -119,7 +119,9 @@ def _try_one_image(model: nn.Module, num_classes: int, shape: tuple[int, int, in
     with torch.no_grad(), evaluating(model):
         logits = check_logits(model(torch.zeros(1, *shape)), 1)
     if logits.shape[1] != num_classes:
-        raise BadInput(f"the model returns {logits.shape[1]} logits instead of {num_classes}")
+        raise BadInput(
+            f"the model returns {logits.shape[1]} logits instead of {num_classes}; choose another model"
+        )
 
 
 def load_weights(path: str | Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
@@ -164,7 +166,8 @@ def _read_checkpoint(path: Path, trust_pickle: bool) -> object:
     except Exception as error:
         raise BadInput(
             f"weights {path}: cannot be read ({first_line(error)}); the file is damaged, no checkpoint of "
-            f"torch.save, or needs a package that is not installed"
+            f"torch.save, or needs a package that is not "
+            f"installed; save it again as a state dict"
         ) from error
 
 
