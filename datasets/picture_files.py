@@ -76,7 +76,8 @@ def read_picture(file: str, sha256: str, channels: int) -> Picture:
     """
     if channels not in _COLOURS:
         raise BadInput(
-            f"picture {file}: the images have {channels} channels; only 1 and 3 have pictures: choose another trigger"
+            f"picture {file}: the images have {channels} channels; only 1 and 3 have pictures: choose "
+            f"another trigger"
         )
     data = _bytes(Path(file))
     if hashlib.sha256(data).hexdigest() != sha256:

@@ -34,7 +34,7 @@ def draw_manipulated(labels: Tensor, attack: Attack, count: int, seed: int) -> T
     order = _eligible(labels, attack, seeded_generator(seed, "manipulated"))
     if not 1 <= count < len(order):
         raise BadInput(
-            f"manipulated (|S_m|) = {count}: it must be at least 1 and less than the {len(order)} "
+            f"manipulated, |S_m| = {count}: it must be at least 1 and less than the {len(order)} "
             f"samples it is drawn from; choose a smaller number"
         )
     return order[:count]

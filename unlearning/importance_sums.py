@@ -120,7 +120,8 @@ class Importance:
         mine, its = ((i.kind, i.granularity, i.exponent, i.precision) for i in (self, other))
         if mine != its:
             raise BadInput(
-                f"importances {mine} and {its} are different quantities; they cannot be combined: give like ones"
+                f"importances {mine} and {its} are different quantities; they cannot be combined: give like "
+                f"ones"
             )
         if None not in (self.model, other.model) and self.model != other.model:
             raise BadInput(

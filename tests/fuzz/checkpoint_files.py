@@ -24,7 +24,7 @@ from theriac.unlearning.models import ModelSpec, create_model, load_into, load_w
 from .cases import ESCAPES, ODD, Case, Run, damaged, never, unwanted
 
 SPEC = ModelSpec(name="resnet9", width=0.0625)
-SHAPE = (1, 8, 8)
+SHAPE = (1, 12, 12)
 State = dict[str, Tensor]
 
 

@@ -124,7 +124,7 @@ def _started(*_: object, **__: object) -> Any:
 
 @cache
 def _weights() -> dict[str, torch.Tensor]:
-    model = create_model(ModelSpec(name="resnet9", width=0.0625), num_classes=2, shape=(1, 8, 8))
+    model = create_model(ModelSpec(name="resnet9", width=0.0625), num_classes=2, shape=(1, 12, 12))
     return dict(model.state_dict())
 
 
@@ -133,7 +133,7 @@ def _files(folder: Path) -> None:
         for label in ("0", "1"):
             (folder / name / label).mkdir(parents=True)
             for number in range(count):
-                Image.new("L", (8, 8), 30 * number).save(folder / name / label / f"{number}.png")
+                Image.new("L", (12, 12), 30 * number).save(folder / name / label / f"{number}.png")
     save_file(_weights(), folder / "weights.safetensors")
 
 

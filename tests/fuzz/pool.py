@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ KINDS = {
 """Kind -> the module of this folder that makes its inputs."""
 
 MOST_SECONDS, MOST_BYTES = 10.0, 1 << 30
-LOOK_SECONDS = 0.05
+LOOK_SECONDS, MAKING_SECONDS = 0.05, 300.0
 IMPORTED = ("cluster.display", "cluster.sweeping", "cluster.healing", "search.figures", "search.tables")
 Job = tuple[str, int]
 
@@ -87,10 +88,10 @@ def judged_jobs(
 
 
 def _preload(kinds: set[str]) -> None:
-    """Import once, before processes split off, what takes seconds to import."""
+    """Import and prepare once, before processes split off, what takes seconds."""
     own = [f"theriac.tests.fuzz.{KINDS[kind]}" for kind in kinds]
     for name in (*(f"theriac.{one}" for one in IMPORTED), *own):
-        importlib.import_module(name)
+        getattr(importlib.import_module(name), "prepare", lambda: None)()
 
 
 def _started(folder: str) -> Worker:
@@ -103,7 +104,7 @@ def _started(folder: str) -> Worker:
 
 
 def _give(worker: Worker, job: Job) -> None:
-    worker.job, worker.begun = job, time.monotonic()
+    worker.job, worker.shown, worker.begun = job, "", time.monotonic()
     worker.before = _memory(worker.process.pid)
     worker.pipe.send(job)
 
@@ -124,7 +125,7 @@ def _look(worker: Worker, seconds: float, memory: int) -> Verdict | None:
         if found.grown > memory:
             return replace(found, result="failed", detail=f"took {found.grown >> 20} MiB")
         return found
-    if time.monotonic() - worker.begun > seconds:
+    if time.monotonic() - worker.begun > (seconds if worker.shown else MAKING_SECONDS):
         return _lost(worker, f"hangs: no answer after {seconds:g} s")
     grown = _memory(worker.process.pid) - worker.before
     return _lost(worker, f"took more than {grown >> 20} MiB") if grown > memory else None
@@ -153,7 +154,11 @@ def _work(pipe: Connection, folder: str) -> None:
     pipe.send("ready")
     while True:
         kind, seed = pipe.recv()
-        pipe.send(tried(kind, seed, folder, streams, pipe.send))
+        try:
+            pipe.send(tried(kind, seed, folder, streams, pipe.send))
+        except Exception:
+            wrong = f"no input was made: {traceback.format_exc()}"
+            pipe.send(Verdict(result="failed", detail=wrong, shown=""))
 
 
 def tried(kind: str, seed: int, folder: str, streams: Streams, say: Callable[[str], None]) -> Verdict:
