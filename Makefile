@@ -15,7 +15,7 @@ $(shell rm -f $(STAMP) $(DEV_STAMP))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test lint format wheel clean
+.PHONY: help quickstart install test fuzz lint format wheel clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,9 @@ install: $(STAMP)  ## install into .venv only
 
 test: lint  ## install into .venv with the developers' tools, then lint, check types and test
 	$(BIN)/python -m pytest
+
+fuzz: $(DEV_STAMP)  ## try thousands of odd inputs; each must end in the right answer or in one line
+	$(BIN)/python -m theriac.tests.fuzz
 
 lint: $(DEV_STAMP) .mypy_path/theriac  ## ruff and mypy only
 	$(BIN)/python -m ruff check .

@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,16 +19,13 @@ from cyclopts.validators import Number
 from rich.console import Console
 
 from .. import __version__
-from ..errors import BadInput
+from ..errors import BadInput, printable
+from ..search.locations import masked
 from .environment import allow_warnings, explain_output, forgive_streams, unusable
-from .messages import Warnings, explain_usage, masked, show_numbers
-from .options import HealOptions, Preprocessing, Subject, Where, folder
+from .messages import Warnings, explain_usage, printable_lines, say_warning, show_default
+from .options import Format, HealOptions, Preprocessing, Subject, Topic, Where, check_figure_folder, folder
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
-
-
-def _show_default(value: object) -> object:
-    return show_numbers(value) if isinstance(value, tuple) else value
 
 
 out = Console(soft_wrap=not sys.stdout.isatty())
@@ -40,12 +38,10 @@ app = App(
     console=out,
     error_console=err,
     result_action="return_value",
-    default_parameter=Parameter(negative=(), consume_multiple=True, show_default=_show_default),
+    default_parameter=Parameter(negative=(), consume_multiple=True, show_default=show_default),
     suppress_keyboard_interrupt=False,  # `run` says what to do next
 )
 
-Topic = Literal["datasets", "models", "attacks", "methods", "searches", "presets", "sweeps"]
-Format = Literal["terminal", "markdown", "latex", "csv"]
 Some = Annotated[int, Parameter(validator=Number(gte=1))]
 Folder = Annotated[Path, Parameter(converter=folder)]
 Results = Annotated[Folder, Parameter(help="Folder of results.")]
@@ -129,7 +125,8 @@ def heal(
     summary = healing.summary()
     del summary["trace"]
     print(json.dumps(summary, indent=2))
-    _say(verdict(healing, folder))
+    for line in verdict(healing, Path(printable(str(folder)))).split("\n"):
+        _say(line)
     return 0 if healing.healed else FAILED
 
 
@@ -166,15 +163,15 @@ def sweep(
     dry_run
         Only check the sweep, and print it with the number of its cells.
     """
-    from ..search.sweeps import load_sweep
+    from ..search.sweep_data import checked_sweep
     from .display import live_reporter
     from .loggers import cell_logger
     from .sweeping import SweepRun, preview, verdict
 
-    chosen, logger = load_sweep(sweep, set_), cell_logger(log, results)
+    chosen, logger = checked_sweep(sweep, set_, where.data), cell_logger(log, results)
     run = SweepRun(sweep=chosen, directory=results, fresh=fresh, log=logger, **dict(where))
     if dry_run:
-        print(preview(run))
+        _print(preview(run))
         return 0
     with live_reporter(err, _say) as reporter:
         summary = run.execute(reporter, verbose=verbose)
@@ -214,15 +211,14 @@ def plan(
         As JSON.
     """
     from ..search.plan_text import plan_json, plan_text
-    from ..search.sweeps import load_sweep
+    from ..search.sweep_data import checked_sweep
     from .display import PhaseBars, bars
     from .sweeping import estimate
 
     with bars(err) as progress:
-        found = estimate(
-            load_sweep(sweep, set_), results, data, device, seconds=seconds, progress=PhaseBars(progress)
-        )
-    print(plan_json(found) if json else plan_text(found))
+        chosen = checked_sweep(sweep, set_, data)
+        found = estimate(chosen, results, data, device, seconds=seconds, progress=PhaseBars(progress))
+    _print(plan_json(found) if json else plan_text(found))
     return 0
 
 
@@ -240,7 +236,7 @@ def status(results: Results, /, *, json: bool = False) -> int:
     found = sweep_status(results)
     if not found:
         raise BadInput(f"no sweep was run into {results} yet; start one with `theriac sweep`")
-    print(status_json(found) if json else status_text(found))
+    _print(status_json(found) if json else status_text(found))
     return 0
 
 
@@ -257,8 +253,9 @@ def plot(results: Results, /, *, to: Other = None) -> int:
     """
     from ..search.figures import result_figures
 
+    check_figure_folder(to)
     for figure in result_figures(results, to or results / "figures"):
-        print(figure)
+        _print(printable(str(figure)))
     return 0
 
 
@@ -273,7 +270,9 @@ def table(results: Results, /, *, format: Format = "terminal", aggregate: bool =
     aggregate
         Mean and standard deviation over seeds.
     """
-    _print_table(_searches(results), format, aggregate=aggregate)
+    from ..search.figures import finished_searches
+
+    _print_table(finished_searches(results), format, aggregate=aggregate)
     return 0
 
 
@@ -324,9 +323,9 @@ def doctor(*, data: Data = None, results: Folder = Path(), start_ray: bool = Fal
     checks = diagnose(data, results=results, start_ray=start_ray)
     for check in checks:
         out.print("[green]ok   [/]" if check.ok else "[red]FAULT[/]", end=" ")
-        out.print(f"{check.name}: {check.value}", markup=False, highlight=False, soft_wrap=True)
+        _show(f"{check.name}: {check.value}")
         if check.remedy:
-            out.print(f"      {check.remedy}", markup=False, highlight=False, soft_wrap=True)
+            _show(f"      {check.remedy}")
     return 0 if all(check.ok for check in checks) else FAILED
 
 
@@ -335,6 +334,7 @@ def main() -> None:
     allow_warnings()
     forgive_streams()
     logging.basicConfig(level=logging.WARNING, handlers=[Warnings(_say)])
+    warnings.showwarning = say_warning(_say)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -347,7 +347,7 @@ def run(arguments: list[str]) -> int:
         status = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
-        return _refuse(explain_usage(error))
+        return _refuse(explain_usage(error, app, arguments))
     except BadInput as error:
         return _refuse(str(error))
     except OSError as error:
@@ -359,14 +359,16 @@ def run(arguments: list[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _searches(results: Path) -> Any:
-    from ..search.figures import finished_searches
-
-    return finished_searches(results)
-
-
 def _say(line: str) -> None:
-    err.print(masked(line), markup=False, highlight=False, soft_wrap=True)
+    err.print(printable(masked(line)), markup=False, highlight=False, soft_wrap=True)
+
+
+def _show(line: str) -> None:
+    out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _print(text: str) -> None:
+    print(printable_lines(text))
 
 
 def _refuse(reason: str) -> int:
@@ -382,11 +384,12 @@ def _print_table(searches: Any, format: Format, *, aggregate: bool) -> None:
     if format == "terminal" and out.is_terminal:
         out.print(TerminalTable(table=arranged))
     else:
-        print(render(arranged, "text" if format == "terminal" else format).rstrip("\n"))
+        text = render(arranged, "text" if format == "terminal" else format).rstrip("\n")
+        print(text) if format == "csv" and not out.is_terminal else _print(text)
 
 
 def _print_entries(title: str, entries: Sequence[tuple[str, str]]) -> None:
     out.print(f"[bold]{title}[/]")
     width = max(len(name) for name, _ in entries)
     for name, text in entries:
-        out.print(f"  {name:<{width}}  {text}", markup=False, highlight=False, soft_wrap=True)
+        _show(f"  {name:<{width}}  {text}")

@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from ..errors import printable
 from ..search.status import Running, SweepProgress
 from ..search.status_text import duration
 from .watch import Reporter
@@ -94,7 +95,10 @@ class LiveReporter:
 
     def _show_worker(self, running: Running, several_nodes: bool) -> None:
         text, now = f"  {doing(running, node=several_nodes)}", doing(running, node=True)
-        bar, before = self._workers.get(running.worker) or (self._progress.add_task(text, total=None), now)
+        bar, before = self._workers.get(running.worker) or (
+            self._progress.add_task(printable(text), total=None),
+            now,
+        )
         if before != now:  # its clock starts again
             self._progress.reset(bar)
         self._workers[running.worker] = (bar, now)
@@ -120,7 +124,7 @@ class LineReporter:
             self._last = now
             done = progress.cells_present + progress.cells_done
             cells = f"{done:,} of {progress.cells_total:,} cells"
-            self._say(f"{progress.name}: {progress.state}, {cells}, {summary(progress)}")
+            self._say(printable(f"{progress.name}: {progress.state}, {cells}, {summary(progress)}"))
 
 
 def summary(progress: SweepProgress) -> str:
@@ -152,7 +156,7 @@ def _count(number: int, noun: str) -> str:
 def _set(progress: Progress, bar: TaskID, text: str, done: int, total: int | None) -> None:
     """`Progress.update` takes None for "as before", not for "unknown"."""
     next(task for task in progress.tasks if task.id == bar).total = total
-    progress.update(bar, description=text, completed=done)
+    progress.update(bar, description=printable(text), completed=done)
 
 
 class PhaseBars:
@@ -164,5 +168,5 @@ class PhaseBars:
 
     def __call__(self, phase: str, done: int, total: int | None) -> None:
         if phase not in self._tasks:
-            self._tasks[phase] = self._progress.add_task(phase, total=total)
+            self._tasks[phase] = self._progress.add_task(printable(phase), total=total)
         self._progress.update(self._tasks[phase], completed=done, total=total)

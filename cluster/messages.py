@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
-from ..search.locations import masked
-
-__all__ = ["Warnings", "explain_usage", "explain_values", "masked", "show_numbers"]
+from ..errors import closest, printable, shortened, wanted
 
 
-def explain_usage(error: Exception) -> str:
-    """A parser's error in one line; what pydantic refused is named by its option."""
+def explain_usage(error: Exception, app: Any, words: Sequence[str]) -> str:
+    """Put a parser's error in one line; what pydantic refused is named by its option.
+
+    Args:
+        error: of cyclopts.
+        app: the command line, an `App` of cyclopts.
+        words: what was given; an option among them that the command does not have is named before all else.
+    """
+    name = words[0] if words else ""
+    if name in list(app) and not name.startswith("-"):
+        arguments = app[name].assemble_argument_collection(default_parameter=app.default_parameter)
+        unknown = unknown_option(words[1:], {"--help", *(one for each in arguments for one in each.names)})
+        if unknown:
+            return unknown
     cause = error.__cause__
     text = explain_values(cause) if isinstance(cause, ValidationError) else str(error)
     return " ".join(text.split())
@@ -23,15 +34,36 @@ def explain_values(error: ValidationError) -> str:
     """The first option that pydantic refused, and what it should be (several ways, where there are any)."""
     findings = error.errors()
     if not findings[0]["loc"]:  # options that do not fit together
-        return f"{_said(findings[0]['msg'])}; see --help"
+        return f"{wanted(findings[:1])}; see --help"
     field = findings[0]["loc"][0]
-    ways = [_said(finding["msg"]) for finding in findings if finding["loc"][:1] == (field,)]
-    shown = " or ".join([ways[0], *(way[:1].lower() + way[1:] for way in ways[1:])])
-    return f"--{str(field).replace('_', '-')} {findings[0]['input']}: {shown}; see --help"
+    ways = [finding for finding in findings if finding["loc"][:1] == (field,)]
+    option = f"--{str(field).replace('_', '-')}"
+    if findings[0]["type"] == "missing":
+        return f"{option} is missing; give it, see --help"
+    given = findings[0]["input"]
+    shown = given if isinstance(given, str) else shortened(given)
+    return f"{option} {shown}: {wanted(ways)}; see --help"
 
 
-def _said(message: str) -> str:
-    return message.removeprefix("Value error, ")
+def unknown_option(words: Sequence[str], known: Iterable[str]) -> str | None:
+    """Name the first of ``words`` that looks like an option and is none of the ``known``; None if all are.
+
+    A parser that misses a required option first would send a user who has misspelt it the wrong way.
+    """
+    options = sorted(known)
+    for word in words:
+        if word == "--":
+            return None
+        name = word.partition("=")[0]
+        if name.startswith("--") and name not in options:
+            hint = closest(name, options) or "; see --help"
+            return f"unknown option {name}{hint}"
+    return None
+
+
+def printable_lines(text: str) -> str:
+    """Escape what a terminal must not get, but for the ends of lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 class Warnings(logging.Handler):
@@ -50,6 +82,19 @@ class Warnings(logging.Handler):
         self._say(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
-def show_numbers(values: Sequence[float]) -> str:
-    """A default of several numbers as it would be typed."""
-    return " ".join(f"{value:g}" for value in values)
+def say_warning(say: Callable[[str], None]) -> Callable[..., None]:
+    """Make what `warnings.showwarning` may be, which passes a warning on as one line.
+
+    Args:
+        say: takes a line.
+    """
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        say(f"warning: {message}")
+
+    return show
+
+
+def show_default(value: object) -> object:
+    """Show a default of several numbers as it would be typed."""
+    return " ".join(f"{one:g}" for one in value) if isinstance(value, tuple) else value

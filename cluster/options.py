@@ -22,6 +22,8 @@ from ..search.tune_settings import NEEDS_CLEAN, TRAINED_METHODS, TrainedMethod, 
 from ..search.used_arguments import refuse_unused
 
 Device = Literal["auto", "cpu", "cuda"]
+Topic = Literal["datasets", "models", "attacks", "methods", "searches", "presets", "sweeps"]
+Format = Literal["terminal", "markdown", "latex", "csv"]
 AnySearch = Literal["auto", "ptn", "grid", "tpe", "guarded", "fixed"]
 
 
@@ -154,6 +156,22 @@ class HealOptions(HealSettings):
         return {**values, "method": self.method, **({"parameters": dict(parameters)} if parameters else {})}
 
 
+FIGURE_SUFFIXES = (".pdf", ".png", ".svg", ".jpg", ".jpeg", ".eps", ".ps")
+
+
+def check_figure_folder(folder: Path | None) -> None:
+    """Refuse the name of a figure where a folder for several is meant.
+
+    Raises:
+        BadInput: names the option and a folder.
+    """
+    if folder is not None and folder.suffix.lower() in FIGURE_SUFFIXES and not folder.is_dir():
+        raise BadInput(
+            f"--to {folder} is the name of one figure, and several are drawn; give a folder, such as "
+            f"--to {folder.with_suffix('')}"
+        )
+
+
 class Preprocessing(BaseModel):
     """How stored images become what the model was trained on.
 
@@ -175,7 +193,7 @@ class Preprocessing(BaseModel):
     @classmethod
     def _grey_or_colour(cls, value: int) -> int:
         if value not in (1, 3):
-            raise ValueError("images have 1 (grey) or 3 (RGB)")
+            raise ValueError("give 1 (grey) or 3 (RGB)")
         return value
 
     @field_validator("std")

@@ -14,7 +14,7 @@ import ray
 
 from .. import __version__
 from ..datasets.sources import data_folder
-from ..errors import BadInput
+from ..errors import BadInput, printable
 from ..search.artifacts import ArtifactStore
 from ..search.cell_rows import CellRows, Row
 from ..search.gpu_sharing import actors_that_fit, measured_peak
@@ -217,7 +217,7 @@ def preview(run: SweepRun) -> str:
         present = finished_keys(ResultsStore(run.directory, create=False), [task.key for task in tasks])
     victims = counted(len({task.scenario.key for task in tasks}), "victim")
     shown = f"{counted(len(tasks), 'cell')} on {victims}; {len(present)} are in {run.directory} already"
-    return f"{dump_sweep(run.sweep)}# {shown}"
+    return f"{dump_sweep(run.sweep)}# {printable(shown)}"
 
 
 def estimate(

@@ -78,7 +78,10 @@ def read_picture(file: str, sha256: str, channels: int) -> Picture:
         BadInput: missing, unreadable or changed file, or an array of another shape, range or type.
     """
     if channels not in _COLOURS:
-        raise BadInput(f"picture {file}: the images have {channels} channels; only 1 and 3 have pictures")
+        raise BadInput(
+            f"picture {file}: the images have {channels} channels; only 1 and 3 have pictures: choose "
+            f"another trigger"
+        )
     data = _bytes(Path(file))
     if hashlib.sha256(data).hexdigest() != sha256:
         raise BadInput(f"picture {file} was changed meanwhile; put the file with SHA-256 {sha256} there")

@@ -210,5 +210,8 @@ def _seal(file: str | None, sha256: str | None, field: str, of: str) -> str | No
 
 def _positive(picture: Picture, file: str | None) -> Picture:
     if (picture.values < 0).any():
-        raise BadInput(f"picture {file} has values below 0, which only the trigger additive can take")
+        raise BadInput(
+            f"picture {file} has values below 0, which only the trigger additive can take; choose that, or "
+            f"give values from 0 to 1"
+        )
     return picture

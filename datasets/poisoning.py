@@ -13,7 +13,7 @@ from ..errors import BadInput
 from .attacks import Aim, Attack
 from .images import ImageSource
 from .seeding import seeded_generator
-from .sources import ImageDataset
+from .sources import ImageDataset, LabelCounts
 from .splits import NOTHING, HeldBack, TestSplit, split_test
 from .views import BATCH_SIZE, NO_TRIGGER, View
 
@@ -34,10 +34,21 @@ def draw_manipulated(labels: Tensor, attack: Attack, count: int, seed: int) -> T
     order = _eligible(labels, attack, seeded_generator(seed, "manipulated"))
     if not 1 <= count < len(order):
         raise BadInput(
-            f"|S_m| = {count}: it must be at least 1 and less than the {len(order)} samples it is drawn "
-            f"from; choose a smaller number"
+            f"manipulated, |S_m| = {count}: it must be at least 1 and less than the {len(order)} "
+            f"samples it is drawn from; choose a smaller number"
         )
     return order[:count]
+
+
+def check_poisoning(data: LabelCounts, attack: Attack, manipulated: int, held_back: HeldBack) -> None:
+    """Check before any image is read that `PoisonedData` can be made.
+
+    Raises:
+        BadInput: as `PoisonedData`.
+    """
+    attack.targets(data.classes)
+    draw_manipulated(data.train, attack, manipulated, seed=0)
+    split_test(data.test, held_back, seed=0)
 
 
 def _eligible(labels: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..errors import BadInput
 from .decoding import in_memory, square
@@ -43,6 +45,7 @@ class DatasetSpec:
         mean: per-channel mean of training images in [0, 1].
         std: per-channel standard deviation.
         fetch: how to get it; ``{folder}`` stands for its folder. None: it needs no fetching.
+        published: how many training images, test images and classes it was published with.
         image_size: side used unless another is asked for; None: as stored.
     """
 
@@ -50,6 +53,7 @@ class DatasetSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fetch: str | None
+    published: tuple[int, int, int]
     image_size: int | None = None
 
 
@@ -118,6 +122,14 @@ class Availability(NamedTuple):
     detail: str
 
 
+class LabelCounts(NamedTuple):
+    """Training labels of a dataset, int64 [N], and how many test images and classes it has."""
+
+    train: Tensor
+    test: int
+    classes: int
+
+
 class _Found(NamedTuple):
     where: str
     load: Callable[[int | None], Splits]
@@ -130,18 +142,27 @@ def _by_torchvision(call: str) -> str:
 DATASETS: dict[str, DatasetSpec] = {
     spec.name: spec
     for spec in (
-        DatasetSpec(name="digits", mean=(0.3054,), std=(0.3186,), fetch=None, image_size=DIGITS_SIZE),
+        DatasetSpec(
+            name="digits",
+            mean=(0.3054,),
+            std=(0.3186,),
+            fetch=None,
+            published=(1437, 360, 10),
+            image_size=DIGITS_SIZE,
+        ),
         DatasetSpec(
             name="cifar10",
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2470, 0.2435, 0.2616),
             fetch=_by_torchvision("torchvision.datasets.CIFAR10({folder!r}, download=True)"),
+            published=(50_000, 10_000, 10),
         ),
         DatasetSpec(
             name="cifar100",
             mean=(0.5071, 0.4865, 0.4409),
             std=(0.2673, 0.2564, 0.2762),
             fetch=_by_torchvision("torchvision.datasets.CIFAR100({folder!r}, download=True)"),
+            published=(50_000, 10_000, 100),
         ),
         DatasetSpec(
             name="gtsrb",
@@ -150,6 +171,7 @@ DATASETS: dict[str, DatasetSpec] = {
             fetch=_by_torchvision(
                 "[torchvision.datasets.GTSRB({folder!r}, split=s, download=True) for s in ('train', 'test')]"
             ),
+            published=(26_640, 12_630, 43),
             image_size=32,
         ),
         DatasetSpec(
@@ -157,6 +179,7 @@ DATASETS: dict[str, DatasetSpec] = {
             mean=_IMAGENET_MEAN,
             std=_IMAGENET_STD,
             fetch=_by_torchvision("torchvision.datasets.Imagenette({folder!r}, download=True)"),
+            published=(9_469, 3_925, 10),
             image_size=224,
         ),
         DatasetSpec(
@@ -168,6 +191,7 @@ DATASETS: dict[str, DatasetSpec] = {
             + _by_torchvision(
                 "[torchvision.datasets.ImageNet({folder!r}, split=s) for s in ('train', 'val')]"
             ),
+            published=(1_281_167, 50_000, 1000),
             image_size=224,
         ),
     )
@@ -209,6 +233,22 @@ def load_dataset(
         mean=spec.mean,
         std=spec.std,
     )
+
+
+@functools.lru_cache(maxsize=8)
+def labels_of(name: str, *, root: str | Path | None = None) -> LabelCounts:
+    """Read the labels of a dataset, but no image; one that is not here is as large as published.
+
+    Raises:
+        BadInput: unknown name, or data that cannot be read.
+    """
+    spec = _spec(name)
+    found = _find(spec, _folder(spec, root))
+    if found is None:
+        train, test, classes = spec.published
+        return LabelCounts(torch.arange(train) % classes, test, classes)
+    training, testing = found.load(spec.image_size)
+    return LabelCounts(training.labels, len(testing), len(training.classes))
 
 
 def available(root: str | Path | None = None) -> list[Availability]:

@@ -102,7 +102,10 @@ class DampeningProblem:
             (i.kind, i.granularity, i.exponent, i.precision) for i in (forget_importance, retain_importance)
         }
         if len(sorts) > 1:
-            raise BadInput(f"forget and retain importances are of different sorts: {sorted(sorts)}")
+            raise BadInput(
+                f"forget and retain importances are of different sorts: {sorted(map(str, sorts))}; compute "
+                f"both of one kind, granularity, exponent and precision"
+            )
         self._forget_count = forget_count
         self._known: dict[tuple[Hashable, float | None], tuple[float, bool]] = {}
         self._constant = dampening_constant

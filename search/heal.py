@@ -242,7 +242,9 @@ def _by_role(sets: dict[str, Given]) -> dict[str, Given]:
 
 def _normalisation(mean: Numbers | None, std: Numbers | None, given: Sequence[Any]) -> Normalisation | None:
     if (mean is None) != (std is None):
-        raise BadInput("give both mean and std of the normalisation, or neither")
+        raise BadInput(
+            f"mean {mean!r:.60}, std {std!r:.60}: give both mean and std of the normalisation, or neither"
+        )
     if mean is not None and all(isinstance(data, View) for data in given if data is not None):
         raise BadInput("mean and std: Views know how their images were normalised; leave both out")
     return None if mean is None or std is None else normalisation(mean, std)

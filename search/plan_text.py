@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..errors import printable
 from .planning import Scale, SweepPlan
 from .status_text import counted, duration
 
@@ -15,7 +16,7 @@ def plan_text(plan: SweepPlan) -> str:
     """One block of aligned lines, then the table of workers, then what was assumed."""
     rows = [(name, value) for name, value in _lines(plan) if value]
     width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    lines = [printable(f"{name:<{width}}  {value}") for name, value in rows]
     return "\n".join([*lines, "", *_table(plan.scaling), "", "assumed:", *_wrapped(plan.assumed)])
 
 

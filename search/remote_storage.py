@@ -187,9 +187,9 @@ def _open_with_fsspec(location: str, scheme: str) -> tuple[Any, str]:
         files, path = core.url_to_fs(location)
     except ImportError as error:
         unknown = error.name in ("fsspec", "fsspec.core")
-        missing = "install fsspec" if unknown else _reason(error, location)
+        missing = "no fsspec" if unknown else _reason(error, location)
         raise BadInput(
-            f"{shown(location)} needs a driver that is not here: {missing}, on every node"
+            f"{shown(location)} needs a driver that is not here ({missing}); install it on every node"
         ) from _told(error, location)
     except Exception as error:
         valid = ", ".join(sorted(PYARROW_SCHEMES))

@@ -14,6 +14,9 @@ from .provenance import row_key
 from .settings import HealSettings
 from .tune_settings import TuneSettings
 
+SEEDS = 2**63
+"""Seeds are below: results hold them as signed integers of 64 bits."""
+
 
 class Gate(BaseModel):
     """What a victim must reach before any method is scored on it, as shares of the test images.
@@ -54,7 +57,7 @@ class Scenario(BaseModel):
     recipe: Recipe = Recipe()
     held_back: HeldBack = NOTHING
     gate: Gate = Gate()
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

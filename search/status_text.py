@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
+from ..errors import printable
 from .progress import Running, SweepProgress, SweepStatus
 
 BAR = 40
@@ -27,7 +28,8 @@ def _block(status: SweepStatus) -> list[str]:
         f"  failed {failure.count:>4} x {failure.error_class:<{width}}  {_cut(failure.message)}".rstrip()
         for failure in status.failures
     ]
-    return lines + ([f"  {status.problem}"] if status.problem else [])
+    lines += [f"  {status.problem}"] if status.problem else []
+    return list(map(printable, lines))
 
 
 def _state(status: SweepStatus) -> str:

@@ -14,7 +14,7 @@ from ..errors import BadInput
 from ..unlearning.kinds import Granularity
 from ..unlearning.models import MODELS, ModelSpec
 from .provenance import row_key
-from .scenarios import Cell, Scenario, Scoring
+from .scenarios import SEEDS, Cell, Scenario, Scoring
 from .settings import METHODS, SEARCHES, HealSettings, Search
 from .sweep_rules import Match, SettingsFor, Task, check_settings, settings_of, used_by
 from .sweep_tree import closest, explained, leaves
@@ -75,7 +75,7 @@ class Sweep(BaseModel):
     models: tuple[ModelSpec, ...] | None = None
     attacks: tuple[Attack, ...] | None = None
     manipulated: tuple[Annotated[int, Field(ge=1, lt=2**63)], ...] | None = None
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] | None = None
+    seeds: tuple[Annotated[int, Field(ge=0, lt=SEEDS)], ...] | None = None
     shares: tuple[Share, ...] = SHARES
     methods: tuple[AnyMethod, ...] = ("none", "ssd", "lf", "xlf")
     granularities: tuple[Granularity, ...] = ("sample",)
@@ -101,10 +101,13 @@ class Sweep(BaseModel):
     def _distinct(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         if values is not None and not values:
             raise ValueError("the list is empty; give at least one value, or leave the axis out")
-        for number, value in enumerate(values or ()):
-            if value in (values or ())[:number]:
-                shown = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        seen = set()
+        for value in values or ():
+            shown = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            known = str(shown) if isinstance(shown, dict | list) else shown
+            if known in seen:
                 raise ValueError(f"{shown!r} is there twice; give every value once")
+            seen.add(known)
         return values
 
     @field_validator("settings")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ..errors import BadInput
+from ..errors import BadInput, shortened, wanted
+from ..errors import closest as closest  # others look for it here
 
 Tree = dict[str, Any]
 
@@ -193,12 +193,6 @@ def merge(base: Any, over: Any) -> Any:
     return {**base, **{key: merge(base.get(key), value) for key, value in over.items()}}
 
 
-def closest(word: object, valid: Iterable[str]) -> str:
-    """A "; did you mean ...?" for a word that is none of the valid ones, or nothing."""
-    close = difflib.get_close_matches(str(word), list(valid), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def refuse_unknown_keys(given: Mapping[Any, Any], valid: Iterable[str], path: str, origin: str) -> None:
     """Every key of the mapping at ``path`` must be a valid one.
 
@@ -226,17 +220,11 @@ def explained(error: ValidationError, origin: str, tree: Any, path: str = "") ->
     if isinstance(cause, BadInput):
         return BadInput(f"{origin}: {cause}")
     place = _place(first["loc"], tree)
-    same = [one for one in findings if _place(one["loc"], tree) == place]
-    reasons = " or ".join(dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in same))
+    reasons = wanted([one for one in findings if _place(one["loc"], tree) == place])
     full = ".".join(filter(None, (path, place)))
     if first["type"] == "missing":
         return BadInput(f"{origin}: {full} is missing; give it")
-    return BadInput(f"{origin}: {full} = {_shortened(first['input'])}: {reasons}")
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+    return BadInput(f"{origin}: {full} = {shortened(first['input'])}: {reasons}")
 
 
 def _place(location: tuple[int | str, ...], tree: Any) -> str:

@@ -14,7 +14,7 @@ from ..datasets.attacks import Aim, Attack
 from ..datasets.file_checks import expanded, read_text
 from ..datasets.splits import HeldBack
 from ..datasets.triggers import TRIGGERS
-from ..errors import BadInput
+from ..errors import BadInput, printable, shortened
 from ..unlearning.models import ModelSpec
 from ..unlearning.training import Recipe
 from .scenarios import PRESETS, Gate, Scenario, Scoring
@@ -82,7 +82,8 @@ def load_sweep(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Sweep
     tree = read_yaml(text, origin)
     if not isinstance(tree, Mapping):
         raise BadInput(
-            f"{origin}: a sweep is a mapping, which begins with scenario: and axes such as shares:"
+            f"{origin}: a sweep is a mapping, not {shortened(tree)}; write one that begins with scenario: "
+            f"and axes such as shares:"
         )
     tree = {"name": name, **tree}
     sweep = _sweep(tree, origin)
@@ -101,7 +102,10 @@ def dump_sweep(sweep: Sweep) -> str:
     tree["exclude"] = [_plain(rule) for rule in sweep.exclude]
     for shown, rule in zip(tree["settings_for"], sweep.settings_for, strict=True):
         shown["when"] = _plain(rule.when)
-    return yaml.safe_dump(tree, sort_keys=False, width=LINE, allow_unicode=True)
+    text = yaml.safe_dump(tree, sort_keys=False, width=LINE, allow_unicode=True)
+    if "".join(map(printable, text.split("\n"))) == text.replace("\n", ""):
+        return text
+    return yaml.safe_dump(tree, sort_keys=False, width=LINE)  # no terminal gets what turns its text around
 
 
 def _preset_texts() -> dict[str, str]:

@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ..errors import BadInput
+from ..errors import BadInput, printable
 
 Row = Mapping[str, object]
 MISSING = "\N{EN DASH}"
@@ -85,8 +85,12 @@ class ResultTable:
     fields: tuple[str, ...]
     averaged: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "caption", printable(self.caption))
+        object.__setattr__(self, "footnotes", tuple(map(printable, self.footnotes)))
+
     def cells(self) -> list[list[str]]:
-        """The rows as people see them."""
+        """The rows as people see them, each cell on one line."""
         return [[_cell(column, row) for column in self.columns] for row in self.rows]
 
 
@@ -100,7 +104,7 @@ def _text(column: Column, value: object, n: object) -> str:
         return MISSING
     if isinstance(value, Spread):
         return _spread_text(column, value, n)
-    return column.show(value) if isinstance(value, int | float) else str(value)
+    return column.show(value) if isinstance(value, int | float) else printable(str(value))
 
 
 def _spread_text(column: Column, value: Spread, n: object) -> str:

@@ -58,7 +58,7 @@ WRONG = [
         r"scenario\.attack\.trigger\.size = 0: .*to 1",
     ),
     ("models: [{width: 99}]", r"models\.0\.width = 99: .*equal to 16"),
-    ("shares: [0.2, 1.5]", r"shares\.1 = 1\.5: .*less than or equal to 1 or Input should be 'one_shot'"),
+    ("shares: [0.2, 1.5]", r"shares\.1 = 1\.5: .*less than or equal to 1 or input should be 'one_shot'"),
     ("shares: [.nan]", r"shares\.0 = nan: give a finite number"),
     ("manipulated: [0]", r"manipulated\.0 = 0: .*equal to 1"),
     ("seeds: [true]", r"seeds\.0 = True: give a number or a name"),

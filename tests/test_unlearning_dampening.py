@@ -223,7 +223,7 @@ def test_importances_that_are_no_sizes(value: float) -> None:
 def test_settings_out_of_range() -> None:
     ones = {"w": torch.ones(2)}
     for alpha in (-1e-9, math.nan, math.inf):
-        with pytest.raises(BadInput, match=f"alpha {alpha}: the selection threshold is a finite number >= 0"):
+        with pytest.raises(BadInput, match=f"alpha {alpha}: give a finite selection threshold, 0 or more"):
             dampen(ones, ones, ones, alpha)
     for constant in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(BadInput, match=f"dampening constant {constant}: lambda is a finite number > 0"):

@@ -98,9 +98,9 @@ def check_settings(alpha: float, dampening_constant: float) -> None:
         BadInput: names the value.
     """
     if not 0 <= alpha < math.inf:
-        raise BadInput(f"alpha {alpha}: the selection threshold is a finite number >= 0")
+        raise BadInput(f"alpha {alpha}: give a finite selection threshold, 0 or more")
     if not 0 < dampening_constant < math.inf:
-        raise BadInput(f"dampening constant {dampening_constant}: lambda is a finite number > 0")
+        raise BadInput(f"dampening constant {dampening_constant}: give a finite lambda above 0")
 
 
 class Ratios:
@@ -181,10 +181,12 @@ def check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> 
     """
     if expected.keys() != given.keys():
         odd = sorted(expected.keys() ^ given.keys())[0]
-        raise BadInput(f"importances of another model: {odd!r} is in only one of them")
+        raise BadInput(
+            f"importances of another model: {odd!r} is in only one of them; compute both of one model"
+        )
     for name, value in expected.items():
         if value.shape != given[name].shape:
             raise BadInput(
                 f"importances of another model: {name!r} has shape {tuple(given[name].shape)} instead of "
-                f"{tuple(value.shape)}"
+                f"{tuple(value.shape)}; compute both of one model"
             )

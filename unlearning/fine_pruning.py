@@ -56,7 +56,10 @@ class FinePruning(CleanFineTuning):
     def _unlearn(self, model: nn.Module, known: Known, run: Run) -> None:
         clean = known.need("clean", type(self).__name__)
         if len(clean) < 2:
-            raise BadInput("Fine-Pruning needs two clean images or more, to prune by one and watch another")
+            raise BadInput(
+                f"clean set of {len(clean)}: Fine-Pruning prunes by one clean image and watches another; "
+                f"give two or more"
+            )
         held, rest = split(clean, self.held, run.generator("held images"))
         found = last_convolution(model, rest.batch(torch.arange(1))[0], self.layer)
         pruned = self._prune(model, found, held, least_active(model, found, rest), run)

@@ -117,7 +117,10 @@ def estimate_importances(
     """
     sensitivities = [Sensitivity(kind, _power(kind, exponent)) for kind in _checked(kinds, granularity)]
     if exponent is not None and "xlf" not in kinds:
-        raise BadInput(f"exponent {exponent} with {', '.join(map(repr, kinds))}: only xlf takes an exponent")
+        raise BadInput(
+            f"exponent {exponent} with {', '.join(map(repr, kinds))}: only xlf takes an exponent; leave it "
+            f"out"
+        )
     if chunk_size is not None and chunk_size < 1:
         raise BadInput(f"chunk_size {chunk_size}: give a whole number of samples, 1 or more")
     # highest ratios of batch means hang on rounding, so float32 keeps the order of published numbers
@@ -151,7 +154,7 @@ def _power(kind: Kind, exponent: float | None) -> float | None:
     if kind != "xlf" or exponent is None:
         return KINDS[kind]
     if not 0 < exponent <= 16:
-        raise BadInput(f"exponent {exponent}: xlf takes an exponent in (0, 16]")
+        raise BadInput(f"exponent {exponent}: give xlf a number in (0, 16]")
     return float(exponent)
 
 

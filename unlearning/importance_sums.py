@@ -58,7 +58,7 @@ class Importance:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise BadInput(f"importances of {self.count} terms; there must be at least one")
+            raise BadInput(f"importances of {self.count} terms; give at least one")
 
     def mean(self) -> dict[str, Tensor]:
         """Name -> importance averaged over the terms of the sum, float32."""
@@ -81,7 +81,10 @@ class Importance:
                 "importances of granularity 'batch' cannot be subtracted; compute them on the rest"
             )
         if other.count >= self.count:
-            raise BadInput(f"{other.count} samples cannot be taken from {self.count} and leave any")
+            raise BadInput(
+                f"{other.count} samples cannot be taken from {self.count} and leave any; give importances of "
+                f"fewer"
+            )
         total = {
             name: _difference(name, value, other.total[name].to(value)) for name, value in self.total.items()
         }
@@ -133,19 +136,26 @@ class Importance:
     def _check_same_sort(self, other: Importance) -> None:
         mine, its = ((i.kind, i.granularity, i.exponent, i.precision) for i in (self, other))
         if mine != its:
-            raise BadInput(f"importances {mine} and {its} are different quantities; they cannot be combined")
+            raise BadInput(
+                f"importances {mine} and {its} are different quantities; they cannot be combined: give like "
+                f"ones"
+            )
         if None not in (self.model, other.model) and self.model != other.model:
             raise BadInput(
-                f"importances of different models ({self.model}, {other.model}) cannot be combined"
+                f"importances of different models ({self.model}, {other.model}) cannot be combined; compute "
+                f"both of one model"
             )
         if self.total.keys() != other.total.keys():
             odd = sorted(self.total.keys() ^ other.total.keys())
-            raise BadInput(f"importances of different models: parameter {odd[0]!r} is in only one of them")
+            raise BadInput(
+                f"importances of different models: parameter {odd[0]!r} is in only one of them; compute both "
+                f"of one model"
+            )
         for name, value in self.total.items():
             if value.shape != other.total[name].shape:
                 raise BadInput(
                     f"importances of different models: parameter {name!r} has shape {tuple(value.shape)} in "
-                    f"one and {tuple(other.total[name].shape)} in the other"
+                    f"one and {tuple(other.total[name].shape)} in the other; compute both of one model"
                 )
 
 

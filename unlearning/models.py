@@ -131,4 +131,6 @@ def _try_one_image(model: nn.Module, num_classes: int, shape: tuple[int, int, in
     with torch.no_grad(), evaluating(model):
         logits = check_logits(model(torch.zeros(1, *shape)), 1)
     if logits.shape[1] != num_classes:
-        raise BadInput(f"the model returns {logits.shape[1]} logits instead of {num_classes}")
+        raise BadInput(
+            f"the model returns {logits.shape[1]} logits instead of {num_classes}; choose another model"
+        )

@@ -98,7 +98,7 @@ def train(
         BadInput: no training samples.
     """
     if not len(data):
-        raise BadInput("the training set is empty; nothing can be learnt from it")
+        raise BadInput("the training set is empty; give at least one sample")
     model.to(data.device).to(memory_format=_order_in_memory(recipe)).train()
     optimizer = _optimizer(model, recipe)
     crops = seeded_generator(seed, "augmentation")

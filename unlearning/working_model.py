@@ -44,7 +44,9 @@ class WorkingModel:
         self.model = model
         self.parameters = {name: _value(name, p) for name, p in model.named_parameters()}
         if not self.parameters:
-            raise BadInput("the model has no parameters; there is nothing to dampen")
+            raise BadInput(
+                "the model has no parameters; there is nothing to dampen: give a trained classifier"
+            )
         self.buffers = {name: _widened(b) for name, b in model.named_buffers()}
         self.classes: int | None = None
         self.arithmetic = arithmetic_for(precision, self.device, next(iter(self.parameters.values())).dtype)
