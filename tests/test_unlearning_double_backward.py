@@ -9,8 +9,11 @@ import pytest
 import torch
 import torch.nn.grad as conv_gradients
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-from theriac.unlearning.double_backward import cheap_double_backward, convolve
+from theriac.errors import BadInput
+from theriac.unlearning.double_backward import cheap_double_backward, convolve, twice_differentiable
 from theriac.unlearning.resnet9 import ResNet9
 
 
@@ -42,6 +45,13 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "folded": lambda: nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ELU(), nn.Flatten()),
     "no bias": lambda: nn.Sequential(
         nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ELU(), nn.Flatten()
+    ),
+    "no bias, not folded": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False),
+        nn.ELU(),
+        nn.Conv2d(4, 4, 1, bias=False, groups=2),
+        nn.Tanh(),
+        nn.Flatten(),
     ),
     "not affine": lambda: nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False), nn.ELU(), nn.Flatten()
@@ -167,3 +177,74 @@ def test_an_error_leaves_nothing_behind() -> None:
     with pytest.raises(ZeroDivisionError), cheap_double_backward(model):
         raise ZeroDivisionError
     assert not any("forward" in vars(module) for module in model.modules())
+
+
+class Attends(nn.Module):
+    """Tokens that attend to each other, through a hard sigmoid: fast kernels differentiate once only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.heads = nn.Conv2d(3, 8, 3, stride=3, bias=False), nn.Linear(8, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        q, k, v = self.heads(tokens).chunk(3, -1)
+        return F.hardsigmoid(F.scaled_dot_product_attention(q, k, v)).flatten(1)
+
+
+class Once(torch.autograd.Function):
+    """The square, by a kernel whose author gave a first derivative only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * slope
+
+
+def test_attention_and_hard_sigmoids_differentiate_twice() -> None:
+    torch.manual_seed(0)
+    model = _settled(Attends(), (3, 9, 9))
+    x = torch.randn(4, 3, 9, 9, dtype=torch.float64)
+    with twice_differentiable():
+        found = derivatives(model, x)
+    loss = model(x).pow(3).mean()
+    torch.testing.assert_close(found[0], loss.detach(), rtol=1e-9, atol=1e-12)
+    step = 1e-5 * torch.linspace(-1, 1, x.numel(), dtype=x.dtype).view_as(x)
+    ahead, behind = (_slope(model, x + sign * step) for sign in (1, -1))
+    product = found[2 + len(list(model.parameters()))]
+    torch.testing.assert_close(product, (ahead - behind) / 2e-5, rtol=1e-4, atol=1e-9)
+
+
+def _slope(model: nn.Module, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model(x).pow(3).mean(), x)
+    return slope
+
+
+def test_an_operation_without_a_second_derivative_is_one_line_with_the_remedy() -> None:
+    x = torch.ones(2, requires_grad=True)
+    (slope,) = torch.autograd.grad(Once.apply(x).pow(2).sum(), x, create_graph=True)
+    with pytest.raises(BadInput, match=r"no second derivative.*iterations=0"), twice_differentiable():
+        slope.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "derivative for aten::grid_sampler_2d_backward is not implemented",
+        "the derivative for 'grid_sampler_2d_backward' is not implemented.",
+    ],
+)
+def test_the_operation_without_a_second_derivative_is_named(said: str) -> None:
+    with pytest.raises(BadInput, match="'grid_sampler_2d' has no second derivative"), twice_differentiable():
+        raise RuntimeError(said)
+
+
+def test_other_errors_pass_through() -> None:
+    with pytest.raises(RuntimeError, match="mine"), twice_differentiable():
+        raise RuntimeError("mine")

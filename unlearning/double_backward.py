@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -11,7 +12,11 @@ import torch
 import torch.nn.grad as conv_gradients
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+
+from ..errors import BadInput
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -42,6 +47,45 @@ def cheap_double_backward(model: nn.Module) -> Iterator[None]:
     finally:
         for module in replaced:
             del module.forward
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Let models differentiate twice in the block that PyTorch's fast kernels let differentiate only once.
+
+    Attention takes the path of plain products, and the hard sigmoid becomes the clamp that it is.
+
+    Raises:
+        BadInput: another operation of the model has no second derivative; names it.
+    """
+    try:
+        with sdpa_kernel(SDPBackend.MATH), _PlainActivations():
+            yield
+    except RuntimeError as error:
+        found = _NO_DERIVATIVE.search(str(error))
+        if found is None:
+            raise
+        operation = f"operation {found[1]!r}" if found[1] else "own autograd function"
+        raise BadInput(
+            f"the model's {operation} has no second derivative, which the implicit hypergradient of I-BAU "
+            f"needs; set iterations=0, which leaves the indirect term out"
+        ) from error
+
+
+_NO_DERIVATIVE = re.compile(
+    r"derivative for '?(?:aten::)?(\w+?)(?:_backward)?'? is not implemented|@once_differentiable"
+)
+
+
+class _PlainActivations(TorchFunctionMode):
+    """Computes the hard sigmoid by operations that have second derivatives."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function is F.hardsigmoid:
+            return F.hardtanh(args[0] / 6 + 0.5, 0.0, 1.0)
+        return function(*args, **(kwargs or {}))
 
 
 class Convolution(torch.autograd.Function):
@@ -84,8 +128,9 @@ class Convolution(torch.autograd.Function):
 
 def _is_wanted(ctx: Any, number: int) -> bool:
     """Whether the engine will use the gradient of an input: it need not, though the input requires one."""
-    node = ctx.next_functions[number][0]
-    return bool(ctx.needs_input_grad[number]) and bool(torch._C._will_engine_execute_node(node))
+    if not ctx.needs_input_grad[number]:  # a bias of None has no entry in next_functions
+        return False
+    return bool(torch._C._will_engine_execute_node(ctx.next_functions[number][0]))
 
 
 def _geometry(conv: nn.Conv2d) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:

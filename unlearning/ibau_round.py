@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .double_backward import cheap_double_backward
+from .double_backward import cheap_double_backward, twice_differentiable
 from .hypergradient import Hypergradient, hypergradient
 from .training import TrainingDiverged
 from .universal_perturbation import Ascent, Batch, Pixels, accuracy_under, ascend, attacked, inner_loss
@@ -112,7 +113,8 @@ class Session:
     def _step(self, rows: Tensor) -> Hypergradient:
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        with cheap_double_backward(self._model):
+        twice = twice_differentiable() if self._settings.iterations else nullcontext()
+        with cheap_double_backward(self._model), twice:
             found = hypergradient(
                 lambda _, delta: self._inner_loss(rows, delta),
                 lambda _, delta: self._outer_loss(rows, delta),
