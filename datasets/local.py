@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import torch
 
@@ -55,6 +55,14 @@ def load_images(
     return load_folder(path, classes=classes, image_size=image_size, channels=channels)
 
 
+class Sets(TypedDict):
+    """Keyword arguments of `heal`."""
+
+    forget: View
+    retain: View
+    clean: NotRequired[View]
+
+
 def load_sets(
     *,
     forget: str | Path,
@@ -66,7 +74,7 @@ def load_sets(
     mean: Numbers = 0.0,
     std: Numbers = 1.0,
     device: torch.device | str = "cpu",
-) -> dict[str, View]:
+) -> Sets:
     """The sets of one healing, their labels from one list of classes: ``heal(model, **load_sets(...))``.
 
     A folder of found poison holds few of the classes. Read by itself, its only class folder would be class 0.
@@ -89,11 +97,17 @@ def load_sets(
         BadInput: as `load_images` and `plain_view`; a class that is not in the list.
     """
     rest = load_images(retain, classes=classes, image_size=image_size, channels=channels)
-    sources = {"retain": rest}
-    for name, path in (("forget", forget), ("clean", clean)):
-        if path is not None:
-            sources[name] = load_images(path, classes=rest.classes, image_size=image_size, channels=channels)
-    return {name: plain_view(source, mean=mean, std=std, device=device) for name, source in sources.items()}
+
+    def view(source: EncodedImages) -> View:
+        return plain_view(source, mean=mean, std=std, device=device)
+
+    def by_its_classes(path: str | Path) -> View:
+        return view(load_images(path, classes=rest.classes, image_size=image_size, channels=channels))
+
+    sets: Sets = {"forget": by_its_classes(forget), "retain": view(rest)}
+    if clean is not None:
+        sets["clean"] = by_its_classes(clean)
+    return sets
 
 
 def _names(classes: Sequence[str]) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def give_up(model: nn.Module, before: Kept) -> None:
         if tensors_of(value):
             old = before.get((path, name))
             empty = None if isinstance(value, Tensor) else type(value)()
-            vars(modules[path])[name] = (
+            modules[path].__dict__[name] = (
                 empty if old is None else old if isinstance(old, Tensor) else old.copy()
             )
 

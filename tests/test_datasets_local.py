@@ -124,10 +124,9 @@ def test_sets_that_go_together_have_one_list_of_classes(tmp_path):
     )
     assert set(sets) == {"forget", "retain", "clean"}
     assert sets["forget"].labels.tolist() == [7]
-    assert {view.classes for view in sets.values()} == {NAMES}
-    assert {(view.mean, view.std, view.source.shape) for view in sets.values()} == {
-        ((0.5,), (0.25,), (1, 8, 8))
-    }
+    views = [sets["forget"], sets["retain"], sets["clean"]]
+    assert {view.classes for view in views} == {NAMES}
+    assert {(view.mean, view.std, view.source.shape) for view in views} == {((0.5,), (0.25,), (1, 8, 8))}
     assert set(load_sets(forget=found, retain=rest)) == {"forget", "retain"}
 
 

@@ -28,7 +28,7 @@ class Wrapped(nn.Module):
 
     def __init__(self, before: Callable[..., Tensor] | None = None, after: Any = None) -> None:
         super().__init__()
-        self.net = copy.deepcopy(POISONED.model)
+        self.net: Any = copy.deepcopy(POISONED.model)
         self.before, self.after = before, after
 
     def forward(self, x: Tensor) -> Any:
@@ -142,7 +142,7 @@ class Remembering(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = copy.deepcopy(POISONED.model)
+        self.net: Any = copy.deepcopy(POISONED.model)
         self.remembered: dict[str, Tensor] = {}
 
     def train(self, mode: bool = True) -> Remembering:

@@ -184,8 +184,9 @@ def test_class_names_are_found():
     assert class_names(ConcatDataset([named, Subset(named, [1])])) == ("cat", "dog")
     assert class_names(WithFeatures()) == ("cat", "dog")
     assert class_names(view()) == tuple(map(str, range(COUNT)))
-    for data in ((X, Y), TensorDataset(X, Y), ConcatDataset([named, Named("dog", "cat")]), [(X, Y)]):
-        assert class_names(data) is None
+    nameless: list[Any] = [(X, Y), TensorDataset(X, Y), ConcatDataset([named, Named("dog", "cat")]), [(X, Y)]]
+    for other in nameless:
+        assert class_names(other) is None
 
 
 def test_sets_must_number_classes_alike():

@@ -137,7 +137,8 @@ class OnlyInWorkers(Dataset[Any]):
 def open_in_worker(_: int) -> None:
     info = get_worker_info()
     assert info is not None
-    info.dataset.opened = True
+    dataset: Any = info.dataset
+    dataset.opened = True
 
 
 def test_workers_are_kept() -> None:
@@ -169,7 +170,7 @@ class Reader(DataLoader[Any]):
 
 
 class Endless(Reader):
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         return itertools.cycle(super().__iter__())
 
 

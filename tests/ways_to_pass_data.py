@@ -25,7 +25,8 @@ from torch.utils.data import (
 )
 
 Sample = tuple[Any, Any]
-Samples = list[Sample]
+Samples = list[Any]
+"""Samples, or functions that make them when they are read."""
 
 BATCH = 64
 
@@ -113,7 +114,7 @@ def named(samples: list[Any]) -> dict[str, Tensor]:
     return {"pixel_values": x, "labels": y}
 
 
-def shuffled(data: Dataset) -> BatchSampler:
+def shuffled(data: Any) -> BatchSampler:
     return BatchSampler(RandomSampler(data), BATCH, drop_last=False)
 
 
