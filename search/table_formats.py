@@ -283,7 +283,11 @@ def _raw(field: str, value: object) -> list[tuple[str, object]]:
 
 
 def _as_text(value: str) -> str:
-    """A spreadsheet would run a cell that looks like a formula; an apostrophe makes it text."""
+    """A spreadsheet would run a cell that looks like a formula; an apostrophe makes it text.
+
+    A carriage return becomes a line feed: Python's writer does not quote it, and readers end the row there.
+    """
+    value = value.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{value}" if value.startswith(FORMULA) and not _NUMBER.fullmatch(value) else value
 
 

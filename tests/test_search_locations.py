@@ -120,7 +120,7 @@ def test_whatever_a_driver_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: object, **__: object) -> None:
         raise OwnError("530 Login incorrect\nsecond line")
 
-    monkeypatch.setattr(memory.MemoryFileSystem, "makedirs", fail)
+    monkeypatch.setattr(memory.MemoryFileSystem, "mkdir", fail)
     with pytest.raises(BadInput, match=r"cannot use memory://x \(530 Login incorrect\)"):
         write_probe("memory://x", "t", "n")
 

@@ -325,7 +325,8 @@ def test_messages_are_not_read_as_markup() -> None:
 def test_csv_holds_no_formulas(text: str) -> None:
     rows = searches({"method": "lf", "status": "failed", "error_message": text, "dataset": text})
     (row,) = csv.DictReader(io.StringIO(render(searches_table(rows), "csv"), newline=""))
-    assert (row["error_message"], row["dataset"]) == (f"'{text}", f"'{text}")
+    expected = "'" + text.replace("\r", "\n")
+    assert (row["error_message"], row["dataset"]) == (expected, expected)
 
 
 def test_csv_leaves_numbers_as_they_are() -> None:
