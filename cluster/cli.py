@@ -19,7 +19,7 @@ from rich.console import Console
 
 from .. import __version__
 from ..errors import BadInput
-from .environment import allow_warnings, explain_output, forgive_streams, unusable
+from .environment import allow_warnings, expand_home, explain_output, forgive_streams, unusable
 from .messages import Warnings, explain_usage, show_numbers
 from .options import HealOptions, Preprocessing, Subject, Where
 
@@ -341,7 +341,7 @@ def run(arguments: list[str]) -> int:
     if reason and arguments[:1] != ["doctor"]:
         return _refuse(reason)
     try:
-        status = app(arguments, exit_on_error=False, print_error=False)
+        status = app(expand_home(arguments), exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         return _refuse(explain_usage(error))
