@@ -21,7 +21,7 @@ from rich.console import Console
 from .. import __version__
 from ..errors import BadInput, printable
 from ..search.locations import masked
-from .environment import allow_warnings, explain_output, forgive_streams, unusable
+from .environment import allow_warnings, expand_home, explain_output, forgive_streams, unusable
 from .messages import Warnings, explain_usage, printable_lines, say_warning, show_default
 from .options import Format, HealOptions, Preprocessing, Subject, Topic, Where, check_figure_folder, folder
 
@@ -344,7 +344,7 @@ def run(arguments: list[str]) -> int:
     if reason and arguments[:1] != ["doctor"]:
         return _refuse(reason)
     try:
-        status = app(arguments, exit_on_error=False, print_error=False)
+        status = app(expand_home(arguments), exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         return _refuse(explain_usage(error, app, arguments))

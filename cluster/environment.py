@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -90,6 +91,15 @@ class Forgiving:
         except OSError:
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def expand_home(arguments: Sequence[str]) -> list[str]:
+    """Expand ``--out=~/x`` to a path below the home, as shells do it in ``--out ~/x`` only."""
+    pairs = ((word, *word.partition("=")) for word in arguments)
+    return [
+        f"{name}={os.path.expanduser(value)}" if name.startswith("--") and value.startswith("~") else word
+        for word, name, _, value in pairs
+    ]
 
 
 def unusable() -> str | None:

@@ -203,7 +203,7 @@ def test_temporary_files_and_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TMPDIR", str(used))
     check = doctor.check_temporary()
     assert (check.ok, check.remedy) == (True, None)
-    assert check.value == f"in {used}, sockets of Ray in {doctor.short_parent()}"
+    assert check.value == f"in {used}, sockets of Ray in {scratch.short_parent()}"
     monkeypatch.setenv("TMPDIR", "/no/such")
     check = doctor.check_temporary()
     assert check.ok

@@ -104,6 +104,14 @@ def test_odd_variables_together() -> None:
         assert said in done.stdout
 
 
+def test_a_home_behind_an_equals_sign_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["heal", "--out=~/x", "--results=~", "--set=seeds=~", "--out", "~/y", "~/z", "--to=a~b", "-v"]
+    expected = ["heal", "--out=/home/me/x", "--results=/home/me", "--set=seeds=~", *given[4:]]
+    assert environment.expand_home(given) == expected
+    assert environment.expand_home(["--out=~nobody-of-this-name/x"]) == ["--out=~nobody-of-this-name/x"]
+
+
 class Lost(io.StringIO):
     """A stream whose other end is gone."""
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from theriac.cluster import healing
 from theriac.cluster.cli import run
+from theriac.cluster.devices import choose_device
 from theriac.datasets.views import View
 from theriac.errors import BadInput
 from theriac.search.artifacts import ArtifactStore
@@ -277,7 +278,7 @@ def test_torn_weights(case: Case, heal: Heal, tmp_path: Path) -> None:
 
 
 def test_automatic_device_is_one_that_exists() -> None:
-    assert healing.choose_device("auto").type in ("cpu", "cuda")
+    assert choose_device("auto").type in ("cpu", "cuda")
 
 
 def test_a_method_that_trains_with_its_hyperparameters(
