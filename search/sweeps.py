@@ -80,8 +80,8 @@ def load_sweep(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Sweep
     tree = read_yaml(text, origin)
     if not isinstance(tree, Mapping):
         raise BadInput(
-            f"{origin}: a sweep is a mapping, not {shortened(tree)}; write one that begins with scenario: and "
-            f"axes such as shares:"
+            f"{origin}: a sweep is a mapping, not {shortened(tree)}; write one that begins with scenario: "
+            f"and axes such as shares:"
         )
     tree = {"name": name, **tree}
     sweep = _sweep(tree, origin)
