@@ -280,8 +280,9 @@ def _threshold(outcome: Outcome, metrics: dict[str, Any]) -> float:
     """
     asked = outcome.found.settings().get("rho")
     rho = healed_rho(asked, metrics["target_rate_before"], metrics["forget_count"])
-    doubted = metrics.get("found_doubted", 0) / metrics.get("found_looked_at", 1)
-    return metrics["forget_accuracy_before"] * (doubted + (1 - doubted) * rho)
+    doubted: float = metrics.get("found_doubted", 0) / metrics.get("found_looked_at", 1)
+    before: float = metrics["forget_accuracy_before"]
+    return before * (doubted + (1 - doubted) * rho)
 
 
 def _check_sizes(forget: int, retain: int) -> None:

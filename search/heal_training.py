@@ -70,7 +70,7 @@ def tune_settings(**values: Any) -> TuneSettings:
 
 def heal_by_training(
     victim: nn.Module,
-    sets: Mapping[str, Samples | None],
+    sets: Mapping[str, Samples],
     batches: Mapping[str, Batches],
     settings: TuneSettings,
     *,

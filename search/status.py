@@ -190,7 +190,7 @@ def _seconds(task: Task, measured: Mapping[tuple[Any, ...], Sequence[float]]) ->
 
 def _victims(tasks: Sequence[Task], rows: Sequence[Row]) -> float:
     trained = {row["scenario"]: row.get("seconds_victim") for row in rows}
-    known = [seconds for seconds in trained.values() if _possible(seconds)]
+    known = [seconds for seconds in trained.values() if seconds is not None and _possible(seconds)]
     scenarios = {id(task.scenario): task.scenario for task in tasks}  # a key is costly: one for each object
     missing = {scenario.key for scenario in scenarios.values()} - trained.keys()
     return len(missing) * _mean(known) if known else 0.0

@@ -56,6 +56,7 @@ def test_a_healed_model_comes_with_what_the_found_images_show(count: int, accura
     assert "1.3 % of the predictions on other retain images changed" in text
 
 
+CASES: list[tuple[str, str, tuple[str, ...]]]
 CASES = [("xlf", search, ("not_healed", "no_stop", "collapsed")) for search in SEARCHES]
 CASES += [(method, "tpe", ("not_healed", "no_stop", "collapsed", "failed")) for method in TRAINED_METHODS]
 CASES += [(method, "fixed", ("not_healed", "collapsed", "failed")) for method in TRAINED_METHODS]
@@ -95,7 +96,7 @@ def test_a_healing_in_doubt_is_not_praised_alone():
 
 
 def test_a_guarded_search_says_what_it_costs():
-    harms = {"harm": 0.012, "harm_at_most": 0.02, "harm_if_wrong": 0.05}
+    harms: dict[str, Any] = {"harm": 0.012, "harm_at_most": 0.02, "harm_if_wrong": 0.05}
     assert "estimated loss of accuracy: 1.2 points, 2.0 at most; 5.0 if" in said(
         "stopped", search="guarded", **harms
     )

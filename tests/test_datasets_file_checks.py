@@ -1,5 +1,6 @@
 import os
 import socket
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_regular_files_and_links_to_them_are_read(tmp_path):
     (tmp_path / "a").write_bytes(b"\xef\xbb\xbfsome text")
     (tmp_path / "link").symlink_to("a")
     for name in ("a", "link"):
-        given = {"what": "thing", "remedy": "mend it", "most_bytes": 12}
+        given: dict[str, Any] = {"what": "thing", "remedy": "mend it", "most_bytes": 12}
         assert check_file(tmp_path / name, **given) == 12
         assert read_bytes(str(tmp_path / name), **given) == b"\xef\xbb\xbfsome text"
         assert read_text(tmp_path / name, **given) == "some text"

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from theriac.errors import BadInput
 from theriac.search import compaction, results
+from theriac.search.parts import read_part, write_part
 from theriac.search.results import ResultsStore, list_parts
 from theriac.search.schemas import SCHEMA_VERSION, SCHEMAS, VERSION_ENTRY
 from theriac.tests.results_parts import fill, parts
@@ -192,7 +193,7 @@ def test_rows_that_do_not_come_back_keep_the_parts(
 ) -> None:
     store = ResultsStore(tmp_path)
     paths = fill(store)
-    monkeypatch.setattr(compaction, "write_part", lambda rows, path: results.write_part(rows[1:], path))
+    monkeypatch.setattr(compaction, "write_part", lambda rows, path: write_part(rows[1:], path))
     assert store.compact("steps", least=2) == 0
     assert "has lost rows" in caplog.text
     assert parts(tmp_path) == paths
@@ -212,7 +213,7 @@ def test_a_part_that_vanishes_is_passed_over(tmp_path: Path, monkeypatch: pytest
 def test_a_reader_whose_parts_are_merged_lists_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ResultsStore(tmp_path)
     fill(store)
-    before, original, reads = store.read("steps"), results.read_part, [0]
+    before, original, reads = store.read("steps"), read_part, [0]
 
     def merged_meanwhile(path: Path, table: str, schema: pa.Schema) -> pa.Table:
         reads[0] += 1

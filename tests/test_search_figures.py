@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from theriac.search.figures import finished_searches, result_figures
 from theriac.search.results import ResultsStore
 from theriac.search.tables import render, searches_table
 
-SOUND = {
+SOUND: dict[str, Any] = {
     "dataset": "digits",
     "model": "resnet9",
     "attack": "badnets",
@@ -25,7 +26,7 @@ SOUND = {
     "healed_raw": math.nan,
     "uses_oracle": False,
 }
-ODD = [
+ODD: list[dict[str, Any]] = [
     {"clean_accuracy": math.inf},
     {"asr": -0.1},
     {"manipulated": -(2**63)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,10 @@ def victim() -> torch.nn.Module:
 @pytest.fixture
 def importances(data: PoisonedData, victim: torch.nn.Module, tmp_path: Path) -> VictimImportances:
     return VictimImportances(data, lambda: victim, "victim", ArtifactStore(tmp_path))
+
+
+def _itself(model: torch.nn.Module) -> torch.nn.Module:
+    return model
 
 
 def close(a: Importance, b: Importance) -> bool:
@@ -280,7 +285,7 @@ def test_importances_of_another_victim_are_computed_again(
         store = ArtifactStore(tmp_path)
         store.refuse("models", "victim", "for the test")
         store.put("victim", model.state_dict(), {})
-        forget, _ = VictimImportances(data, lambda model=model: model, "victim", store).of(0.5, settings).pair
+        forget, _ = VictimImportances(data, partial(_itself, model), "victim", store).of(0.5, settings).pair
         fresh = estimate_importance(model, data.forget(0.5).batched(512), kind="xlf", granularity="sample")
         assert close(forget, fresh)
     assert "made of another victim than the one that is stored now" in caplog.text

@@ -100,8 +100,9 @@ def test_work_is_about_what_a_run_passes(method: str):
 
 @pytest.mark.parametrize("method", TRAINED)
 def test_frozen_parameters_take_part_in_every_method(method: str):
-    sets = {"forget": POISONED.found, "retain": POISONED.rest, "clean": POISONED.clean}
-    known = Known(**{name: HeldSamples(*data, PIXELS) for name, data in sets.items()})
+    sets = (POISONED.found, POISONED.rest, POISONED.clean)
+    forget, retain, clean = (HeldSamples(*data, PIXELS) for data in sets)
+    known = Known(forget=forget, retain=retain, clean=clean)
     one, victim = unlearner(method, SHORT[method]), Convolutional().eval()
     expected = one(victim, known).model
     for flags in ([False] * 4, [False, True, False, True]):
@@ -141,7 +142,7 @@ def test_equal_values_are_taken_as_one(given: dict[str, Any], taken: dict[str, A
 
 
 def test_of_what_is_nested_only_what_was_given_is_kept():
-    given = {"reversal": {"rounds": "25"}, "augmentation": "none"}
+    given: dict[str, Any] = {"reversal": {"rounds": "25"}, "augmentation": "none"}
     assert check_parameters("nc", given) == {"reversal": {"rounds": 25}, "augmentation": "none"}
     assert check_parameters("ibau", {"named": "paper"}) == {"named": "paper"}
 

@@ -89,7 +89,7 @@ def test_a_damaged_victim_is_not_taken_for_a_misread_one(seed: int):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.5 * parameter.std() * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.5 * parameter.std() * torch.randn(parameter.shape, generator=generator))
     found = reading(model, X, Y)
     assert found is None or not found.certain
 

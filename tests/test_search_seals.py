@@ -7,13 +7,13 @@ import logging
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from theriac.search import seals
 from theriac.search.artifacts import ArtifactStore
 from theriac.search.seals import Damaged, Verified, check_data, read_record, sealed, stamp_of
 from theriac.unlearning.importance import Importance
@@ -197,8 +197,8 @@ def test_what_did_not_change_is_verified_once(tmp_path: Path, monkeypatch: pytes
     clock, file = [100.0], tmp_path / "file"
     file.write_text("x")
     stamp = stamp_of([file])
-    monkeypatch.setattr(seals.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(seals.time, "time_ns", lambda: max(stamp[0][-2:]))
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "time_ns", lambda: max(stamp[0][-2:]))
     verified = Verified()
     verified.note("a", stamp)
     assert not verified.knows("a", stamp)  # so young that it may change and keep its date

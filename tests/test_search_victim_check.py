@@ -131,9 +131,11 @@ class Weak(nn.Module):
 def damaged(model: nn.Module) -> nn.Module:
     """Classes 3, 5 and 8 have become one."""
     hurt = copy.deepcopy(model)
+    last = hurt.get_submodule("3")
+    assert isinstance(last, nn.Linear)
     with torch.no_grad():
         for one in (3, 5):
-            hurt[3].weight[one], hurt[3].bias[one] = hurt[3].weight[8], hurt[3].bias[8] - 1e-3
+            last.weight[one], last.bias[one] = last.weight[8], last.bias[8] - 1e-3
     return hurt
 
 
@@ -221,8 +223,8 @@ def test_log_probabilities_differ_for_the_norm_alone():
 def test_a_base_of_other_classes_is_in_doubt():
     base = copy.deepcopy(MODEL)
     with torch.no_grad():
-        base[3].weight.copy_(MODEL[3].weight.roll(1, 0))
-        base[3].bias.copy_(MODEL[3].bias.roll(1, 0))
+        for name in ("3.weight", "3.bias"):
+            base.get_parameter(name).copy_(MODEL.get_parameter(name).roll(1, 0))
     given = {"method": "rga", "search": "fixed", "parameters": {"steps": 1}}
     assert any("base: it predicts" in text for text in heal(base=base, **given).warnings)
     assert heal(base=copy.deepcopy(MODEL), **given).warnings == ()

@@ -72,7 +72,7 @@ class Hybrid(nn.Module):
         x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
         q, k, v = self.qkv(x).chunk(3, -1)
         x = x + self.out(F.scaled_dot_product_attention(q, k, v))
-        return self.head(x[:, 0])  # type: ignore[no-any-return]
+        return self.head(x[:, 0])
 
 
 def slope(model: nn.Module, x: Tensor, direction: dict[str, Tensor], step: float = 1e-6) -> float:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
+from typing import Any
 
 import timm
 import torch
@@ -95,14 +96,19 @@ class Said(logging.Handler):
         self.said.append(record.getMessage())
 
 
+def _made(name: str, options: dict[str, Any]) -> nn.Module:
+    model: nn.Module = timm.create_model(name, num_classes=5, **options)
+    return model
+
+
 def smallest(name: str) -> tuple[nn.Module, int]:
     """The model with random weights and statistics, and the side of the smallest images that it takes."""
     for side in SIDES:
         for options in ({} if side is None else {"img_size": side}, {}):
             try:
                 torch.manual_seed(0)
-                model = timm.create_model(name, num_classes=5, **options)
-                used = side or model.default_cfg["input_size"][1]
+                model = _made(name, options)
+                used = side or int(getattr(model, "default_cfg", {})["input_size"][1])
                 with torch.no_grad():
                     model.eval()(torch.zeros(2, 3, used, used))
             except Exception:

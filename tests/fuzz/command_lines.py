@@ -20,7 +20,7 @@ from theriac.unlearning.models import ModelSpec, create_model
 from .cases import NUMBERS, TEXTS, Accepted, Case, Printed, Run, misspelt, names, never, shown
 
 COMMANDS = ("quickstart", "heal", "sweep", "plan", "status", "plot", "table", "list", "doctor")
-WORDS = (
+WORDS: tuple[str, ...] = (
     "auto",
     "cpu",
     "cuda",
@@ -62,7 +62,7 @@ WORDS += (
     "a=b=c",
     "=",
 )
-PLACES = (
+PLACES: tuple[str, ...] = (
     "found",
     "rest",
     "weights.safetensors",

@@ -136,7 +136,7 @@ class Streamed(IterableDataset[Any]):
                 return
 
 
-def _forms(rng: Random) -> dict[str, tuple[str, Callable[[Pair], Any]]]:
+def _forms(rng: Random) -> dict[str, tuple[str, Callable[[Any], Any]]]:
     """Ways to pass a set: "right" ones mean the same, the others are "either"."""
     size = rng.choice((1, 7, 64))
     return {

@@ -92,7 +92,7 @@ def _valid(rng: Random, folder: Path, rows: Rows) -> Case:
         (("image", "label"), ("img", "label"), ("img", "fine_label"), ("image", "labels"))
     )
     table = pa.table({image: images, label: pa.array(rows.labels, kind)})
-    options = {
+    options: dict[str, Any] = {
         "row_group_size": rng.choice((1, 2, 1000)),
         "compression": rng.choice(("none", "zstd", "gzip", "snappy")),
     }
@@ -229,7 +229,7 @@ def _metadata(rng: Random, folder: Path, rows: Rows) -> Case:
         )
     )
     huggingface = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
-    odd = rng.choice(
+    odd: object = rng.choice(
         (huggingface, {"info": []}, [], {"info": {"features": {"label": names}}}, "x", {"info": None})
     )
     entries = rng.choice(

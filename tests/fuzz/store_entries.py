@@ -74,7 +74,7 @@ def _plain(tensors: dict[str, Tensor]) -> Content:
 
 def _numbers(importance: Importance) -> Content:
     return {
-        "total": _plain(importance.total),
+        "total": _plain(dict(importance.total)),
         "count": importance.count,
         "kind": importance.kind,
         "by": importance.granularity,
