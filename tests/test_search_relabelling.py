@@ -114,7 +114,7 @@ def test_one_class_that_moved_is_told_and_in_doubt():
     found = relabelling(torch.where(truth == 8, 9, truth)[truth != 9], truth[truth != 9])
     assert found.moved == (Moved(label=8, prediction=9, hits=EACH, stayed=0, count=EACH),)
     assert not found.certain
-    assert (found.agreement, found.explained) == (pytest.approx(8 / 9), 1.0)
+    assert (found.agreement, found.explained) == pytest.approx((8 / 9, 1.0))
     assert found.shown() == "50 of 50 labelled 8 are class 9 to the model"
 
 
