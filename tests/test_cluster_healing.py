@@ -334,31 +334,23 @@ def test_classes_of_a_file_number_the_labels_of_all_sets(
         raise BadInput("seen")
 
     seen: dict[str, View] = {}
-    names = tmp_path / "classes.json"
-    names.write_text(json.dumps({str(digit): 9 - digit for digit in range(10)}))
+    (names := tmp_path / "classes.json").write_text(json.dumps({str(n): 9 - n for n in range(10)}))
     monkeypatch.setattr(healing, "heal", stop)
     refused(heal(), "seen")
-    plain = {name: seen[name].labels for name in ("forget", "retain")}
+    plain = dict(seen)
     refused(heal(classes=names), "seen")
-    for name, labels in plain.items():
-        assert torch.equal(seen[name].labels, 9 - labels)
-        assert seen[name].source.classes == tuple("9876543210")
+    for name in ("forget", "retain"):
+        assert torch.equal(seen[name].labels, 9 - plain[name].labels)
 
 
 def test_classes_that_do_not_fit(heal: Heal, tmp_path: Path) -> None:
-    names = tmp_path / "classes.txt"
-    names.write_text("\n".join("012345678"))
+    (names := tmp_path / "classes.txt").write_text("\n".join("012345678"))
     refused(heal(classes=names), "retain/9 is none of the 9 classes (0, 1, 2")
-    names.write_text("cat\ncat")
-    refused(heal(classes=names), "classes.txt", "'cat' names class 0 and class 1", "one class name a line")
     refused(heal(classes=tmp_path / "none"), "class names", "No such file", "one class name a line")
 
 
-def test_numbers_in_another_order_than_image_folder_are_said(
-    case: Case, heal: Heal, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_numbers_sorted_as_numbers_are_said(case: Case, heal: Heal, tmp_path: Path, caplog: Any) -> None:
     copy = Path(shutil.copytree(case.retain, tmp_path / "copy"))
-    for number in (10, 11):
-        shutil.copytree(copy / "9", copy / str(number))
-    refused(heal(retain=copy), "number of classes is 10 in the checkpoint and 12 in the data", "--classes")
+    shutil.copytree(copy / "9", copy / "10")
+    refused(heal(retain=copy), "number of classes is 10 in the checkpoint and 11 in the data", "--classes")
     assert "sorted as numbers; if the model was trained with torchvision's ImageFolder" in caplog.text

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ _INSIDE = ("state_dict", "model_state_dict", "model", "net", "network", "module"
 """Under which keys of a checkpoint the weights are looked for, the first that there is."""
 _AVERAGED = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "ema_model", "averaged_model")
 """Where averaged weights are; taken where there are no others."""
+_PLAIN = [(SimpleNamespace, "argparse.Namespace")]
+"""What training programs put beside the weights, read as what holds values and does nothing."""
 _MOST_NESTED = 4
 _SHOWN = 300
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
@@ -89,7 +91,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_checkpoint(path: Path, trust_pickle: bool) -> object:
     try:
         # opened here: by its name torch would choose a reader of its own
-        with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
+        with path.open("rb") as file, torch.serialization.safe_globals(_PLAIN):
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         foreign = _FOREIGN.search(str(error))
