@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +32,7 @@ _INSIDE = ("state_dict", "model_state_dict", "model", "net", "network", "module"
 """Under which keys of a checkpoint the weights are looked for, the first that there is."""
 _AVERAGED = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "ema_model", "averaged_model")
 """Where averaged weights are; taken where there are no others."""
-_PLAIN = [(SimpleNamespace, "argparse.Namespace")]
+_PLAIN: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [(SimpleNamespace, "argparse.Namespace")]
 """What training programs put beside the weights, read as what holds values and does nothing."""
 _MOST_NESTED = 4
 _SHOWN = 300
