@@ -24,7 +24,7 @@ MOST_JSON_DEPTH = 64
 """Most mappings and lists inside one another in JSON."""
 
 _KINDS = (
-    (stat.S_ISDIR, "Is a directory, not a file"),
+    (stat.S_ISDIR, "it is a directory, not a file"),
     (stat.S_ISFIFO, "it is a named pipe, not a regular file"),
     (stat.S_ISSOCK, "it is a socket, not a regular file"),
     (stat.S_ISCHR, "it is a device, not a regular file"),

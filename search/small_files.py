@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
+
+from ..datasets.file_checks import kind_refused
 
 SMALL_BYTES = 64 << 20
 """More than any text file that theriac writes; a link to /dev/zero has no end at all."""
-
-KINDS = {
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFDIR: "a folder",
-}
 
 
 class NoFile(OSError):
@@ -34,8 +27,9 @@ def check_file(path: Path, most: int | None = None) -> os.stat_result:
         OSError: as the file system says, such as FileNotFoundError.
     """
     found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise NoFile(f"it is {KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}, not a file")
+    reason = kind_refused(found.st_mode)
+    if reason is not None:
+        raise NoFile(reason)
     if most is not None and found.st_size > most:
         raise NoFile(f"it has {found.st_size} bytes, more than the {most} that are read")
     return found

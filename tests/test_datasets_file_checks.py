@@ -41,7 +41,7 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path):
     for device in ("zero", "null"):
         (tmp_path / device).symlink_to(f"/dev/{device}")
         refuse("it is a device, not a regular file", tmp_path / device)
-    refuse("Is a directory, not a file", tmp_path)
+    refuse("it is a directory, not a file", tmp_path)
     (tmp_path / "loop").symlink_to("loop")
     refuse("Too many levels of symbolic links", tmp_path / "loop")
     refuse("No such file or directory", tmp_path / "none")

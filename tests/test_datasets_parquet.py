@@ -170,7 +170,7 @@ def test_hidden_files_and_folders_are_no_parquet(tmp_path):
     write(tmp_path / "a.parquet", [5], [0])
     assert first_pixels(load_parquet(tmp_path), [0]) == [5]
     (tmp_path / "b.parquet").mkdir()
-    with pytest.raises(BadInput, match=r"b\.parquet: Is a directory, not a file; give Parquet files"):
+    with pytest.raises(BadInput, match=r"b\.parquet: it is a directory, not a file; give Parquet files"):
         load_parquet(tmp_path)
 
 

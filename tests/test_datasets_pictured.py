@@ -188,7 +188,7 @@ def test_files_that_are_no_pictures(tmp_path):
     )
     (tmp_path / "text.npy").write_text("no array")
     refuse(r"text.npy cannot be used", name="blend", file=str(tmp_path / "text.npy"))
-    refuse("Is a directory", name="blend", file=str(tmp_path))
+    refuse("it is a directory", name="blend", file=str(tmp_path))
     for number, (array, reason) in enumerate(
         [
             (np.zeros(5), r"shape \(5,\)"),

@@ -100,10 +100,10 @@ def listening(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (pipe, "a named pipe, not a file"),
-        (folder, "a folder, not a file"),
-        (endless, "a device, not a file"),
-        (listening, "a socket, not a file"),
+        (pipe, "a named pipe, not a regular file"),
+        (folder, "a directory, not a file"),
+        (endless, "a device, not a regular file"),
+        (listening, "a socket, not a regular file"),
         (huge, "more than the 1073741824 that are read"),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_generation_that_is_none_is_named(tmp_path: Path) -> None:
         ResultsStore(tmp_path).read("steps")
     generation.unlink()
     os.mkfifo(generation)
-    with pytest.raises(BadInput, match="it is a named pipe, not a file"):
+    with pytest.raises(BadInput, match="it is a named pipe, not a regular file"):
         ResultsStore(tmp_path).read("steps")
 
 

@@ -216,4 +216,4 @@ def test_a_pipe_in_place_of_a_record_does_not_hang(tmp_path: Path, caplog) -> No
     (tmp_path / "models" / "a" / "info.json").unlink()
     os.mkfifo(tmp_path / "models" / "a" / "info.json")
     assert store.find("a") is None
-    assert "info.json: it is a named pipe, not a file" in caplog.text
+    assert "info.json: it is a named pipe, not a regular file" in caplog.text
