@@ -1,4 +1,9 @@
-"""Numbers of the authors' published programs (float32, CPU), where they are at hand beside the repository."""
+"""Numbers of the authors' published programs (float32, CPU), where they are at hand beside the repository.
+
+theriac computes in float64 here: the golden numbers are within the tolerances of those, while in float32 they
+hang on the processor. Retain has an image whose last max pooling is a tie to rounding, and where that goes the
+other way, the batch's importances are off by up to 5 %.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +55,7 @@ def scalars() -> dict[str, Any]:
 def model(given: dict[str, Tensor]) -> ResNet9:
     model = ResNet9(num_classes=10, widths=WIDTHS)
     model.load_state_dict(part(given, "model."))
-    return model.eval()
+    return model.double().eval()
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -58,7 +63,8 @@ def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def batches(given: dict[str, Tensor], which: str) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(given[f"{which}_x"].split(BATCH), given[f"{which}_y"].split(BATCH), strict=True))
+    x, y = given[f"{which}_x"].double(), given[f"{which}_y"]
+    return list(zip(x.split(BATCH), y.split(BATCH), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,7 @@ def importances(given: dict[str, Tensor], model: ResNet9) -> dict[str, Importanc
 def test_forward_pass(which: str, given: dict[str, Tensor], model: ResNet9) -> None:
     with torch.no_grad():
         logits = torch.cat([model(x) for x, _ in batches(given, which)])
-    torch.testing.assert_close(logits, given[f"logits_{which}"], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(logits.float(), given[f"logits_{which}"], rtol=1e-5, atol=1e-4)
 
 
 def test_parameters(model: ResNet9, scalars: dict[str, Any]) -> None:
@@ -140,7 +146,7 @@ def assert_dampened_alike(
     for name, value in found.items():
         alike = (value != weights[name]) == (golden[name] != weights[name])
         differ += int((~alike).sum())
-        torch.testing.assert_close(value[alike], golden[name][alike], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(value.float()[alike], golden[name][alike], rtol=1e-3, atol=1e-6)
     assert differ <= 1
 
 
