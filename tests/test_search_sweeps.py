@@ -26,7 +26,7 @@ BASE = "scenario: digits\nshares: [0.2, 0.5]\nmethods: [none, ssd, xlf]\n"
 
 COUNTS = {
     "digits": 3 * 11 * (1 + 3 * 2 + 1),  # S_m x shares x (none, PTN x granularities, SSD's grid)
-    "quickstart": 2 + 3 * 2,
+    "quickstart": 2 + 3 * 2 + 1,  # none, EU, PTN, guarded
     "digits-quick": 2 * (1 + 3 * 2 + 1),
     "cifar10-small": 5 * (1 + 3 * 2 + 1),
     "potion-table1": 3 * 11 * (2 + 3 + 1),  # none and eu, PTN, SSD's grid

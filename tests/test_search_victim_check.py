@@ -234,7 +234,7 @@ def test_a_base_of_other_classes_is_in_doubt():
     ("base", "said"),
     [
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "base: it has no parameter 1.weight"),
-        (3, "base is of type int"),
+        (3, "base: int is no nn.Module"),
         (copy.deepcopy(MODEL).apply(lambda m: m.register_parameter("bias", None)), "no parameter 1.bias"),
     ],
 )

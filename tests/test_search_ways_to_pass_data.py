@@ -192,7 +192,7 @@ ON_DISK: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
             "std": 0.5,
             **GA,
         },
-        "has a normalisation of its own",
+        "Views know how their images were normalised",
     ),
 }
 

@@ -226,7 +226,7 @@ def test_settings_out_of_range() -> None:
         with pytest.raises(BadInput, match=f"alpha {alpha}: give a finite selection threshold, 0 or more"):
             dampen(ones, ones, ones, alpha)
     for constant in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(BadInput, match=f"dampening constant {constant}: lambda is a finite number > 0"):
+        with pytest.raises(BadInput, match=f"dampening constant {constant}: give a finite lambda above 0"):
             dampen(ones, ones, ones, 1.0, constant)
     for percentile in (-1e-9, 100.0001, math.nan):
         with pytest.raises(BadInput, match=f"percentile {percentile}: give a number from 0 to 100"):

@@ -267,9 +267,9 @@ def test_bad_input() -> None:
         DampeningPath({"w": torch.ones(3)}, ones, ones)
     path = DampeningPath(copies(ones), ones, ones)
     for alpha in (-1.0, math.nan, math.inf):
-        with pytest.raises(BadInput, match="the selection threshold is a finite number"):
+        with pytest.raises(BadInput, match="give a finite selection threshold"):
             path.move_to(alpha)
-    with pytest.raises(BadInput, match="lambda is a finite number"):
+    with pytest.raises(BadInput, match="give a finite lambda above 0"):
         path.move_to(1.0, 0.0)
     with pytest.raises(BadInput, match="give a number from 0 to 100"):
         path.alpha_at(101.0)

@@ -133,7 +133,7 @@ def test_the_seed_determines_the_model_and_the_victim_stays() -> None:
 def test_what_it_needs() -> None:
     with pytest.raises(BadInput, match="known to be clean"):
         QUICK(victim(), Known())
-    with pytest.raises(BadInput, match="two clean images or more"):
+    with pytest.raises(BadInput, match="give two or more"):
         QUICK(victim(), Known(clean=clean().select(torch.arange(1))))
     with pytest.raises(BadInput, match="layer '1' is no convolution that is called once; choose 0, 4"):
         pruned(layer="1")

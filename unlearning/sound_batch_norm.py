@@ -63,7 +63,9 @@ class SoundBatchNorm(TorchFunctionMode):
         norm = func in BATCH_NORMS or func in INSTANCE_NORMS
         if norm and args and _doubtful(args[0], instance=func in INSTANCE_NORMS):
             x: Tensor = args[0]
-            return func(x.flatten(2), *args[1:], **kwargs).unflatten(2, x.shape[2:])
+            found = func(x.flatten(2), *args[1:], **kwargs).unflatten(2, x.shape[2:])
+            # in the order of memory that layers after it expect, and no view: some write into it
+            return torch.empty_like(x, dtype=found.dtype).copy_(found)
         return func(*args, **kwargs)
 
 
