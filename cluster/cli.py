@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from rich.console import Console
 from .. import __version__
 from ..errors import BadInput
 from .environment import allow_warnings, expand_home, explain_output, forgive_streams, unusable
+from .lifeline import by_force
 from .messages import Warnings, explain_usage, show_numbers
 from .options import HealOptions, Preprocessing, Subject, Where
 
@@ -331,6 +333,7 @@ def main() -> None:
     """Run the command line; leaves by `SystemExit`."""
     allow_warnings()
     forgive_streams()
+    by_force.append(os._exit)
     logging.basicConfig(level=logging.WARNING, handlers=[Warnings(_say)])
     sys.exit(run(sys.argv[1:]))
 
