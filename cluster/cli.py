@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 import warnings
@@ -22,6 +23,7 @@ from .. import __version__
 from ..errors import BadInput, printable
 from ..search.locations import masked
 from .environment import allow_warnings, expand_home, explain_output, forgive_streams, unusable
+from .lifeline import by_force
 from .messages import Warnings, explain_usage, printable_lines, say_warning, show_default
 from .options import Format, HealOptions, Preprocessing, Subject, Topic, Where, check_figure_folder, folder
 
@@ -333,6 +335,7 @@ def main() -> None:
     """Run the command line; leaves by `SystemExit`."""
     allow_warnings()
     forgive_streams()
+    by_force.append(os._exit)
     logging.basicConfig(level=logging.WARNING, handlers=[Warnings(_say)])
     warnings.showwarning = say_warning(_say)
     sys.exit(run(sys.argv[1:]))

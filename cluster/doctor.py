@@ -15,7 +15,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from ..errors import BadInput
-from .environment import lost_folder
+from .environment import lost_folder, strict_warnings
 from .scratch import short_parent, temporary_parent
 
 GIB = 2**30
@@ -112,8 +112,8 @@ def check_environment() -> list[Check]:
     if lost_folder():
         checks.append(Check("current folder", False, "it has been removed", "cd to a folder that exists"))
         os.chdir(os.sep)  # torch ends the process where there is none
-    if os.environ.get("PYTHONWARNINGS", "").startswith("e"):
-        value = "PYTHONWARNINGS makes errors of warnings; theriac's commands do not heed it"
+    if strict_warnings():
+        value = "PYTHONWARNINGS or -W makes errors of warnings; theriac's commands do not heed it"
         checks.append(Check("warnings", True, value))
     return checks
 

@@ -60,7 +60,7 @@ def explain_output(error: OSError) -> str | None:
 
 def allow_warnings() -> None:
     """Let warnings be warnings, here and in processes to come: -W error stops other programs' imports."""
-    if any(option.split(":")[0].startswith("e") for option in sys.warnoptions):
+    if strict_warnings():
         warnings.simplefilter("default")
     if os.environ.get("PYTHONWARNINGS", "").startswith("e"):
         del os.environ["PYTHONWARNINGS"]
@@ -107,6 +107,11 @@ def unusable() -> str | None:
     if sys.flags.optimize > 1:
         return DOCSTRINGS.format(level=sys.flags.optimize)
     return NO_FOLDER if lost_folder() else None
+
+
+def strict_warnings() -> bool:
+    """Tell whether Python was started so that warnings are errors."""
+    return any(option.startswith("e") for option in sys.warnoptions)
 
 
 def lost_folder() -> bool:

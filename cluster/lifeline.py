@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import time
@@ -20,6 +19,9 @@ HARD_SECONDS = 40.0
 ASK_SECONDS = 5.0
 SILENT_SECONDS = 45.0
 INTERRUPTED = 130
+
+by_force: list[Callable[[int], Any]] = []
+"""How a command ends at once with a status; in a library's user's process nothing may."""
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +111,8 @@ class Lifeline:
             self._over.wait(AGAIN_SECONDS)
         if not self._over.is_set():
             log.error(self.gone)  # nobody else can say it any more
-            os._exit(INTERRUPTED)
+            for leave in by_force:
+                leave(INTERRUPTED)
 
     def _interrupt(self) -> bool:
         """Interrupt the main thread, unless its work is over."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -218,10 +219,10 @@ def test_temporary_files_and_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_environment_out_of_the_ordinary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    monkeypatch.setattr(sys, "warnoptions", [])
     assert doctor.check_environment() == []
     monkeypatch.setenv("HOME", str(tmp_path / "none"))
-    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.setattr(sys, "warnoptions", ["error"])
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

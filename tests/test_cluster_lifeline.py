@@ -16,10 +16,11 @@ from theriac.cluster.lifeline import Lifeline, RayDied
 
 LONG = 300.0
 STUCK = """
-import sys, subprocess, time
+import os, sys, subprocess, time
 from theriac.cluster import lifeline
 lifeline.HARD_SECONDS = 0.1
 lifeline.AGAIN_SECONDS = 0.1
+lifeline.by_force.append(os._exit)
 server = subprocess.Popen(["sleep", "300"])
 with lifeline.Lifeline({"raylet": server}, hush=lambda: None):
     server.kill()
