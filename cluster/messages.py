@@ -29,7 +29,11 @@ def explain_usage(error: Exception, app: Any, words: Sequence[str]) -> str:
         if unknown:
             return unknown
     cause = error.__cause__
-    text = explain_values(cause) if isinstance(cause, ValidationError) else str(error)
+    text = (
+        explain_values(cause)
+        if isinstance(cause, ValidationError)
+        else f"{str(error).rstrip('.')}; see --help"
+    )
     return " ".join(text.split())
 
 

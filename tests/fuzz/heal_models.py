@@ -77,7 +77,7 @@ def _inferred(net: nn.Module) -> nn.Module:
 
 
 def _normed(net: nn.Module) -> nn.Module:
-    torch.nn.utils.parametrizations.weight_norm(net[1])  # type: ignore[index,arg-type]
+    torch.nn.utils.parametrizations.weight_norm(net[1])  # type: ignore[index]
     return net
 
 
