@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -32,7 +33,7 @@ def explain_usage(error: Exception, app: Any, words: Sequence[str]) -> str:
     text = (
         explain_values(cause)
         if isinstance(cause, ValidationError)
-        else f"{str(error).rstrip('.')}; see --help"
+        else f"{re.sub(r'(?<![.])[.]$', '', str(error))}; see --help"
     )
     return " ".join(text.split())
 
