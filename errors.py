@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # `import theriac` stays instant
     from pydantic import ValidationError
-    from pydantic_core import ErrorDetails
 
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -75,7 +74,7 @@ def explain_validation(error: ValidationError, what: str, valid: Iterable[str] =
     return BadInput(f"{what}: {field} = {shortened(first['input'])}: {wanted(ways)}")
 
 
-def wanted(findings: Sequence[ErrorDetails]) -> str:
+def wanted(findings: Sequence[Mapping[str, Any]]) -> str:
     """Say what pydantic would take for one value, of which it has tried several kinds.
 
     Args:

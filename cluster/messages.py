@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -26,7 +27,11 @@ def explain_usage(error: Exception, app: Any, words: Sequence[str]) -> str:
         if unknown:
             return unknown
     cause = error.__cause__
-    text = explain_values(cause) if isinstance(cause, ValidationError) else str(error)
+    text = (
+        explain_values(cause)
+        if isinstance(cause, ValidationError)
+        else f"{re.sub(r'(?<![.])[.]$', '', str(error))}; see --help"
+    )
     return " ".join(text.split())
 
 

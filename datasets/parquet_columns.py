@@ -172,7 +172,7 @@ def _integers(path: Path, column: str, values: Any) -> Tensor:
         return torch.from_numpy(values.cast(pa.int64()).to_numpy().copy())
     except pa.ArrowInvalid as error:
         raise BadInput(
-            f"{path}: column {column!r} holds numbers that are no labels ({error}); labels are 0, 1, 2, ..."
+            f"{path}: column {column!r} holds numbers that are no labels ({error}); number them 0, 1, 2, ..."
         ) from error
 
 

@@ -34,13 +34,13 @@ def plain_module(model: Any, name: str = "model") -> nn.Module:
     """
     if isinstance(model, str | Path):
         raise BadInput(
-            f"{name}: {str(model)!r} is a path, and what architecture it holds is not known; build the "
-            f"module and give it its weights by load_weights and load_into of theriac.unlearning.models"
+            f"{name}: {str(model)!r} is a path, and what architecture it holds is not known; give "
+            f"the module, with its weights put in by load_weights and load_into of theriac.unlearning.models"
         )
     if isinstance(model, Mapping):
         raise BadInput(
-            f"{name}: {type(model).__name__} is a state dict and no module; build the module and give it "
-            f"those weights by load_state_dict"
+            f"{name}: {type(model).__name__} is a state dict and no module; load it into the module "
+            f"(load_state_dict) and give that"
         )
     if not isinstance(model, nn.Module):
         kind = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
@@ -101,7 +101,7 @@ def _refuse_modules(model: nn.Module, name: str) -> None:
 def _refuse_tensor(label: str, tensor: Tensor, name: str) -> None:
     where = f"the {name}'s {label!r}"
     if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
-        raise BadInput(f"{where} has no values yet; pass one batch through the model first")
+        raise BadInput(f"{where} has no values yet; run the model on one batch first")
     if tensor.is_meta:
         raise BadInput(f"{where} is on the device meta, which holds no values; load the weights first")
     if tensor.is_complex() or tensor.layout != torch.strided:

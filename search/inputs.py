@@ -145,7 +145,7 @@ def check_classes(sets: Mapping[str, Any]) -> None:
                 number = differ[0]
                 raise BadInput(
                     f"class {number} is {classes[number]!r} in the {name} and {others[number]!r} in the "
-                    f"{other}; labels must come from one list of classes: theriac.datasets.local has "
+                    f"{other}; number all labels by one list of classes: theriac.datasets.local has "
                     f"load_sets, which reads all sets by one, and load_images(..., classes=...)"
                 )
 

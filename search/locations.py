@@ -69,7 +69,7 @@ def checked_location(location: str | Path) -> str:
         return _checked_uri(text)
     if _URI.match(text) or _lost_slash(text):
         raise BadInput(
-            f"{shown(text)}: a URI needs two slashes after its scheme and must stay a string, not a Path"
+            f"{shown(text)}: a URI needs two slashes after its scheme; write it so, as a string, not a Path"
         )
     return str(_expanded(text, "store").absolute())
 
@@ -165,7 +165,7 @@ def _lost_slash(text: str) -> bool:
 
 def _expanded(text: str, what: str) -> Path:
     if "\0" in text:
-        raise BadInput(f"the {what} {text!r} holds a NUL character; no path may")
+        raise BadInput(f"the {what} {text!r} holds a NUL character; give a path without")
     path = Path(text)
     if not text.startswith("~") or path.exists():
         return path

@@ -153,8 +153,8 @@ class Sweep(BaseModel):
         if size > MOST_TASKS or size * rules > MOST_RULED:
             raise BadInput(
                 f"the axes make up to {size} tasks{f' under {rules} rules' if rules else ''}; at most "
-                f"{MOST_TASKS} fit into one sweep, and {MOST_RULED} tasks times rules: split it into "
-                f"several, which may share a results folder"
+                f"{MOST_TASKS} fit into one sweep, and {MOST_RULED} tasks times rules; make several "
+                f"sweeps of it, which may share a results folder"
             )
 
     def _check_settings_used(self, tasks: list[Task]) -> None:

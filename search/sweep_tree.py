@@ -33,7 +33,9 @@ def read_yaml(text: str, origin: str) -> Any:
             number that is not finite or has more than 64 bits, a date, or another value that YAML alone has.
     """
     if len(text) > MOST_CHARACTERS:
-        raise BadInput(f"{origin}: {len(text)} characters of YAML; at most {MOST_CHARACTERS} are read")
+        raise BadInput(
+            f"{origin}: {len(text)} characters of YAML, and at most {MOST_CHARACTERS} are read; shorten it"
+        )
     try:
         tree = _read(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -156,7 +158,9 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
         path, equals, text = assignment.partition("=")
         keys = path.strip().split(".")
         if len(keys) > MOST_DEPTH:
-            raise BadInput(f"--set {assignment:.60}: {len(keys)} levels; at most {MOST_DEPTH} are read")
+            raise BadInput(
+                f"--set {assignment:.60}: {len(keys)} levels, and at most {MOST_DEPTH} are read; shorten it"
+            )
         value = read_yaml(text, f"--set {assignment:.{MOST_SHOWN}}") if equals else None
         if value is None or not all(keys):
             raise BadInput(

@@ -40,7 +40,7 @@ def test_names_become_positions_in_the_classes(tmp_path, kind):
 @pytest.mark.parametrize(
     ("values", "kind", "classes", "message"),
     [
-        ([0, 2**64 - 1], pa.uint64(), None, "numbers that are no labels .*labels are 0, 1, 2"),
+        ([0, 2**64 - 1], pa.uint64(), None, "numbers that are no labels .*number them 0, 1, 2"),
         ([0.0, 1.0], None, None, "is double; give labels as integers$"),
         ([True], None, None, "is bool; give labels as integers$"),
         ([None], pa.null(), None, "is null; give labels as integers$"),

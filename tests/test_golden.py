@@ -1,8 +1,8 @@
 """Numbers of the authors' published programs (float32, CPU), where they are at hand beside the repository.
 
 theriac computes in float64 here: the golden numbers are within the tolerances of those, while in float32 they
-hang on the processor. Retain has an image whose last max pooling is a tie to rounding, and where that goes the
-other way, the batch's importances are off by up to 5 %.
+hang on the processor. Retain has an image whose last max pooling is a tie to rounding, and where that goes
+the other way, importances of its batch are off by up to 5 %.
 """
 
 from __future__ import annotations

@@ -94,7 +94,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "traced": (lambda: torch.jit.trace(fresh(), POISONED.found[0]), "it is a .*scripted or traced"),
     "scripted inside": (lambda: inside(torch.jit.script), "its '1' is a RecursiveScriptModule"),
     "quantised inside": (lambda: inside(quantised), "its '1' is a Linear, and quantised layers"),
-    "lazy": (lambda: inside(lambda _: nn.LazyLinear(64)), "'1.weight' has no values yet; pass one batch"),
+    "lazy": (
+        lambda: inside(lambda _: nn.LazyLinear(64)),
+        "'1.weight' has no values yet; run the model on one batch",
+    ),
     "on the device meta": (lambda: fresh().to("meta"), "'1.weight' is on the device meta"),
     "complex": (lambda: fresh().to(torch.complex64), "'1.weight' is torch.complex64"),
     "stubborn": (lambda: inside(Stubborn), "cannot be put in eval mode .NotImplementedError: no eval here"),

@@ -150,7 +150,7 @@ BROKEN = [
     ("about: !!binary aGk=", r"about is a YAML bytes"),
     ("about: !!set {a, b}", r"about is a YAML set"),
     ("[1, 2]: 3", r"line 1: found unhashable key"),
-    ("#" * (1 << 18), r"262144 characters of YAML; at most 131072"),
+    ("#" * (1 << 18), r"262144 characters of YAML, and at most 131072"),
     ("", r"a sweep is a mapping"),
 ]
 
@@ -212,7 +212,7 @@ def test_aliases_and_merges_are_read(write):
 
 
 def test_endless_overrides_are_refused():
-    with pytest.raises(BadInput, match=r"--set a\.a.*: 3000 levels; at most 32"):
+    with pytest.raises(BadInput, match=r"--set a\.a.*: 3000 levels, and at most 32"):
         load_sweep("digits-quick", [".".join("a" * 3000) + "=1"])
     with pytest.raises(BadInput, match="more than 32 levels") as error:
         load_sweep("digits-quick", ["a=" + "[" * 3000])

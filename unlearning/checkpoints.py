@@ -159,7 +159,9 @@ def _only_one(raw: Mapping[Any, Any], path: Path) -> object:
     weights = {key: value for key, value in inner.items() if _is_state_dict(value)} or inner
     if len(weights) > 1:
         names = ", ".join(map(repr, list(weights)[:4]))
-        raise BadInput(f"weights {path}: holds several mappings ({names}); {_SAVE} of the model alone")
+        raise BadInput(
+            f"weights {path}: holds several mappings ({names}); save the state dict of the model alone"
+        )
     return next(iter(weights.values()), None)
 
 
@@ -195,8 +197,8 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], origin: str | Pat
         lines = [line.strip() for line in str(error).splitlines()[1:4]]
         shown = " ".join(line if len(line) <= _SHOWN else f"{line[:_SHOWN]} ..." for line in lines)
         raise BadInput(
-            f"weights {origin} do not fit {type(model).__name__}: {shown.rstrip('.')}; "
-            f"{_likely(model.state_dict(), weights)}check the model name, its width, the number of classes "
+            f"weights {origin} do not fit {type(model).__name__}: {shown.rstrip('.')}"
+            f"{_likely(model.state_dict(), weights)}; check the model name, its width, the number of classes "
             f"and of channels and the image size"
         ) from error
 
@@ -266,4 +268,4 @@ def _told_apart(pairs: Iterable[tuple[Any, Any]], axis: int, what: str, option: 
     if len(numbers) != 1:
         return ""
     given, wanted = numbers.pop()
-    return f"the number of {what} is {given} in the checkpoint and {wanted} in the data ({option}); "
+    return f"; the number of {what} is {given} in the checkpoint and {wanted} in the data ({option})"
