@@ -9,17 +9,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from torch import nn
 
 from theriac.cluster import cli
 from theriac.cluster.cli import run
 from theriac.errors import BadInput
+from theriac.search.heal import Healing
 from theriac.search.results import ResultsStore
 
 COMMANDS = ("quickstart", "heal", "sweep", "status", "plot", "table", "list", "doctor")
@@ -119,7 +119,7 @@ def test_version_goes_to_stdout(capsys: Captured) -> None:
         (["table"], ["RESULTS"]),
         (["table", "x", "--format", "pdf"], ["pdf", "markdown", "latex", "csv"]),
         (["table", "nowhere"], ["nowhere", "does not exist"]),
-        (["table", ""], ["RESULTS", "is empty", "give a folder"]),
+        (["table", ""], ["folder is empty", "give a folder"]),
         (["quickstart", "--results", ""], ["--results", "is empty"]),
         (["sweep", "digits", "--results", "s3://bucket/x"], ["--results", "is a URI", "--store"]),
         (["plot", "x", "--to", " "], ["--to", "is empty"]),
@@ -370,21 +370,28 @@ def test_listing_needs_neither_torch_nor_ray() -> None:
 def test_report_is_json_without_the_trace(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
 ) -> None:
-    class Healed:
-        status = "stopped"
-        metrics: Mapping[str, Any] = MappingProxyType({})
+    class Saved(Healing):
+        def save(self, directory: str | Path) -> Path:
+            return Path(directory)
 
-        def summary(self) -> dict[str, Any]:
-            return {"status": "stopped", "trace": [1, 2]}
-
-        def save(self, folder: Path) -> Path:
-            return folder
-
-    monkeypatch.setattr("theriac.cluster.healing.HealRequest.run", lambda *_: Healed())
+    healed = Saved(
+        model=nn.Identity(),
+        status="stopped",
+        alpha=2.0,
+        dampening_constant=1.0,
+        trace=({"s": 1.0},),
+        metrics={"forget_count": 20, "forget_accuracy": 0.15, "agreement": 0.987},
+        settings={"method": "xlf", "search": "ptn"},
+    )
+    monkeypatch.setattr("theriac.cluster.healing.HealRequest.run", lambda *_: healed)
     assert run([*HEAL, "--out", str(tmp_path / "[x]")]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out) == {"status": "stopped"}
-    assert err == f"healed model: {tmp_path}/[x]/model.safetensors\n"
+    report = json.loads(out)
+    assert (report["status"], report["alpha"]) == ("stopped", 2.0)
+    assert "trace" not in report
+    assert err.startswith(
+        f"healed model: {tmp_path}/[x]/model.safetensors; 3 of 20 found images are still read"
+    )
 
 
 def test_every_command_is_documented() -> None:

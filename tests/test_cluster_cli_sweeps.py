@@ -108,14 +108,14 @@ def test_dry_run_shows_the_sweep_and_touches_nothing(tmp_path: Path, capsys: Cap
     again = tmp_path / "again.yaml"
     again.write_text(out)
     assert load_sweep(again) == load_sweep("quickstart", ["seeds=[0,1]"])
-    assert f"# 16 cells on 2 victims; 0 are in {results} already" in out
+    assert f"# 18 cells on 2 victims; 0 are in {results} already" in out
     assert yaml.safe_load(out)["seeds"] == [0, 1]
 
 
 def test_dry_run_counts_what_is_there(tmp_path: Path, capsys: Captured) -> None:
     store_rows(tmp_path, load_sweep("quickstart"), "done", "stopped", "failed", "gate_failed")
     assert run(["sweep", "quickstart", "--results", str(tmp_path), "--dry-run"]) == 0
-    assert f"# 8 cells on 1 victim; 2 are in {tmp_path} already" in capsys.readouterr().out
+    assert f"# 9 cells on 1 victim; 2 are in {tmp_path} already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def interrupted(tmp_path: Path) -> Path:
         updated_at=moment,
         state="interrupted",
         workers=2,
-        cells_total=8,
+        cells_total=9,
     ).write(tmp_path / SWEEPS / f"{sweep.key}.json")
     return tmp_path
 
@@ -225,12 +225,12 @@ def test_status_goes_to_stdout(interrupted: Path, capsys: Captured) -> None:
     assert err == ""
     assert "quickstart" in out
     assert "interrupted at" in out
-    assert "done 2 / running 0 / failed 1 / to go 5 of 8" in out
+    assert "done 2 / running 0 / failed 1 / to go 6 of 9" in out
     assert "MemoryError" in out
 
 
 def test_status_as_json(interrupted: Path, capsys: Captured) -> None:
     assert run(["status", str(interrupted), "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
-    assert (found["total"], found["done"], found["failed"], found["to_go"]) == (8, 2, 1, 5)
+    assert (found["total"], found["done"], found["failed"], found["to_go"]) == (9, 2, 1, 6)
     assert found["failures"] == [{"error_class": "MemoryError", "count": 1, "message": "too large"}]

@@ -325,7 +325,7 @@ def test_unreadable_data_folder_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("theriac.datasets.sources.available", refuse)
     (check,) = doctor.check_data(None)
-    assert (check.ok, check.value) == (False, "no folder")
+    assert (check.ok, check.value) == (False, r"no folder\nat all")
 
 
 @pytest.mark.parametrize(

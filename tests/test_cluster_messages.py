@@ -46,7 +46,7 @@ def results(tmp_path: Path) -> Path:
         (["list", "--zzz"], ["unknown option --zzz", "--help"]),
         ([*HEAL, "--method", "xfl"], ["--method xfl", "mean 'xlf'?"]),
         ([*HEAL, "--search", "grdi"], ["--search grdi", "mean 'grid'?"]),
-        ([*HEAL, "--method", "ft"], ["--clean is missing", "the method ft", "give a folder"]),
+        ([*HEAL, "--method", "ft"], ["the method ft needs images", "give some as --clean"]),
         (["plot", "x", "--to", "fig.pdf"], ["--to fig.pdf", "give a folder", "--to fig"]),
         (["sweep", "quickstart", "--set", "methods=[xfl]", "--dry-run"], ["methods", "mean 'xlf'?"]),
         (["sweep", "digits", "--set", "manipulated=[5000]", "--dry-run"], ["5000", "less than the 1437"]),
