@@ -23,6 +23,8 @@ from .images import ImageSource, MemoryImages, check_labels
 READABLE = "PNG, JPEG, GIF, WebP, BMP, PPM or TIFF"
 MOST_PIXELS = 1 << 26
 """Most pixels of one image, 8192 x 8192: decoding more takes gigabytes, however small the file."""
+MOST_SIDE = 2048
+"""Largest side that images are resized to."""
 _CHUNK = 32
 _MAX_THREADS = 8
 # Threads that decode smaller files spend more time on handing over Python's lock than they save.
@@ -64,8 +66,8 @@ class EncodedImages:
     channels: int = 3
 
     def __post_init__(self) -> None:
-        if self.channels not in _MODES:
-            raise BadInput(f"channels is {self.channels}; choose 3 (RGB) or 1 (grey)")
+        if self.channels not in list(_MODES):  # also what has no hash
+            raise BadInput(f"channels is {self.channels!r:.60}; choose 3 (RGB) or 1 (grey)")
         check_labels(self.labels, len(self.classes))
 
     @functools.cached_property
@@ -198,7 +200,13 @@ def square(image_size: int | None) -> tuple[int, int] | None:
         return None
     # Not 1: PyTorch 2.15 hits an internal assertion when it resizes RGB bytes to a single pixel.
     if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 2:
-        raise BadInput(f"image_size is {image_size!r}; give a whole number of pixels from 2 on, such as 32")
+        raise BadInput(
+            f"image_size is {image_size!r:.60}; give a whole number of pixels from 2 on, such as 32"
+        )
+    if image_size > MOST_SIDE:
+        raise BadInput(
+            f"image_size is {image_size:.6g}, and images are brought to {MOST_SIDE} at most; give less"
+        )
     return image_size, image_size
 
 

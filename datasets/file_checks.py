@@ -76,7 +76,7 @@ def read_bytes(path: str | Path, what: str, *, remedy: str, most_bytes: int) -> 
     try:
         with _opened(path) as file:
             _checked_size(os.fstat(file.fileno()), path, what, remedy, most_bytes)
-            data = file.read(most_bytes + 1)
+            data = file.read(most_bytes + 1) or b""  # None: a device that has nothing yet
     except BadInput:
         raise
     except (OSError, ValueError) as error:
@@ -90,7 +90,7 @@ def read_head(path: str | Path, count: int) -> bytes:
     """The first ``count`` bytes of a file that `check_file` has passed; none where it cannot be read."""
     try:
         with _opened(path) as file:
-            return file.read(count)
+            return file.read(count) or b""
     except (OSError, ValueError):
         return b""
 

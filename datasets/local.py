@@ -43,6 +43,8 @@ def load_images(
     Raises:
         BadInput: nothing there, nothing that is one of these, or ``classes`` that are no class names.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise BadInput(f"images: {path!r:.60} is no path; {_REMEDY}")
     path, classes = Path(path), None if classes is None else _names(classes)
     if not os.path.exists(path):
         raise BadInput(f"{path} does not exist; {_REMEDY}")

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ..datasets.views import View
 from ..errors import BadInput
 from ..unlearning.inference import (
+    NO_GRADIENT,
     cannot_take,
     check_batch,
     check_labels_of,
@@ -116,15 +117,16 @@ def _check_copies(model: nn.Module, x: Tensor, name: str) -> None:
 
 def _train_once(model: nn.Module, x: Tensor, y: Tensor, name: str) -> None:
     """One forward and backward pass in training mode, on a copy."""
-    trained = copy.deepcopy(model).train()
+    trained = copy.deepcopy(model).train().requires_grad_(True)
     hooks = len(trained._forward_pre_hooks), len(trained._forward_hooks)
     with seeded(0, x.device):
         logits = check_logits(_adapted(trained, x, name), len(x))
         if (len(trained._forward_pre_hooks), len(trained._forward_hooks)) != hooks:
             model._forward_pre_hooks.update(trained._forward_pre_hooks)
             model._forward_hooks.update(trained._forward_hooks)
-        if logits.requires_grad:
-            _backward(trained, x, y, name)
+        if not logits.requires_grad:
+            raise BadInput(NO_GRADIENT)
+        _backward(trained, x, y, name)
 
 
 def _backward(model: nn.Module, x: Tensor, y: Tensor, name: str) -> None:

@@ -166,13 +166,14 @@ def heal(
         BadInput: data, model or settings that cannot be used, before any long work; so are those that
             contradict each other, see `VictimCheck`.
     """
+    known = [*METHODS, *TRAINED_METHODS]
+    if method not in known:
+        hint = closest(str(method), known)
+        raise BadInput(f"unknown method {method!r:.60}; choose one of {', '.join(known)}{hint}")
     refuse_unused(method, clean=clean, base=base, mean=mean, std=std, seed=seed)
     if method in TRAINED_METHODS:
         given, scale = (forget, retain, clean), _normalisation(mean, std, (forget, retain, clean))
         return _heal_by_training(model, given, base, scale, seed or 0, progress, method=method, **settings)
-    if method not in METHODS:
-        known = [*METHODS, *TRAINED_METHODS]
-        raise BadInput(f"unknown method {method!r}; choose one of {', '.join(known)}{closest(method, known)}")
     chosen = heal_settings(method=method, **settings)
     victim = working_copy(model)
     device = device_of(victim)

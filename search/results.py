@@ -31,7 +31,7 @@ from .locations import checked_folder
 from .parts import UnusablePart, open_part, read_part, write_part
 from .row_clock import TICK, RowClock
 from .schemas import SCHEMA_VERSION, SCHEMAS, STAMPS
-from .small_files import NoFile, check_file
+from .small_files import check_file
 
 log = logging.getLogger(__name__)
 
@@ -247,12 +247,10 @@ def _generation(folder: Path) -> str:
         return file.read_text()
     except FileNotFoundError:
         return ""  # never compacted
-    except (NoFile, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ESTALE:  # NFS: replaced since it was opened
+            raise PartsChanged("parts are being merged") from error
         raise BadInput(f"{file} cannot be read ({error}); remove it") from error
-    except OSError as error:
-        if error.errno != errno.ESTALE:  # NFS: replaced since it was opened
-            raise
-        raise PartsChanged("parts are being merged") from error
 
 
 def _content(path: Path, table: str, schema: pa.Schema) -> pa.Table | SkippedPart:

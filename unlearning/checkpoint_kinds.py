@@ -67,9 +67,11 @@ def zip_problem(path: Path) -> str | None:
     """What a zip archive is if it is none of torch.save; None if it may be one."""
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
+            entries, damaged = archive.infolist(), archive.testzip()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         return f"a zip archive that is cut off or damaged ({str(error).splitlines()[0]})"
+    if damaged is not None:
+        return f"a zip archive that is damaged ({damaged} does not match its checksum)"
     names = [entry.filename for entry in entries]
     if any(name.endswith("constants.pkl") for name in names):
         return "a TorchScript model (save its state_dict())"

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from ..datasets.images import check_labels
 from ..errors import BadInput, NotFinite
 
+NO_GRADIENT = (
+    "the logits have no gradient with respect to the weights; take torch.no_grad() and detach() out of the "
+    "model's forward pass"
+)
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:

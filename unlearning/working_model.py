@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from ..datasets.images import check_labels
 from ..errors import BadInput
-from .inference import cannot_take, check_batch, check_logits, check_targets
+from .inference import NO_GRADIENT, cannot_take, check_batch, check_logits, check_targets
 from .precision import arithmetic_for
 from .sound_batch_norm import differentiable
 
@@ -146,10 +146,7 @@ class WorkingModel:
         with torch.enable_grad():
             logits = self.logits(self.trainable(), x.clone())  # a model may write into its input
         if not logits.requires_grad:
-            raise BadInput(
-                "the logits have no gradient with respect to the weights; take torch.no_grad() and detach() "
-                "out of the model's forward pass"
-            )
+            raise BadInput(NO_GRADIENT)
         return logits.shape[1]
 
 

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -83,7 +84,8 @@ class World:
         if wrong or self.method in ("cf", "ga", "rga", "ft"):
             return wrong
         expected = _reference(self.method)
-        same = healing.status == expected[0] and healing.alpha == expected[1]
+        near = healing.alpha == pytest.approx(expected[1], rel=1e-5)  # other batches are rounded otherwise
+        same = healing.status == expected[0] and near
         return None if same else f"{(healing.status, healing.alpha)}, but {expected} from tensors"
 
 

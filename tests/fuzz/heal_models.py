@@ -34,7 +34,7 @@ def models() -> dict[str, tuple[str, Callable[[nn.Module], Any]]]:
         "softmax": ("either", lambda net: Odd(lambda z: z.softmax(1))),
         "log_softmax": ("either", lambda net: Odd(lambda z: z.log_softmax(1))),
         "tuple": ("refuse", lambda net: Odd(lambda z: (z, z))),
-        "mapping": ("refuse", lambda net: Odd(lambda z: {"logits": z})),
+        "mapping": ("either", lambda net: Odd(lambda z: {"logits": z})),
         "None": ("refuse", lambda net: Odd(lambda z: None)),
         "one logit": ("refuse", lambda net: Odd(lambda z: z[:, :1])),
         "flat logits": ("refuse", lambda net: Odd(lambda z: z.flatten())),
