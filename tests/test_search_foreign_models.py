@@ -1,4 +1,4 @@
-"""Every method on architectures that are not theriac's: it ends, and leaves the model that was given as it was."""
+"""Every method on architectures that are not theriac's: it ends, and leaves the given model as it was."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_methods_that_train_end_on_any_architecture(
 ) -> None:
     model, x, y = victim
     before = copy.deepcopy(model.state_dict())
-    clean = {"clean": (x[20:], y[20:])} if method in NEED_CLEAN else {}
+    clean: dict[str, Any] = {"clean": (x[20:], y[20:])} if method in NEED_CLEAN else {}
     healing = theriac.heal(
         model,
         (x[:6], y[:6]),
