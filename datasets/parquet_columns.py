@@ -45,7 +45,8 @@ def opened_parquet(path: Path, dictionary: str | None = None) -> Iterator[Any]:
     """
     check_file(path, "Parquet file", remedy="give Parquet files of images and labels")
     try:
-        with pq.ParquetFile(path, read_dictionary=[dictionary] if dictionary else None) as file:
+        place = path.absolute()  # a relative path with a colon would be taken for a URI
+        with pq.ParquetFile(place, read_dictionary=[dictionary] if dictionary else None) as file:
             yield file
     except BadInput:
         raise

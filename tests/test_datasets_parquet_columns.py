@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -111,3 +113,11 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
         opened_parquet(tmp_path / "zero.parquet"),
     ):
         pass
+
+
+def test_a_relative_path_with_a_colon_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = Path("run-11:30")
+    place.mkdir()
+    write(tmp_path / place / "a.parquet", {"label": [1, 0]})
+    assert read_labels(place / "a.parquet", "label", None).tolist() == [1, 0]
