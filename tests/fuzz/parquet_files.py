@@ -240,13 +240,14 @@ def _metadata(rng: Random, folder: Path, rows: Rows) -> Case:
 
 
 def _bomb(rng: Random, folder: Path, rows: Rows) -> Case:
-    """A file of some KiB whose values take gigabytes."""
-    size, count = rng.choice(((270_000_000, 3), (2_000_000, 700), (270_000_000, 1)))
+    """A file of some KiB whose values take hundreds of megabytes, though they were written from one."""
+    size, count, coded = rng.choice(((1_000_000, 300, False), (2_000_000, 700, True)))
     one = pa.array([bytes(size)], pa.large_binary())
-    images = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), one) if count > 1 else one
+    codes = pa.array([0] * count, pa.int32())
+    images = pa.DictionaryArray.from_arrays(codes, one) if coded else pa.chunked_array([one] * count)
     table = pa.table({"image": images, "label": pa.array([i % 2 for i in range(count)])})
-    path = _written(folder, table, compression="zstd")
-    return _case(path, f"{count} values of {size} zeros", None, "refuse")
+    path = _written(folder, table, compression="zstd", use_dictionary=coded)
+    return _case(path, f"{count} values of {size} zeros", None, "either" if coded else "refuse")
 
 
 def _several(rng: Random, folder: Path, rows: Rows) -> Case:
