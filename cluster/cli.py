@@ -23,12 +23,12 @@ from .. import __version__
 from ..errors import BadInput, printable
 from ..search.locations import masked
 from .environment import allow_warnings, expand_home, explain_output, forgive_streams, unusable
+from .interrupts import heed_termination
 from .lifeline import by_force
 from .messages import Warnings, explain_usage, printable_lines, say_warning, show_default
 from .options import Format, HealOptions, Preprocessing, Subject, Topic, Where, check_figure_folder, folder
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
-
 
 out = Console(soft_wrap=not sys.stdout.isatty())
 err = Console(stderr=True)
@@ -336,6 +336,7 @@ def main() -> None:
     allow_warnings()
     forgive_streams()
     by_force.append(os._exit)
+    heed_termination()
     logging.basicConfig(level=logging.WARNING, handlers=[Warnings(_say)])
     warnings.showwarning = say_warning(_say)
     sys.exit(run(sys.argv[1:]))
@@ -354,10 +355,11 @@ def run(arguments: list[str]) -> int:
     except BadInput as error:
         return _refuse(str(error))
     except OSError as error:
-        reason = explain_output(error)
-        return _refuse(reason) if reason else 0
+        return _refuse(reason) if (reason := explain_output(error)) else 0
     except KeyboardInterrupt as error:
-        _say(str(error) or "interrupted; finished cells are kept: run the same command again to go on")
+        _say(
+            str(error) or "interrupted; a sweep keeps its finished cells: run the same command again to go on"
+        )
         return INTERRUPTED
     return status if isinstance(status, int) else 0
 

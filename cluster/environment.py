@@ -59,9 +59,13 @@ def explain_output(error: OSError) -> str | None:
 
 
 def allow_warnings() -> None:
-    """Let warnings be warnings, here and in processes to come: -W error stops other programs' imports."""
+    """Let warnings be warnings, here and in processes to come: -W error stops other programs' imports.
+
+    One is left out: Pillow's about a large image, of which theriac says in a line that it is not read.
+    """
     if strict_warnings():
         warnings.simplefilter("default")
+    warnings.filterwarnings("ignore", message=".*could be decompression bomb")
     if os.environ.get("PYTHONWARNINGS", "").startswith("e"):
         del os.environ["PYTHONWARNINGS"]
 

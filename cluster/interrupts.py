@@ -5,12 +5,25 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .conductor import Conductor
-from .watch import Reporter
+if TYPE_CHECKING:  # the command line imports this module before it knows what it is asked for
+    from .conductor import Conductor
+    from .watch import Reporter
 
 FIRST = "finishing what has begun; Ctrl-C again stops at once (finished cells are kept in any case)"
+
+
+def heed_termination() -> None:
+    """Make SIGTERM and SIGHUP interrupt this process as Ctrl-C does, at whatever it is."""
+    for one in _asking_to_end():
+        signal.signal(one, signal.default_int_handler)
+
+
+def _asking_to_end() -> tuple[signal.Signals, ...]:
+    """Return the signals that mean Ctrl-C: `nohup` has SIGHUP ignored, and is heeded."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return (signal.SIGTERM,) if ignored else (signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
@@ -30,8 +43,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-            heard = (signal.SIGINT, signal.SIGTERM, *(() if ignored else (signal.SIGHUP,)))
+            heard = (signal.SIGINT, *_asking_to_end())
             self._before = {one: signal.signal(one, self._handle) for one in heard}
         return self
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,7 +171,7 @@ def _start_patiently(workers: int, folder: Path, verbose: bool) -> None:
 
 def _start(workers: int, folder: Path, verbose: bool) -> None:
     """Start it; Ray opens ``folder`` to all users, so it must lie in one that is not."""
-    with _single_machine():
+    with _single_machine(), _own_termination():
         ray.init(
             address="local",
             num_cpus=workers,
@@ -180,6 +182,17 @@ def _start(workers: int, folder: Path, verbose: bool) -> None:
             _node_ip_address=LOOPBACK,
             _temp_dir=str(folder),
         )
+
+
+@contextmanager
+def _own_termination() -> Iterator[None]:
+    """Keep what this process does at SIGTERM: Ray has it exit with 1. Where that is nothing, Ray's stays."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from theriac.cluster import environment
 from theriac.cluster.environment import Forgiving, explain_output
@@ -142,3 +143,16 @@ def test_other_failures_of_the_system_are_not_hidden() -> None:
     with pytest.raises(OSError, match="no more handles"):
         explain_output(OSError(errno.EMFILE, "no more handles"))
     assert "a/file: gone" in str(explain_output(OSError(errno.ENOENT, "gone", "a/file")))
+
+
+@pytest.mark.parametrize("python", [(), ("-W", "error")])
+def test_an_image_that_is_too_large_is_said_once(python: tuple[str, ...], tmp_path: Path) -> None:
+    looks = (
+        "from theriac.cluster import cli; from theriac.datasets.decoding import opened;"
+        "cli.app.default(lambda: opened(open('large.png', 'rb').read())); cli.main()"
+    )
+    Image.new("L", (10_000, 9_500)).save(tmp_path / "large.png")
+    launch = [sys.executable, *python, "-c", looks]
+    said = subprocess.run(launch, capture_output=True, text=True, check=False, cwd=tmp_path).stderr
+    assert "10000 x 9500 pixels" in said
+    assert "decompression bomb" not in said

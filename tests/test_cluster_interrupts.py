@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from theriac.cluster import cli
 from theriac.cluster.interrupts import FIRST, Interrupts
 
 
@@ -62,3 +65,22 @@ def test_nohup_is_heeded() -> None:
     with interrupts(conductor, []):
         os.kill(os.getpid(), signal.SIGHUP)
         assert not conductor.drained
+
+
+WAITS = "(print('begun', flush=True), __import__('time').sleep(60))"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_uses_no_ray_yet_is_interrupted_in_one_line(number: int) -> None:
+    program = f"from theriac.cluster import cli; cli.app.default(lambda: {WAITS}); cli.main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == "begun\n"
+        command.send_signal(number)
+        _, said = command.communicate(timeout=60)
+    assert command.returncode == cli.INTERRUPTED
+    assert said.splitlines() == [
+        "interrupted; a sweep keeps its finished cells: run the same command again to go on"
+    ]

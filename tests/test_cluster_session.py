@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -22,10 +24,16 @@ NOBODY = 65534
 LOOPBACKS = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
 
 
+def own_termination(number: int, frame: FrameType | None) -> None:
+    """A handler of the process that uses Ray."""
+
+
 @pytest.fixture(scope="module")
 def small_ray() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, own_termination)
     with local_ray(2):
         yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.usefixtures("small_ray")
@@ -35,6 +43,11 @@ def test_ray_listens_on_the_loopback_only() -> None:
     mine = sockets_of_session()
     assert len(mine) >= 4
     assert {address for address in mine if address not in LOOPBACKS} == set()
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_what_this_process_does_at_sigterm_is_kept() -> None:
+    assert signal.getsignal(signal.SIGTERM) is own_termination
 
 
 @pytest.mark.usefixtures("small_ray")
