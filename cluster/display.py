@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import (
@@ -38,9 +38,8 @@ def bars(console: Console) -> Iterator[Progress]:
         CountColumn(table_column=Column(no_wrap=True, justify="right")),
         TimeElapsedColumn(table_column=Column(no_wrap=True)),
     )
-    with Progress(
-        *columns, console=console, transient=True, expand=True, disable=not console.is_terminal
-    ) as progress:
+    progress = Progress(*columns, console=console, transient=True, expand=True)
+    with progress if console.is_terminal else nullcontext():  # older versions of rich end with an empty line
         yield progress
 
 
