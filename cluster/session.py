@@ -28,6 +28,9 @@ ATTEMPTS = 3
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray's workers give way to everything else (nice 15): beside another program that uses all cores, they
+    # would get a thirtieth of what this process gets
+    "RAY_worker_niceness": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # glibc keeps what it takes for blocks below its threshold, which it raises to 32 MiB by itself: in the
     # threads of an actor activations then pile up, in a trial to 8 GB where 0.7 GB do

@@ -46,6 +46,12 @@ def test_ray_listens_on_the_loopback_only() -> None:
 
 
 @pytest.mark.usefixtures("small_ray")
+def test_workers_give_way_no_more_than_this_process() -> None:
+    niceness: Any = ray.remote(lambda: os.nice(0))
+    assert ray.get(niceness.remote()) == os.nice(0)
+
+
+@pytest.mark.usefixtures("small_ray")
 def test_what_this_process_does_at_sigterm_is_kept() -> None:
     assert signal.getsignal(signal.SIGTERM) is own_termination
 
