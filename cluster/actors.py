@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from ..search.artifacts import ArtifactStore
-from ..search.cell_rows import CellRows
-from ..search.jobs import read_job
-from ..search.runner import JobRunner
-from ..search.scenarios import Scoring
-from ..unlearning.chunks import free_memory
+from ..search.store.artifacts import ArtifactStore
+from ..search.sweep.cell_rows import CellRows
+from ..search.sweep.jobs import read_job
+from ..search.sweep.runner import JobRunner
+from ..search.sweep.scenario import Scoring
+from ..unlearning.memory import free_memory
 
 GIBIBYTE = 1 << 30
 

@@ -21,11 +21,11 @@ from rich.console import Console
 
 from .. import __version__
 from ..errors import BadInput, printable
-from ..search.locations import masked
+from ..search.store.locations import masked
+from .commands.messages import Warnings, explain_usage, printable_lines, say_warning, show_default
 from .environment import allow_warnings, expand_home, explain_output, forgive_streams, unusable
 from .interrupts import heed_termination
 from .lifeline import by_force
-from .messages import Warnings, explain_usage, printable_lines, say_warning, show_default
 from .options import Format, HealOptions, Preprocessing, Subject, Topic, Where, check_figure_folder, folder
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
@@ -79,8 +79,8 @@ def quickstart(
         Compute everything again, except the trained models.
     """
     start = time.perf_counter()  # before the imports, which take seconds
-    from .display import live_reporter
-    from .quickstart import run_quickstart
+    from .commands.display import live_reporter
+    from .commands.quickstart import run_quickstart
 
     with live_reporter(err, _say) as reporter:
         report = run_quickstart(
@@ -114,9 +114,9 @@ def heal(
     set_
         A hyperparameter of a method that trains, which is not searched then: --set learning_rate=0.001.
     """
-    from .display import PhaseBars, bars
-    from .healing import HealRequest, hyperparameters, prepare_output
-    from .verdict import verdict
+    from .commands.closing_sentence import verdict
+    from .commands.display import PhaseBars, bars
+    from .commands.heal import HealRequest, hyperparameters, prepare_output
 
     prepare_output(out_folder, subject.weights)
     chosen = {"settings": settings, "parameters": hyperparameters(set_)}
@@ -165,10 +165,10 @@ def sweep(
     dry_run
         Only check the sweep, and print it with the number of its cells.
     """
-    from ..search.sweep_data import checked_sweep
-    from .display import live_reporter
+    from ..search.sweep.data_checks import checked_sweep
+    from .commands.display import live_reporter
     from .loggers import cell_logger
-    from .sweeping import SweepRun, preview, verdict
+    from .run_sweep import SweepRun, preview, verdict
 
     chosen, logger = checked_sweep(sweep, set_, where.data), cell_logger(log, results)
     run = SweepRun(sweep=chosen, directory=results, fresh=fresh, log=logger, **dict(where))
@@ -212,10 +212,10 @@ def plan(
     json
         As JSON.
     """
-    from ..search.plan_text import plan_json, plan_text
-    from ..search.sweep_data import checked_sweep
-    from .display import PhaseBars, bars
-    from .sweeping import estimate
+    from ..search.plan.text import plan_json, plan_text
+    from ..search.sweep.data_checks import checked_sweep
+    from .commands.display import PhaseBars, bars
+    from .run_sweep import estimate
 
     with bars(err) as progress:
         chosen = checked_sweep(sweep, set_, data)
@@ -233,7 +233,7 @@ def status(results: Results, /, *, json: bool = False) -> int:
     json
         As JSON.
     """
-    from ..search.status import status_json, status_text, sweep_status
+    from ..search.report.status import status_json, status_text, sweep_status
 
     found = sweep_status(results)
     if not found:
@@ -253,7 +253,7 @@ def plot(results: Results, /, *, to: Other = None) -> int:
     to
         Folder for the figures; by default RESULTS/figures.
     """
-    from ..search.figures import result_figures
+    from ..search.report.all_figures import result_figures
 
     check_figure_folder(to)
     for figure in result_figures(results, to or results / "figures"):
@@ -272,7 +272,7 @@ def table(results: Results, /, *, format: Format = "terminal", aggregate: bool =
     aggregate
         Mean and standard deviation over seeds.
     """
-    from ..search.figures import finished_searches
+    from ..search.report.all_figures import finished_searches
 
     _print_table(finished_searches(results), format, aggregate=aggregate)
     return 0
@@ -298,7 +298,7 @@ def list_(
     dataset
         Whose images the sheet shows.
     """
-    from .catalogue import catalogue, check_sheet, draw_attacks
+    from .commands.lists import catalogue, check_sheet, draw_attacks
 
     check_sheet(sheet, topic, dataset)
     for title, entries in catalogue(data).items():
@@ -320,7 +320,7 @@ def doctor(*, data: Data = None, results: Folder = Path(), start_ray: bool = Fal
     start_ray
         Also start and stop a local Ray; takes some seconds.
     """
-    from .doctor import diagnose
+    from .commands.doctor import diagnose
 
     checks = diagnose(data, results=results, start_ray=start_ray)
     for check in checks:
@@ -383,7 +383,7 @@ def _refuse(reason: str) -> int:
 
 
 def _print_table(searches: Any, format: Format, *, aggregate: bool) -> None:
-    from ..search.tables import TerminalTable, render, searches_table
+    from ..search.report.table import TerminalTable, render, searches_table
 
     arranged = searches_table(searches, aggregate=aggregate)
     if format == "terminal" and out.is_terminal:

@@ -12,10 +12,10 @@ import ray
 from ray.exceptions import RayError
 
 from ..errors import BadInput
-from ..search.cell_rows import CellRows, failed_row
-from ..search.jobs import Answer, Failure, ImportanceJob, SearchJob, TrainJob, UntreatedJob
-from ..search.schedule import Done, Schedule, Ticket
-from ..search.sweeps import Task
+from ..search.sweep.cell_rows import CellRows, failed_row
+from ..search.sweep.files import Task
+from ..search.sweep.jobs import Answer, Failure, ImportanceJob, SearchJob, TrainJob, UntreatedJob
+from ..search.sweep.schedule import Done, Schedule, Ticket
 from .fleet import Fleet, Member
 from .names import ANSWER, CONFIG_ACTOR, CONFIG_JOB, LOST
 

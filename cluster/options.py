@@ -9,7 +9,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ..errors import BadInput
-from ..search.locations import checked_folder
 from ..search.settings import (
     ALL_FOREIGN,
     METHODS,
@@ -17,8 +16,9 @@ from ..search.settings import (
     Method,
     refuse_foreign,
 )
-from ..search.spaces import Parameters
-from ..search.tune_settings import NEEDS_CLEAN, TRAINED_METHODS, TrainedMethod, TuneSettings
+from ..search.store.locations import checked_folder
+from ..search.training.settings import NEEDS_CLEAN, TRAINED_METHODS, TrainedMethod, TuneSettings
+from ..search.training.spaces import Parameters
 from ..search.used_arguments import refuse_unused
 
 Device = Literal["auto", "cpu", "cuda"]

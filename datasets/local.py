@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 import torch
 
 from ..errors import BadInput
-from .decoding import EncodedImages
-from .folder import load_folder
-from .image_tree import SUFFIXES
-from .parquet import load_parquet, visible_parquet
+from .sources.decoding import EncodedImages
+from .sources.folder import load_folder
+from .sources.image_tree import SUFFIXES
+from .sources.parquet import load_parquet, visible_parquet
 from .views import View, plain_view
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..errors import BadInput
 from .attacks import Aim, Attack
-from .images import ImageSource
 from .seeding import seeded_generator
-from .sources import ImageDataset, LabelCounts
+from .sources.images import ImageSource
+from .sources.names import ImageDataset, LabelCounts
 from .splits import NOTHING, HeldBack, TestSplit, split_test
 from .views import BATCH_SIZE, NO_TRIGGER, View
 

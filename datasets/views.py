@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from .augmentation import Augmentation, augment
-from .images import ImageSource
 from .normalisation import normalisation, over_channels
 from .seeding import seeded_generator
-from .trigger import Trigger
+from .sources.images import ImageSource
+from .triggers.base import Trigger
 
 if TYPE_CHECKING:
     from .normalisation import Numbers

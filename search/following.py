@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .guarded import GuardedSearch, GuardedState, Probes
-from .ptn import PTNSearch, PTNState
-from .tune_settings import TuneSettings
+from .guarded.machine import GuardedSearch, GuardedState, Probes
+from .ptn.machine import PTNSearch, PTNState
+from .training.settings import TuneSettings
 
 Row = dict[str, Any]
 

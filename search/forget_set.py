@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..unlearning.chunks import room
-from ..unlearning.unchanged import Unchanged, bytes_of
+from ..unlearning.dampening.unchanged import Unchanged, bytes_of
+from ..unlearning.memory import room
 
 Pair = tuple[Tensor, Tensor]
 Batches = Iterable[Pair]

@@ -16,19 +16,19 @@ from ..datasets.normalisation import Normalisation, normalisation
 from ..datasets.views import View
 from ..errors import BadInput
 from ..unlearning.inference import first_line
-from .first_look import first_look
-from .given_model import device_of, save_weights, with_weights, working_copy
-from .heal_training import heal_by_training, tune_settings
+from .dampening_run import Operation, Outcome, Progress, compared_part, metrics_of, operate, silent
+from .given.batches import Batches, as_batches, check_classes
+from .given.first_pass import first_look
+from .given.model import device_of, save_weights, with_weights, working_copy
+from .given.samples import as_samples
+from .given.victim_check import VictimCheck
 from .healed import KEPT_STATUSES, healed_rho, judged
-from .inputs import Batches, as_batches, check_classes
-from .locations import checked_folder
-from .operation import Operation, Outcome, Progress, compared_part, metrics_of, operate, silent
-from .samples import as_samples
 from .settings import METHODS, HealSettings, heal_settings
-from .sweep_tree import closest
-from .tune_settings import TRAINED_METHODS
+from .store.locations import checked_folder
+from .sweep.yaml_tree import closest
+from .training.heal import heal_by_training, tune_settings
+from .training.settings import TRAINED_METHODS
 from .used_arguments import refuse_unused
-from .victim_check import VictimCheck
 
 if TYPE_CHECKING:
     from ..datasets.normalisation import Numbers

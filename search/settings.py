@@ -17,10 +17,10 @@ from pydantic import (
 
 from ..errors import explain_validation
 from ..unlearning.kinds import Granularity, Kind, Precision
-from .grid import ALPHAS, RELATIVE_LAMBDAS, GoelGrid, check_range, check_sizes
-from .guarded import GuardedSearch
-from .ptn import PTNSearch, Strategy
-from .tpe import TPESearch
+from .grid.pairs import ALPHAS, RELATIVE_LAMBDAS, GoelGrid, check_range, check_sizes
+from .grid.sampled import TPESearch
+from .guarded.machine import GuardedSearch
+from .ptn.machine import PTNSearch, Strategy
 
 Method = Literal["ssd", "lf", "xlf"]
 METHODS: dict[str, Kind] = {"ssd": "fim", "lf": "lf", "xlf": "xlf"}

@@ -11,12 +11,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from theriac.datasets.images import MemoryImages
-from theriac.datasets.sources import load_dataset
+from theriac.datasets.sources.images import MemoryImages
+from theriac.datasets.sources.names import load_dataset
 from theriac.datasets.views import View, plain_view, seeded_generator
 from theriac.unlearning.inference import predict
 from theriac.unlearning.metrics import accuracy, attack_success_rate, healed_raw, label_flip_rates
-from theriac.unlearning.small_vgg import SmallVGG
+from theriac.unlearning.models.small_vgg import SmallVGG
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 FOLDER = SHARED / "golden" / "ibau_victims"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from theriac.search.guarded import GuardedSearch, GuardedState, Measures, Probes
+from theriac.search.guarded.machine import GuardedSearch, GuardedState, Measures, Probes
 
 Measure = Callable[[int, tuple[int, ...]], tuple[float, float, float]]
 

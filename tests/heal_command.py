@@ -13,9 +13,9 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from theriac.datasets.views import View
-from theriac.search.experiment import Experiment
-from theriac.search.scenarios import Scenario
-from theriac.unlearning.models import ModelSpec
+from theriac.search.sweep.scenario import Scenario
+from theriac.search.sweep.victim_bench import Experiment
+from theriac.unlearning.models.build import ModelSpec
 from theriac.unlearning.training import Recipe
 
 WIDTH = "0.125"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from theriac.unlearning.resnet9 import ResNet9
+from theriac.unlearning.models.resnet9 import ResNet9
 
 CLASSES = 3
 IMAGE = (3, 12, 12)

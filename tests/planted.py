@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from theriac.datasets.digits import load_digits
+from theriac.datasets.sources.digits import load_digits
 from theriac.tests.poisoned_conv import MEAN, PATCH, SIDE, STD, TARGET, view
 
 CLASSES = 10

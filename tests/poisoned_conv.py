@@ -8,8 +8,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from theriac.datasets.digits import load_digits
-from theriac.datasets.images import MemoryImages
+from theriac.datasets.sources.digits import load_digits
+from theriac.datasets.sources.images import MemoryImages
 from theriac.datasets.views import View, plain_view
 from theriac.unlearning.inference import predict
 from theriac.unlearning.metrics import accuracy

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from theriac.unlearning.hypergradient import Loss
+from theriac.unlearning.methods.hypergradient import Loss
 
 
 def dense(

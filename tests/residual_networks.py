@@ -10,8 +10,8 @@ from torch import nn
 
 from theriac.tests import reference
 from theriac.tests.importance_models import randomise
-from theriac.unlearning.importance import estimate_importance
-from theriac.unlearning.models import ModelSpec, create_model
+from theriac.unlearning.importance.estimate import estimate_importance
+from theriac.unlearning.models.build import ModelSpec, create_model
 
 TINY = 1 / 40
 

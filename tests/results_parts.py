@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from theriac.search.results import ResultsStore
+from theriac.search.store.results import ResultsStore
 
 
 def fill(store: ResultsStore, count: int = 5) -> list[Path]:

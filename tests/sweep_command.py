@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from theriac.cluster import cli, conductor, sweeping
-from theriac.search.schedule import Schedule
+from theriac.cluster import cli, conductor
+from theriac.cluster import run_sweep as sweeping
+from theriac.search.sweep.schedule import Schedule
 
 BLOCK_SECONDS = 0.05
 SUMMARY = "THERIAC_TEST_SUMMARY"

@@ -9,16 +9,24 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from theriac.datasets.poisoning import discovered_count
-from theriac.search.engine import BoundedEvaluation, Evaluation
-from theriac.search.experiment import Part
+from theriac.search.dampening_problem import BoundedEvaluation, Evaluation
 from theriac.search.following import GridStart, PTNStart
-from theriac.search.grid import GridRow
-from theriac.search.jobs import Answer, Failure, ImportanceJob, SearchJob, TrainJob, UntreatedJob, read_job
-from theriac.search.ptn import crosses
-from theriac.search.ptn_engine import row_from, run_ptn
-from theriac.search.schedule import Done, Schedule, Ticket
-from theriac.search.searching import PTNSearching
-from theriac.search.sweeps import Task
+from theriac.search.grid.pairs import GridRow
+from theriac.search.ptn.driver import row_from, run_ptn
+from theriac.search.ptn.machine import crosses
+from theriac.search.searches_of import PTNSearching
+from theriac.search.sweep.files import Task
+from theriac.search.sweep.jobs import (
+    Answer,
+    Failure,
+    ImportanceJob,
+    SearchJob,
+    TrainJob,
+    UntreatedJob,
+    read_job,
+)
+from theriac.search.sweep.schedule import Done, Schedule, Ticket
+from theriac.search.sweep.victim_bench import Part
 
 Row = dict[str, Any]
 Need = Any

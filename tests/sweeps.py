@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from theriac.search.artifacts import ArtifactStore
-from theriac.search.experiment import Experiment
-from theriac.search.results import ResultsStore
-from theriac.search.schemas import STAMPS
-from theriac.search.status import SweepStatus, sweep_status
-from theriac.search.sweeps import Sweep, load_sweep
+from theriac.search.report.status import SweepStatus, sweep_status
+from theriac.search.store.artifacts import ArtifactStore
+from theriac.search.store.results import ResultsStore
+from theriac.search.store.schemas import STAMPS
+from theriac.search.sweep.files import Sweep, load_sweep
+from theriac.search.sweep.victim_bench import Experiment
 from theriac.tests.sweep_command import SUMMARY
 
 LAUNCH = [sys.executable, "-m", "theriac.tests.sweep_command"]

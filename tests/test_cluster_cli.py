@@ -20,7 +20,7 @@ from theriac.cluster import cli
 from theriac.cluster.cli import run
 from theriac.errors import BadInput
 from theriac.search.heal import Healing
-from theriac.search.results import ResultsStore
+from theriac.search.store.results import ResultsStore
 
 COMMANDS = ("quickstart", "heal", "sweep", "status", "plot", "table", "list", "doctor")
 HEAL = ["heal", "--weights", "a.pt", "--forget", "b", "--retain", "c"]
@@ -273,7 +273,7 @@ def test_file_that_may_not_be_read_is_named(capsys: Captured, monkeypatch: pytes
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", "secret.parquet")
 
-    monkeypatch.setattr("theriac.cluster.catalogue.catalogue", refuse)
+    monkeypatch.setattr("theriac.cluster.commands.lists.catalogue", refuse)
     assert run(["list"]) == 2
     assert "secret.parquet: Permission denied" in refusal(capsys)
 
@@ -282,7 +282,7 @@ def test_defects_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def defect(*_: object) -> None:
         raise OSError("a defect of the program")
 
-    monkeypatch.setattr("theriac.cluster.catalogue.catalogue", defect)
+    monkeypatch.setattr("theriac.cluster.commands.lists.catalogue", defect)
     with pytest.raises(OSError, match="defect"):
         run(["list"])
 
@@ -291,7 +291,7 @@ def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("theriac.cluster.catalogue.catalogue", interrupt)
+    monkeypatch.setattr("theriac.cluster.commands.lists.catalogue", interrupt)
     assert run(["list"]) == 130
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
@@ -301,7 +301,7 @@ def test_bad_input_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: Ca
     def refuse(*_: object) -> None:
         raise BadInput("folder [bold]/x[/] → " + "long " * 60)
 
-    monkeypatch.setattr("theriac.cluster.catalogue.catalogue", refuse)
+    monkeypatch.setattr("theriac.cluster.commands.lists.catalogue", refuse)
     assert run(["list"]) == 2
     assert "folder [bold]/x[/] → long long" in refusal(capsys)
 
@@ -346,9 +346,11 @@ def test_doctor_of_a_good_and_of_a_bad_place(tmp_path: Path, capsys: Captured) -
 
 
 def test_doctor_exit_status_follows_the_checks(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    from theriac.cluster.doctor import Check
+    from theriac.cluster.commands.doctor import Check
 
-    monkeypatch.setattr("theriac.cluster.doctor.diagnose", lambda *_, **__: [Check("all", True, "[well]")])
+    monkeypatch.setattr(
+        "theriac.cluster.commands.doctor.diagnose", lambda *_, **__: [Check("all", True, "[well]")]
+    )
     assert run(["doctor"]) == 0
     assert capsys.readouterr().out == "ok    all: [well]\n"
 
@@ -383,7 +385,7 @@ def test_report_is_json_without_the_trace(
         metrics={"forget_count": 20, "forget_accuracy": 0.15, "agreement": 0.987},
         settings={"method": "xlf", "search": "ptn"},
     )
-    monkeypatch.setattr("theriac.cluster.healing.HealRequest.run", lambda *_: healed)
+    monkeypatch.setattr("theriac.cluster.commands.heal.HealRequest.run", lambda *_: healed)
     assert run([*HEAL, "--out", str(tmp_path / "[x]")]) == 0
     out, err = capsys.readouterr()
     report = json.loads(out)

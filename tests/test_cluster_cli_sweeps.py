@@ -13,12 +13,12 @@ import yaml
 
 from theriac import __version__
 from theriac.cluster.cli import run
-from theriac.cluster.sweeping import Summary, SweepRun, finished_keys
+from theriac.cluster.run_sweep import Summary, SweepRun, finished_keys
 from theriac.cluster.watch import Reporter
-from theriac.search.progress import SweepProgress
-from theriac.search.results import ResultsStore
-from theriac.search.status import SWEEPS
-from theriac.search.sweeps import Sweep, dump_sweep, load_sweep
+from theriac.search.report.progress import SweepProgress
+from theriac.search.report.status import SWEEPS
+from theriac.search.store.results import ResultsStore
+from theriac.search.sweep.files import Sweep, dump_sweep, load_sweep
 
 Captured = pytest.CaptureFixture[str]
 

@@ -15,13 +15,13 @@ from theriac.cluster.conductor import GROW_SECONDS, Conductor, describe
 from theriac.cluster.fleet import Member
 from theriac.cluster.names import ANSWER, CONFIG_ACTOR, CONFIG_JOB, LOST
 from theriac.errors import BadInput
-from theriac.search.cell_rows import CellRows
-from theriac.search.experiment import Part
-from theriac.search.jobs import Answer, Failure, Job, SearchJob, TrainJob, UntreatedJob, read_job
-from theriac.search.scenarios import Cell, Scenario
-from theriac.search.schedule import Done, Ticket
 from theriac.search.settings import HealSettings
-from theriac.search.sweeps import Task
+from theriac.search.sweep.cell_rows import CellRows
+from theriac.search.sweep.files import Task
+from theriac.search.sweep.jobs import Answer, Failure, Job, SearchJob, TrainJob, UntreatedJob, read_job
+from theriac.search.sweep.scenario import Cell, Scenario
+from theriac.search.sweep.schedule import Done, Ticket
+from theriac.search.sweep.victim_bench import Part
 
 SCENARIO = Scenario(dataset="digits", manipulated=10)
 CELL = Cell(share=0.2, settings=HealSettings(method="lf"))

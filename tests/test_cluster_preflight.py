@@ -12,7 +12,7 @@ import pytest
 from theriac.cluster import preflight
 from theriac.cluster.preflight import DRIVER, check_store
 from theriac.errors import BadInput
-from theriac.search import storage
+from theriac.search.store import storage
 
 AA, BB = "aa" * 28, "bb" * 28  # Ray checks how long the ids are
 NODES = [(AA, "10.0.0.1"), (BB, "10.0.0.2")]

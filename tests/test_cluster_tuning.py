@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from theriac.search.sweeps import load_sweep
+from theriac.search.sweep.files import load_sweep
 from theriac.tests.sweeps import Command, Rows, differences, found_rows, sequential_rows, written_sweep
 
 SWEEP = """

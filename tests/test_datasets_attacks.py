@@ -11,14 +11,14 @@ from PIL import Image
 from pydantic import ValidationError
 
 from theriac.datasets.attacks import Aim, Attack
-from theriac.datasets.decoding import EncodedImages
-from theriac.datasets.images import MemoryImages
 from theriac.datasets.poisoning import PoisonedData, draw_manipulated
-from theriac.datasets.sources import ImageDataset
-from theriac.datasets.triggers import BadNets, MovingPatch, Sine, WaNet
+from theriac.datasets.sources.decoding import EncodedImages
+from theriac.datasets.sources.images import MemoryImages
+from theriac.datasets.sources.names import ImageDataset
+from theriac.datasets.triggers.registry import BadNets, MovingPatch, Sine, WaNet
 from theriac.datasets.views import BATCH_SIZE, NO_TRIGGER
 from theriac.errors import BadInput
-from theriac.search.provenance import row_key
+from theriac.search.store.row_origin import row_key
 
 COUNT, TESTS, CLASSES = 120, 30, 4
 LABELS = torch.arange(COUNT) % CLASSES

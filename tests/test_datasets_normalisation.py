@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from theriac.datasets.images import MemoryImages
 from theriac.datasets.normalisation import normalisation, over_channels
+from theriac.datasets.sources.images import MemoryImages
 from theriac.datasets.views import plain_view
 from theriac.errors import BadInput
 

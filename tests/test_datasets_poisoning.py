@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from theriac.datasets.decoding import EncodedImages, in_memory
-from theriac.datasets.images import MemoryImages
 from theriac.datasets.poisoning import Attack, PoisonedData, discovered_count, draw_manipulated
-from theriac.datasets.sources import ImageDataset
-from theriac.datasets.triggers import BadNets, MovingPatch, Sine
+from theriac.datasets.sources.decoding import EncodedImages, in_memory
+from theriac.datasets.sources.images import MemoryImages
+from theriac.datasets.sources.names import ImageDataset
+from theriac.datasets.triggers.registry import BadNets, MovingPatch, Sine
 from theriac.errors import BadInput
 
 COUNT, TESTS, CLASSES = 120, 20, 4

@@ -16,15 +16,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from theriac.search.engine import DampeningProblem
-from theriac.search.ptn import PTNSearch
-from theriac.search.ptn_engine import SearchOutcome, run_ptn
+from theriac.search.dampening_problem import DampeningProblem
+from theriac.search.ptn.driver import SearchOutcome, run_ptn
+from theriac.search.ptn.machine import PTNSearch
 from theriac.tests import reference
-from theriac.unlearning.dampening import Ratios, alpha_at, dampen
-from theriac.unlearning.importance import Importance, estimate_importance
+from theriac.unlearning.dampening.rule import Ratios, alpha_at, dampen
+from theriac.unlearning.importance.estimate import Importance, estimate_importance
 from theriac.unlearning.inference import predict
 from theriac.unlearning.metrics import accuracy
-from theriac.unlearning.resnet9 import ResNet9
+from theriac.unlearning.models.resnet9 import ResNet9
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "shared" / "golden"
 pytestmark = pytest.mark.skipif(

@@ -7,11 +7,11 @@ import torch
 
 from theriac.tests import reference_ibau
 from theriac.tests.golden_victims import FOLDER, HERE, TARGETS, Halves, halves, victim
-from theriac.unlearning.double_backward import cheap_double_backward
-from theriac.unlearning.hypergradient import Solver, hypergradient
-from theriac.unlearning.ibau import IBAU
-from theriac.unlearning.universal_perturbation import Pixels, inner_loss
-from theriac.unlearning.unlearner import Known
+from theriac.unlearning.methods.double_backward import cheap_double_backward
+from theriac.unlearning.methods.hypergradient import Solver, hypergradient
+from theriac.unlearning.methods.ibau import IBAU
+from theriac.unlearning.methods.universal_perturbation import Pixels, inner_loss
+from theriac.unlearning.methods.unlearner import Known
 
 pytestmark = pytest.mark.skipif(not HERE, reason=f"no published victims ({FOLDER.name}) or CIFAR-10 here")
 

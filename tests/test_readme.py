@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from theriac.search.sweeps import load_sweep
+from theriac.search.sweep.files import load_sweep
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -10,13 +10,13 @@ import torch
 from theriac.datasets.attacks import Aim, Attack
 from theriac.datasets.poisoning import draw_manipulated
 from theriac.datasets.splits import HeldBack
-from theriac.datasets.triggers import BadNets, Sine
-from theriac.search import experiment as experiment_module
-from theriac.search.artifacts import ArtifactStore
-from theriac.search.experiment import Experiment, Part
-from theriac.search.scenarios import Cell, Scenario
+from theriac.datasets.triggers.registry import BadNets, Sine
+from theriac.search.store.artifacts import ArtifactStore
+from theriac.search.sweep import victim_bench as experiment_module
+from theriac.search.sweep.scenario import Cell, Scenario
+from theriac.search.sweep.victim_bench import Experiment, Part
 from theriac.search.truth import Truth, measure_truth
-from theriac.unlearning.models import ModelSpec
+from theriac.unlearning.models.build import ModelSpec
 from theriac.unlearning.training import Recipe
 
 SMALL = Scenario(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from theriac.search.following import AnyStart, GridStart, PTNStart, Start
-from theriac.search.ptn import PTNSearch, PTNState
+from theriac.search.ptn.machine import PTNSearch, PTNState
 
 Row = dict[str, Any]
 STARTS: TypeAdapter[Start] = TypeAdapter(AnyStart)

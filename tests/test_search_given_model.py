@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import theriac
 from theriac.errors import BadInput
-from theriac.search.given_model import save_weights, with_weights, working_copy
+from theriac.search.given.model import save_weights, with_weights, working_copy
 from theriac.tests.poisoned import poisoned_digits
 
 POISONED = poisoned_digits()

@@ -12,16 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from theriac.search import guarded_problem, ranking
+from theriac.search.dampening_run import Operation
 from theriac.search.following import GuardedStart
-from theriac.search.guarded import GuardedState, Probes
-from theriac.search.guarded_problem import GuardedProblem
-from theriac.search.inputs import as_batches
-from theriac.search.operation import Operation
-from theriac.search.searching import GuardedSearching
+from theriac.search.given.batches import as_batches
+from theriac.search.guarded import problem as guarded_problem
+from theriac.search.guarded import ranking
+from theriac.search.guarded.bystanders import belief
+from theriac.search.guarded.machine import GuardedState, Probes
+from theriac.search.guarded.problem import GuardedProblem
+from theriac.search.searches_of import GuardedSearching
 from theriac.search.settings import heal_settings
-from theriac.search.treatment import problem_sort
-from theriac.search.watching import belief
+from theriac.search.sweep.dampening_cell import problem_sort
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
 from theriac.unlearning.inference import logits_and_labels
 from theriac.unlearning.kinds import Precision

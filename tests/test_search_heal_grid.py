@@ -13,12 +13,12 @@ from torch import nn
 
 import theriac
 from theriac.errors import BadInput
-from theriac.search.grid import GoelGrid
+from theriac.search.given.batches import as_batches, random_part
+from theriac.search.grid.pairs import GoelGrid
 from theriac.search.heal import Healing
-from theriac.search.inputs import as_batches, random_part
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
-from theriac.unlearning.dampening import dampen
-from theriac.unlearning.importance import estimate_importance
+from theriac.unlearning.dampening.rule import dampen
+from theriac.unlearning.importance.estimate import estimate_importance
 
 POISONED = poisoned_digits()
 FOUND, REST = POISONED.found, POISONED.rest

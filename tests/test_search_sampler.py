@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from theriac.search.sampler import Direction, Sampler
-from theriac.search.spaces import SPACES, Choice, Range, Space, distributions
+from theriac.search.training.spaces import SPACES, Choice, Range, Space, distributions
 
 SPACE: Space = {
     "rate": Range(low=1e-4, high=1.0, log=True),
@@ -91,7 +91,7 @@ def test_whole_bounds_give_whole_numbers_and_odd_ones_are_refused():
 
 @pytest.mark.parametrize("method", SPACES)
 def test_every_space_holds_the_defaults_and_nothing_that_its_method_refuses(method: str):
-    from theriac.search.methods import check_space, defaults
+    from theriac.search.training.registry import check_space, defaults
 
     check_space(method, SPACES[method], {})
     for name, dimension in SPACES[method].items():

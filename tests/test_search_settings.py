@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from theriac.errors import BadInput
-from theriac.search.grid import GoelGrid
-from theriac.search.ptn import PTNSearch
-from theriac.search.scenarios import Cell
+from theriac.search.grid.pairs import GoelGrid
+from theriac.search.ptn.machine import PTNSearch
 from theriac.search.settings import GRID_ONLY, PTN_ONLY, SEARCHES, TPE_ONLY, HealSettings, heal_settings
+from theriac.search.sweep.scenario import Cell
 
 DEFAULTS = {name: field.default for name, field in HealSettings.model_fields.items()}
 CHANGED: dict[str, dict[str, Any]] = {

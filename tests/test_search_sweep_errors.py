@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from theriac.errors import BadInput
-from theriac.search.sweeps import load_sweep
+from theriac.search.sweep.files import load_sweep
 
 BASE = "scenario: digits\nshares: [0.2, 0.5]\nmethods: [none, ssd, xlf]\n"
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from theriac.errors import BadInput
-from theriac.search.methods import unlearner
-from theriac.search.sweeps import Sweep, dump_sweep, load_sweep
-from theriac.search.tune_settings import TuneSettings
-from theriac.unlearning.ibau import IBAU
+from theriac.search.sweep.files import Sweep, dump_sweep, load_sweep
+from theriac.search.training.registry import unlearner
+from theriac.search.training.settings import TuneSettings
+from theriac.unlearning.methods.ibau import IBAU
 
 BASE = "scenario: {preset: digits, held_back: {clean: 100, selection: 50}}\nshares: [0.5]\n"
 

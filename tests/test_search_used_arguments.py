@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import theriac
-from theriac.datasets.digits import load_digits
+from theriac.datasets.sources.digits import load_digits
 from theriac.datasets.views import plain_view
 from theriac.errors import BadInput
 from theriac.search.settings import METHODS
-from theriac.search.tune_settings import TRAINED_METHODS
+from theriac.search.training.settings import TRAINED_METHODS
 from theriac.search.used_arguments import USED_BY, refuse_unused
 from theriac.tests.poisoned import poisoned_digits
 

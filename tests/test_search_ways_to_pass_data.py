@@ -105,7 +105,7 @@ def test_a_mistake_at_reading_is_one_line(way: str, mistake: str) -> None:
 
 @pytest.mark.parametrize("mistake", [*ANYWHERE, *IN_SAMPLES])
 def test_methods_that_train_say_it_before_they_begin(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("theriac.search.tuning.Tuning._run", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr("theriac.search.training.tuning.Tuning._run", lambda *_: pytest.fail("it has begun"))
     make, _ = {**ANYWHERE, **IN_SAMPLES}[mistake]
     check_refused("Dataset", make(REST), "^retain set: ", **GA)
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from theriac.errors import BadInput
 from theriac.tests.weight_values import Values, copies, same
-from theriac.unlearning import dampening_path
-from theriac.unlearning.dampening import Ratios, dampen
-from theriac.unlearning.dampening_path import DampeningPath
+from theriac.unlearning.dampening import path as dampening_path
+from theriac.unlearning.dampening.path import DampeningPath
+from theriac.unlearning.dampening.rule import Ratios, dampen
 
 TINY = 2.0**-149
 SIZES = st.one_of(

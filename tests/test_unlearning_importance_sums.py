@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from theriac.errors import BadInput
 from theriac.tests.importance_models import data, make
-from theriac.unlearning.importance import Importance, estimate_importance
+from theriac.unlearning.importance.estimate import Importance, estimate_importance
 from theriac.unlearning.kinds import GRANULARITIES, KINDS
 
 estimate: Any = estimate_importance

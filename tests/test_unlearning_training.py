@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from theriac.datasets.images import MemoryImages
+from theriac.datasets.sources.images import MemoryImages
 from theriac.datasets.views import View
 from theriac.errors import BadInput
 from theriac.unlearning.inference import predict
 from theriac.unlearning.metrics import accuracy
-from theriac.unlearning.models import ModelSpec
+from theriac.unlearning.models.build import ModelSpec
 from theriac.unlearning.retraining import train_from_scratch
 from theriac.unlearning.training import Recipe, TrainingDiverged, _sample_order, train
 

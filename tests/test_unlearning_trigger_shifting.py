@@ -26,13 +26,13 @@ import torch
 from torch import nn
 
 from theriac.datasets.poisoning import Attack, PoisonedData
-from theriac.datasets.sources import load_dataset
-from theriac.unlearning.gradient_ascent import RGA, Ascent, GradientAscent
+from theriac.datasets.sources.names import load_dataset
 from theriac.unlearning.inference import predict
+from theriac.unlearning.methods.gradient_ascent import RGA, Ascent, GradientAscent
+from theriac.unlearning.methods.unlearner import Known, Row
 from theriac.unlearning.metrics import accuracy, label_flip_rates
-from theriac.unlearning.models import seeded
+from theriac.unlearning.models.build import seeded
 from theriac.unlearning.training import Recipe, train
-from theriac.unlearning.unlearner import Known, Row
 
 TARGET = 0
 SEEDS = (0, 1, 2)

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from ..datasets.augmentation import Augmentation
 from ..datasets.views import seeded_generator
 from ..errors import BadInput
-from .models import seeded
-from .sound_batch_norm import sound_batch_norm
-from .unlearner import Samples
+from .methods.unlearner import Samples
+from .models.batch_norm import sound_batch_norm
+from .models.build import seeded
 
 Progress = Callable[[int, int], None]
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]

@@ -21,9 +21,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from theriac.unlearning.importance import estimate_importance
+from theriac.unlearning.importance.estimate import estimate_importance
 from theriac.unlearning.inference import forget_biases
-from theriac.unlearning.sound_batch_norm import sound_batch_norm
+from theriac.unlearning.models.batch_norm import sound_batch_norm
 
 FAMILIES = [
     "levit_128s",

@@ -18,15 +18,15 @@ from typing import get_args
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from theriac.cluster.sweeping import SweepRun
+from theriac.cluster.run_sweep import SweepRun
 from theriac.datasets.poisoning import Share
-from theriac.search.cell_rows import Row
-from theriac.search.provenance import provenance
-from theriac.search.results import ResultsStore
-from theriac.search.scenarios import PRESETS, Scoring
 from theriac.search.settings import Method
-from theriac.search.sweep_rules import Match
-from theriac.search.sweeps import Sweep
+from theriac.search.store.results import ResultsStore
+from theriac.search.store.row_origin import provenance
+from theriac.search.sweep.cell_rows import Row
+from theriac.search.sweep.files import Sweep
+from theriac.search.sweep.rules import Match
+from theriac.search.sweep.scenario import PRESETS, Scoring
 from theriac.unlearning.kinds import Granularity, Precision
 
 SHARES: tuple[Share, ...] = (1.0, 0.5, 0.1, "one_shot")

@@ -27,18 +27,18 @@ from torch import nn
 
 from theriac.datasets.attacks import Attack
 from theriac.datasets.poisoning import PoisonedData, Share
-from theriac.datasets.triggers import parse_trigger
-from theriac.search import treatment
-from theriac.search.artifacts import ArtifactStore
-from theriac.search.experiment import Experiment
-from theriac.search.keeping import Keeper
-from theriac.search.provenance import provenance
-from theriac.search.results import ResultsStore
-from theriac.search.scenarios import Cell, Gate, Scenario, Scoring
+from theriac.datasets.triggers.registry import parse_trigger
+from theriac.search.report.table import method_name
 from theriac.search.settings import HealSettings
-from theriac.search.tables import method_name
+from theriac.search.store.artifacts import ArtifactStore
+from theriac.search.store.results import ResultsStore
+from theriac.search.store.row_origin import provenance
+from theriac.search.sweep import dampening_cell as treatment
+from theriac.search.sweep.cache import Keeper
+from theriac.search.sweep.scenario import Cell, Gate, Scenario, Scoring
+from theriac.search.sweep.victim_bench import Experiment
 from theriac.search.truth import Truth, measure_truth
-from theriac.unlearning.models import ModelSpec
+from theriac.unlearning.models.build import ModelSpec
 from theriac.unlearning.training import Recipe
 
 Row = dict[str, Any]

@@ -33,24 +33,28 @@ from theriac.datasets.attacks import Attack
 from theriac.datasets.augmentation import Augmentation, augment
 from theriac.datasets.poisoning import PoisonedData, Share
 from theriac.datasets.seeding import seeded_generator
-from theriac.datasets.triggers import parse_trigger
-from theriac.search import guarded, guarded_problem, ranking, suspicion, treatment
-from theriac.search.artifacts import ArtifactStore
-from theriac.search.estimating import importance_for
-from theriac.search.experiment import Experiment, Part
-from theriac.search.importances import TimedPair, VictimImportances
-from theriac.search.inputs import Batches, as_batches, random_part
-from theriac.search.operation import Progress, silent
-from theriac.search.provenance import provenance
-from theriac.search.ptn import NothingToUnlearn
-from theriac.search.ranking import Accused, ImportancePair
-from theriac.search.responding import look_for_suspects
-from theriac.search.scenarios import PRESETS, Cell, Scenario, Scoring
+from theriac.datasets.triggers.registry import parse_trigger
+from theriac.search.dampening_run import Progress, silent
+from theriac.search.given.batches import Batches, as_batches, random_part
+from theriac.search.guarded import groups as suspicion
+from theriac.search.guarded import machine as guarded
+from theriac.search.guarded import problem as guarded_problem
+from theriac.search.guarded import ranking
+from theriac.search.guarded.groups import Suspicion
+from theriac.search.guarded.ranking import Accused, ImportancePair
+from theriac.search.guarded.responses import look_for_suspects
+from theriac.search.importance_for import importance_for
+from theriac.search.ptn.machine import NothingToUnlearn
 from theriac.search.settings import HealSettings
-from theriac.search.suspicion import Suspicion
+from theriac.search.store.artifacts import ArtifactStore
+from theriac.search.store.row_origin import provenance
+from theriac.search.sweep import dampening_cell as treatment
+from theriac.search.sweep.scenario import PRESETS, Cell, Scenario, Scoring
+from theriac.search.sweep.victim_bench import Experiment, Part
+from theriac.search.sweep.victim_importances import TimedPair, VictimImportances
 from theriac.search.truth import Truth, measure_truth
 from theriac.tests.benchmarks.bench_guarded import scenario as cifar10
-from theriac.unlearning.importance import Importance
+from theriac.unlearning.importance.estimate import Importance
 from theriac.unlearning.inference import predict
 
 Row = dict[str, Any]

@@ -24,14 +24,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from theriac.datasets.views import View
-from theriac.search import guarded_problem, ranking
-from theriac.search.artifacts import ArtifactStore
-from theriac.search.experiment import Experiment
-from theriac.search.inputs import random_part
-from theriac.search.provenance import provenance
-from theriac.search.scenarios import PRESETS, Cell, Scoring
+from theriac.search.given.batches import random_part
+from theriac.search.guarded import problem as guarded_problem
+from theriac.search.guarded import ranking
+from theriac.search.guarded.bystanders import ordered
 from theriac.search.settings import heal_settings
-from theriac.search.watching import ordered
+from theriac.search.store.artifacts import ArtifactStore
+from theriac.search.store.row_origin import provenance
+from theriac.search.sweep.scenario import PRESETS, Cell, Scoring
+from theriac.search.sweep.victim_bench import Experiment
 from theriac.unlearning.kinds import Precision
 from theriac.unlearning.precision import Arithmetic
 

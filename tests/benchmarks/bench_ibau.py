@@ -27,14 +27,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from theriac.search.provenance import provenance
+from theriac.search.store.row_origin import provenance
 from theriac.tests import reference_ibau
 from theriac.tests.golden_victims import TARGETS, Halves, halves, victim
-from theriac.unlearning.double_backward import cheap_double_backward
-from theriac.unlearning.hypergradient import Solver, hypergradient
-from theriac.unlearning.ibau import IBAU
+from theriac.unlearning.methods.double_backward import cheap_double_backward
+from theriac.unlearning.methods.hypergradient import Solver, hypergradient
+from theriac.unlearning.methods.ibau import IBAU
+from theriac.unlearning.methods.unlearner import Known
 from theriac.unlearning.training import TrainingDiverged
-from theriac.unlearning.unlearner import Known
 
 Row = dict[str, Any]
 ITERATIONS, STEP, BATCH = 5, 0.1, 100

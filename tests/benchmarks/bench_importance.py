@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from theriac.unlearning.importance import estimate_importance, estimate_importances
+from theriac.unlearning.importance.estimate import estimate_importance, estimate_importances
 from theriac.unlearning.kinds import Granularity, Kind, Precision
-from theriac.unlearning.models import ModelSpec, create_model
+from theriac.unlearning.models.build import ModelSpec, create_model
 from theriac.unlearning.precision import PRECISIONS, REDUCED
 
 MODELS: dict[str, tuple[str, int]] = {

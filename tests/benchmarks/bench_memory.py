@@ -14,12 +14,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from theriac.search.engine import DampeningProblem
-from theriac.search.measuring import peak_memory
-from theriac.search.ptn import percentile_of
+from theriac.search.dampening_problem import DampeningProblem
+from theriac.search.ptn.machine import percentile_of
+from theriac.search.stopwatch import peak_memory
 from theriac.tests.importance_models import PreActivation
-from theriac.unlearning.importance import Importance, estimate_importance
-from theriac.unlearning.models import ModelSpec, create_model
+from theriac.unlearning.importance.estimate import Importance, estimate_importance
+from theriac.unlearning.models.build import ModelSpec, create_model
 
 MEGABYTE = 2**20
 STEPS = 5

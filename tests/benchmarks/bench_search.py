@@ -23,14 +23,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from theriac.search.engine import DampeningProblem
-from theriac.search.grid import GoelGrid
-from theriac.search.ptn import PTNSearch, percentile_of
-from theriac.search.ptn_engine import SearchOutcome, run_ptn
-from theriac.unlearning.dampening import dampen
-from theriac.unlearning.dampening_path import DampeningPath
-from theriac.unlearning.importance import Importance, estimate_importance
-from theriac.unlearning.resnet9 import ResNet9
+from theriac.search.dampening_problem import DampeningProblem
+from theriac.search.grid.pairs import GoelGrid
+from theriac.search.ptn.driver import SearchOutcome, run_ptn
+from theriac.search.ptn.machine import PTNSearch, percentile_of
+from theriac.unlearning.dampening.path import DampeningPath
+from theriac.unlearning.dampening.rule import dampen
+from theriac.unlearning.importance.estimate import Importance, estimate_importance
+from theriac.unlearning.models.resnet9 import ResNet9
 
 STEPS = 46  # as many as the golden search takes
 FORGET, TRAIN, RETAIN, MEASURED = 100, 50_000, 4000, 128

@@ -24,15 +24,15 @@ import torch
 from torch import nn
 
 from theriac.datasets.poisoning import PoisonedData
-from theriac.datasets.sources import load_dataset
-from theriac.search.provenance import provenance
-from theriac.search.scenarios import PRESETS, Scenario
+from theriac.datasets.sources.names import load_dataset
+from theriac.search.store.row_origin import provenance
+from theriac.search.sweep.scenario import PRESETS, Scenario
 from theriac.search.truth import measure_truth
-from theriac.unlearning.gradient_ascent import NPO, RGA, Ascent, GradientAscent
 from theriac.unlearning.inference import predict
+from theriac.unlearning.methods.gradient_ascent import NPO, RGA, Ascent, GradientAscent
+from theriac.unlearning.methods.unlearner import Known
 from theriac.unlearning.metrics import label_flip_rates
 from theriac.unlearning.retraining import train_from_scratch
-from theriac.unlearning.unlearner import Known
 
 Row = dict[str, Any]
 COLUMNS = {

@@ -36,17 +36,17 @@ from torch import Tensor, nn
 from theriac.cluster.actors import ActorSettings
 from theriac.cluster.fleet import Fleet
 from theriac.cluster.names import ANSWER, CONFIG_ACTOR, CONFIG_JOB
+from theriac.cluster.run_sweep import Summary, SweepRun
 from theriac.cluster.session import ray_session
-from theriac.cluster.sweeping import Summary, SweepRun
 from theriac.cluster.trials import JobTrial
-from theriac.search.artifacts import ArtifactStore
-from theriac.search.experiment import Experiment, Part
-from theriac.search.jobs import Answer, SearchJob
-from theriac.search.provenance import provenance
-from theriac.search.results import ResultsStore
-from theriac.search.sweeps import Sweep, load_sweep
+from theriac.search.store.artifacts import ArtifactStore
+from theriac.search.store.results import ResultsStore
+from theriac.search.store.row_origin import provenance
+from theriac.search.sweep.files import Sweep, load_sweep
+from theriac.search.sweep.jobs import Answer, SearchJob
+from theriac.search.sweep.victim_bench import Experiment, Part
 from theriac.search.truth import measure_truth
-from theriac.unlearning.dampening import alpha_at, dampen
+from theriac.unlearning.dampening.rule import alpha_at, dampen
 from theriac.unlearning.inference import predict
 
 NAIVE_TRIALS = 60

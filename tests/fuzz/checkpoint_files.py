@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from theriac.unlearning.models import ModelSpec, create_model, load_into, load_weights
+from theriac.unlearning.models.build import ModelSpec, create_model, load_into, load_weights
 
 from .cases import ESCAPES, ODD, Case, Run, damaged, never, unwanted
 

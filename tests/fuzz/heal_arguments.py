@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import theriac
 from theriac.search.settings import HealSettings
-from theriac.search.tune_settings import TuneSettings
+from theriac.search.training.settings import TuneSettings
 from theriac.tests.poisoned import poisoned_digits
 
 from .cases import ODD, TEXTS, Case, Run, misspelt, names, never, shown, unwanted

@@ -222,7 +222,7 @@ def _text(number: int) -> TextIO:
 def _prepared() -> None:
     """As `theriac` begins, on one thread, without the network and without waiting for anybody."""
     from theriac.cluster import cli
-    from theriac.cluster.messages import Warnings
+    from theriac.cluster.commands.messages import Warnings
 
     logging.basicConfig(level=logging.WARNING, handlers=[Warnings(cli._say)], force=True)
     warnings.simplefilter("ignore")

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from theriac.search.results import ResultsStore
-from theriac.search.schemas import SCHEMAS, STAMPS
-from theriac.search.sweeps import dump_sweep, load_sweep
+from theriac.search.store.results import ResultsStore
+from theriac.search.store.schemas import SCHEMAS, STAMPS
+from theriac.search.sweep.files import dump_sweep, load_sweep
 
 from .cases import ESCAPES, NUMBERS, TEXTS, Case, Printed, Run, damaged, never, shown
 

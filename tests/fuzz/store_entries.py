@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from theriac.search.artifacts import ArtifactStore
-from theriac.unlearning.importance import Importance
+from theriac.search.store.artifacts import ArtifactStore
+from theriac.unlearning.importance.estimate import Importance
 
 from .cases import ODD, Case, Run, damaged, shown
 

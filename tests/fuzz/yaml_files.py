@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from theriac.search.sweeps import dump_sweep, load_sweep
-from theriac.search.tune_settings import TRAINED_METHODS
+from theriac.search.sweep.files import dump_sweep, load_sweep
+from theriac.search.training.settings import TRAINED_METHODS
 
 from .cases import ODD, TEXTS, Case, Printed, Run, damaged, misspelt, names, never, shown
 
@@ -98,9 +98,9 @@ def _read_back(answer: Printed, folder: Path) -> str | None:
 
 
 def _base(rng: Random) -> Tree:
-    presets = sorted(one.name for one in files("theriac.search").joinpath("sweep_presets").iterdir())
+    presets = sorted(one.name for one in files("theriac.search.sweep").joinpath("presets").iterdir())
     texts = [BASE] * 3 + [
-        files("theriac.search").joinpath("sweep_presets", name).read_text()
+        files("theriac.search.sweep").joinpath("presets", name).read_text()
         for name in presets
         if "digits" in name
     ]

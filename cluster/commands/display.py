@@ -1,0 +1,171 @@
+"""Progress on stderr: bars while people watch, a plain line a minute elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Column
+from rich.text import Text
+
+from ...errors import printable
+from ...search.report.status import Running, SweepProgress
+from ...search.report.status_lines import duration
+from ..watch import Reporter
+
+LINE_SECONDS = 60.0
+BAR_WIDTH = 12  # leaves about 50 characters of text on 80 columns
+
+
+@contextmanager
+def bars(console: Console) -> Iterator[Progress]:
+    """Progress bars on ``console`` that vanish at the end; shown on terminals only."""
+    text = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # what is left beside the others
+    columns = (
+        TextColumn("{task.description}", justify="left", markup=False, table_column=text),
+        BarColumn(bar_width=BAR_WIDTH),
+        CountColumn(table_column=Column(no_wrap=True, justify="right")),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+    )
+    progress = Progress(*columns, console=console, transient=True, expand=True)
+    with progress if console.is_terminal else nullcontext():  # older versions of rich end with an empty line
+        yield progress
+
+
+class CountColumn(ProgressColumn):
+    """What is done, of how many if that is known; nothing where nothing is counted."""
+
+    def render(self, task: Task) -> Text:
+        """The text: "3/8", "3" or nothing."""
+        done = f"{int(task.completed)}"
+        if task.total is None:
+            return Text(done if task.completed else "")
+        return Text(f"{done}/{int(task.total)}")
+
+
+@contextmanager
+def live_reporter(console: Console, say: Callable[[str], None]) -> Iterator[Reporter]:
+    """A reporter for ``console``: bars on a terminal, lines elsewhere.
+
+    Args:
+        console: of stderr.
+        say: writes a line to it.
+    """
+    with bars(console) as progress:
+        yield LiveReporter(progress, say) if console.is_terminal else LineReporter(say)
+
+
+class LiveReporter:
+    """One bar for the cells of the sweep, and below it one for what each worker does."""
+
+    def __init__(self, progress: Progress, say: Callable[[str], None]) -> None:
+        self._progress, self._say = progress, say
+        self._cells = progress.add_task("starting", total=None)
+        self._workers: dict[int, tuple[TaskID, str]] = {}
+
+    def say(self, line: str) -> None:
+        """A line above the bars."""
+        self._say(line)
+
+    def show(self, progress: SweepProgress) -> None:
+        """Bring the bars up to date."""
+        done = progress.cells_present + progress.cells_done
+        state = "finishing, " if progress.state == "finishing" else ""
+        text = f"{progress.name}: {state}{summary(progress)}"
+        _set(self._progress, self._cells, text, done, progress.cells_total)
+        for number in self._workers.keys() - {running.worker for running in progress.running}:
+            bar, _ = self._workers[number]  # keeps its place for when it has work again
+            self._workers[number] = (bar, "")
+            self._progress.update(bar, visible=False)
+        several = len({running.node for running in progress.running}) > 1
+        for running in progress.running:
+            self._show_worker(running, several)
+
+    def _show_worker(self, running: Running, several_nodes: bool) -> None:
+        text, now = f"  {doing(running, node=several_nodes)}", doing(running, node=True)
+        bar, before = self._workers.get(running.worker) or (
+            self._progress.add_task(printable(text), total=None),
+            now,
+        )
+        if before != now:  # its clock starts again
+            self._progress.reset(bar)
+        self._workers[running.worker] = (bar, now)
+        self._progress.update(bar, visible=True)
+        _set(self._progress, bar, text, running.done, running.total)
+
+
+class LineReporter:
+    """A plain line a minute, for logs."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._last = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """A line."""
+        self._say(line)
+
+    def show(self, progress: SweepProgress) -> None:
+        """A line, if a minute has gone by since the last, or it is over."""
+        now, over = time.monotonic(), progress.state in ("finished", "interrupted")
+        if over or now - self._last >= LINE_SECONDS:
+            self._last = now
+            done = progress.cells_present + progress.cells_done
+            cells = f"{done:,} of {progress.cells_total:,} cells"
+            self._say(printable(f"{progress.name}: {progress.state}, {cells}, {summary(progress)}"))
+
+
+def summary(progress: SweepProgress) -> str:
+    """What matters first: failures, losses, time left; then settings and their rate.
+
+    In the beginning, how many workers there are: it is never empty.
+    """
+    parts = [f"{progress.cells_failed:,} failed"] if progress.cells_failed else []
+    parts += [f"{_count(progress.lost_workers, 'worker')} lost"] if progress.lost_workers else []
+    left = progress.left_seconds if progress.state == "running" else None
+    parts += [f"{duration(left)} left"] if left else []
+    if progress.configurations and progress.seconds:
+        rate = progress.configurations / progress.seconds
+        parts += [f"{_count(progress.configurations, 'setting')}, {rate:.1f}/s"]
+    return ", ".join(parts or [_count(progress.workers, "worker")])
+
+
+def doing(running: Running, *, node: bool) -> str:
+    """What a worker does, in a line, with the name of its node if that is asked for."""
+    cell = f" {running.method} at {running.share}" if running.method else ""
+    place = f" ({running.node})" if node else ""
+    return f"worker {running.worker + 1}{place}: {running.doing}{cell}, {running.scenario}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _set(progress: Progress, bar: TaskID, text: str, done: int, total: int | None) -> None:
+    """`Progress.update` takes None for "as before", not for "unknown"."""
+    next(task for task in progress.tasks if task.id == bar).total = total
+    progress.update(bar, description=printable(text), completed=done)
+
+
+class PhaseBars:
+    """The progress callback of `heal`: one bar a phase."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, phase: str, done: int, total: int | None) -> None:
+        if phase not in self._tasks:
+            self._tasks[phase] = self._progress.add_task(printable(phase), total=total)
+        self._progress.update(self._tasks[phase], completed=done, total=total)

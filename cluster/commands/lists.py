@@ -1,0 +1,101 @@
+"""What `theriac list` shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...datasets.sources.names import available, load_dataset
+from ...datasets.triggers.registry import TRIGGERS
+from ...errors import BadInput
+from ...search.settings import METHODS, SEARCHES
+from ...search.sweep.files import sweep_presets
+from ...search.sweep.scenario import PRESETS, Scenario
+from ...search.training.settings import NEEDS_CLEAN, TRAINED_METHODS, TUNE_SEARCHES
+from ...unlearning.models.build import MODELS
+
+Entries = list[tuple[str, str]]
+
+METHOD_TEXTS = {
+    "ssd": "dampening by the Fisher diagonal: squared gradient of the cross-entropy",
+    "lf": "dampening by the gradient of the squared norm of the logits",
+    "xlf": "dampening by the gradient of the norm of the logits; the default",
+}
+
+SEARCH_TEXTS = {
+    "ptn": "more aggressive step by step until the found poison is forgotten; the default",
+    "grid": "pairs of alpha and lambda (Goel et al.: 50), judged on found poison and a part of retain",
+    "guarded": "finds hidden poison in retain, and dampens while nothing else there changes (ours)",
+    "tpe": "such pairs, or hyperparameters of a method that trains, sampled by Optuna's TPE",
+    "fixed": "one run of a method that trains, with its defaults and what is set",
+}
+
+ATTACK_TEXTS = {
+    "label_rule": "one_target (the default), or all_to_all: class y should become y + 1, the last one 0",
+    "several": "two or more of these triggers, each with its own target",
+}
+
+
+def catalogue(data: Path | None) -> dict[str, Entries]:
+    """Title -> (name, what it is) for everything a user can name."""
+    return {
+        "datasets": [(name, _found(found, detail)) for name, found, detail in available(data)],
+        "models": [
+            *((name, "with a width factor") for name in MODELS),
+            ("<timm name>", "any of timm.list_models()"),
+        ],
+        "attacks": [
+            *((name, _first_line(kind.__doc__)) for name, kind in TRIGGERS.items()),
+            *ATTACK_TEXTS.items(),
+        ],
+        "methods": [
+            ("none", "the victim as it is"),
+            ("eu", "exact unlearning: retrain from scratch on retain"),
+            *((name, METHOD_TEXTS[name]) for name in METHODS),
+            *((name, _with_needs(name, text)) for name, text in TRAINED_METHODS.items()),
+        ],
+        "searches": [(name, SEARCH_TEXTS[name]) for name in dict.fromkeys((*SEARCHES, *TUNE_SEARCHES))],
+        "presets": [(name, _about(scenario)) for name, scenario in PRESETS.items()],
+        "sweeps": list(sweep_presets().items()),
+    }
+
+
+def check_sheet(sheet: Path | None, topic: str | None, dataset: str) -> None:
+    """Refuse options of a sheet where none is drawn.
+
+    Raises:
+        BadInput: a sheet of another topic than attacks, or a dataset without a sheet.
+    """
+    if sheet and topic != "attacks":
+        raise BadInput(f"--sheet {sheet} draws attacks; run theriac list attacks --sheet {sheet}")
+    if not sheet and dataset != "digits":
+        raise BadInput(f"--dataset {dataset} is for a sheet; give --sheet, too")
+
+
+def draw_attacks(path: Path, dataset: str, data: Path | None) -> Path:
+    """The sheet of all triggers on images of a dataset."""
+    from ...search.report.trigger_sheet import (
+        attack_sheet,  # here, because matplotlib takes a second to import
+    )
+
+    return attack_sheet(load_dataset(dataset, root=data), path)
+
+
+def _with_needs(method: str, text: str) -> str:
+    return f"{text}; needs images known to be clean" if method in NEEDS_CLEAN else text
+
+
+def _found(found: bool, detail: str) -> str:
+    return f"found: {detail}" if found else f"missing: {detail}"
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().splitlines()[0]
+
+
+def _about(scenario: Scenario) -> str:
+    model, attack = scenario.model, scenario.attack
+    aim = "" if attack.one_target is None else f" to class {attack.one_target}"
+    return (
+        f"{scenario.dataset}, {model.name} x {model.width:g}, {attack.name}{aim}, "
+        f"|S_m| = {scenario.manipulated}, {scenario.recipe.iterations} iterations"
+    )

@@ -1,0 +1,28 @@
+"""Importances as the settings of a healing ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from ..unlearning.importance.estimate import Importance, estimate_importance
+from .given.batches import Batches
+from .settings import HealSettings
+
+
+def importance_for(
+    settings: HealSettings,
+    victim: nn.Module,
+    samples: Batches,
+    progress: Callable[[int], None] | None = None,
+) -> Importance:
+    """Of ``samples``, by the settings' kind, granularity and precision; see `estimate_importance`."""
+    return estimate_importance(
+        victim,
+        samples,
+        kind=settings.kind,
+        granularity=settings.granularity,
+        precision=settings.precision,
+        progress=progress,
+    )

@@ -1,0 +1,255 @@
+"""What the parts of a sweep cost: seconds and bytes, measured or given, from which plans are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from ...datasets.augmentation import Augmentation
+from ...unlearning.importance.estimate import Kind
+from ...unlearning.kinds import Granularity, Precision
+from ...unlearning.methods.unlearner import Set
+from ...unlearning.models.build import ModelSpec
+from ...unlearning.training import Recipe
+from ..guarded.ranking import MOST_MEASURED
+from ..settings import HealSettings
+from ..sweep.files import Task
+from ..sweep.jobs import Answer, ImportanceJob
+from ..sweep.scenario import Scenario
+from ..sweep.scenario_progress import VICTIM, ScenarioPlan
+from ..sweep.victim_importances import ImportancePart
+from ..training.registry import from_recipe, unlearner
+from ..training.settings import TRAINED_METHODS, TuneSettings
+
+
+class ScenarioSort(BaseModel):
+    """What of a scenario its costs depend on; others of the same sort cost the same.
+
+    Attributes:
+        dataset, image_size, model: see `Scenario`.
+        optimizer, batch_size, augmentation, precision: of the recipe.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    image_size: int | None
+    model: ModelSpec
+    optimizer: Literal["sgd", "adamw"]
+    batch_size: int
+    augmentation: Augmentation
+    precision: Literal["float32", "bfloat16"]
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> ScenarioSort:
+        """That of a scenario."""
+        recipe = scenario.recipe
+        return cls(
+            dataset=scenario.dataset,
+            image_size=scenario.image_size,
+            model=scenario.model,
+            optimizer=recipe.optimizer,
+            batch_size=recipe.batch_size,
+            augmentation=recipe.augmentation,
+            precision=recipe.precision,
+        )
+
+    @property
+    def name(self) -> str:
+        """In a few words."""
+        size = "" if self.image_size is None else f" at {self.image_size} pixels"
+        width = "" if self.model.width == 1 else f" x {self.model.width:g}"
+        return f"{self.model.name}{width} on {self.dataset}{size}, trained in batches of {self.batch_size}"
+
+
+class Reading(NamedTuple):
+    """A way to read a set for importances."""
+
+    kinds: tuple[Kind, ...]
+    granularity: Granularity
+    precision: Precision
+    batch_size: int
+
+    @classmethod
+    def of(cls, part: ImportancePart) -> Reading:
+        """That of a part."""
+        return cls(part.kinds, part.granularity, part.precision, part.batch_size)
+
+
+class ForgetPass(NamedTuple):
+    """A way to read S_f for a setting of a search."""
+
+    batch_size: int
+    piece: int | Literal["whole"]
+
+    @classmethod
+    def of(cls, settings: HealSettings) -> ForgetPass:
+        """That of a method."""
+        return cls(settings.batch_size, settings.piece)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Seconds for n samples: ``fixed + each * n``; both at least 0."""
+
+    fixed: float = 0.0
+    each: float = 0.0
+
+    def at(self, count: int) -> float:
+        """Seconds for ``count`` samples."""
+        return self.fixed + self.each * count
+
+
+@dataclass(frozen=True, kw_only=True)
+class SortCosts:
+    """What scenarios of one sort cost on one device; times in seconds, sizes in bytes.
+
+    Attributes:
+        train_count: |S_tr|.
+        test_count: test images, without trigger.
+        classes: of the dataset.
+        parameters: of the model.
+        model_bytes: of its state dict.
+        importance_bytes: of the importances of one kind: float64 sums.
+        load: to load the dataset.
+        build: to make a model and load its weights.
+        iteration: of training.
+        forward: for each image of a forward pass.
+        importance: for each reading, by samples; all kinds together.
+        store: to write importances of one kind.
+        read: to read them.
+        problem: to build a dampening problem, up to its first setting.
+        setting: for each later setting, by samples of S_f.
+        training: of a whole training, where earlier runs measured it; None: iterations are counted.
+        measured_setting: `pace_name` -> a setting of such a search, where earlier runs measured it.
+    """
+
+    train_count: int
+    test_count: int
+    classes: int
+    parameters: int
+    model_bytes: int
+    importance_bytes: int
+    load: float
+    build: float
+    iteration: float
+    forward: float
+    importance: Mapping[Reading, Line]
+    store: float
+    read: float
+    problem: float
+    setting: Mapping[ForgetPass, Line]
+    training: float | None = None
+    measured_setting: Mapping[str, float] | None = None
+
+    def train_seconds(self, scenario: Scenario) -> float:
+        """Of one training, without the scoring."""
+        return self.iteration * scenario.recipe.iterations if self.training is None else self.training
+
+    def truth_seconds(self, scenario: Scenario) -> float:
+        """Of scoring a model on the test images, clean and with every trigger."""
+        return (1 + len(scenario.attack.triggers)) * self.test_count * self.forward
+
+    def reading_seconds(self, reading: Reading, samples: int) -> float:
+        """Of importances of so many samples.
+
+        A single kind of granularity "batch" is taken from a reading with several: all share a forward pass,
+        and each has a backward pass of twice its length.
+
+        Raises:
+            KeyError: nothing like it was measured.
+        """
+        if reading in self.importance:
+            return self.importance[reading].at(samples)
+        kinds, others = reading.kinds, reading[1:]
+        like = next(
+            (one for one in self.importance if one[1:] == others and set(kinds) <= set(one.kinds)), None
+        )
+        if like is None:
+            raise KeyError(f"no costs of {reading}")
+        return self.importance[like].at(samples) * (1 + 2 * len(kinds)) / (1 + 2 * len(like.kinds))
+
+    def setting_seconds(self, settings: HealSettings, forget_count: int) -> float:
+        """Of one setting of a search."""
+        measured = (self.measured_setting or {}).get(pace_name(settings.method, settings.search))
+        if measured is not None:
+            return measured
+        step = self.setting[ForgetPass.of(settings)]
+        if settings.search == "guarded":
+            watched = min(2 * settings.probe_other, self.train_count)
+            return step.at(min(forget_count, MOST_MEASURED)) + watched * self.forward
+        held_out = min(settings.held_out, self.train_count) if settings.search != "ptn" else 0
+        return step.at(forget_count) + held_out * self.forward
+
+    def trial_seconds(self, settings: TuneSettings, recipe: Recipe, sizes: Mapping[Set, int]) -> float:
+        """Of one run of a method that trains, without judging it, on sets of these sizes."""
+        measured = (self.measured_setting or {}).get(pace_name(settings.method, settings.search))
+        if measured is not None:
+            return measured
+        given = {**from_recipe(settings.method, recipe), **settings.parameters}
+        return unlearner(settings.method, given).work(sizes, self.classes) * self.forward
+
+
+GUARDED_STEPS = 15
+"""Steps that a guarded search takes; those of the victims in `tests/benchmarks/results` took 11 to 36."""
+
+
+def pace_name(method: str, search: str) -> str:
+    """What settings of searches are alike in: the search, or the method where each setting is a training."""
+    return method if method in TRAINED_METHODS else search
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What everything in a sweep costs.
+
+    Attributes:
+        sorts: sort of scenario -> its costs.
+        device: where they were measured: "cpu", or the name of a GPU.
+        peak_memory: bytes that a worker takes, at most.
+        device_memory: bytes of the GPU; None on a CPU.
+        ptn_steps: settings of a PTN search, for those that ``steps`` does not name.
+        steps: (method, granularity) -> mean settings of a PTN search, where earlier runs measured it.
+        notes: how they came about: what was assumed or shortened.
+    """
+
+    sorts: Mapping[ScenarioSort, SortCosts]
+    device: str
+    peak_memory: int
+    device_memory: int | None = None
+    ptn_steps: int = 40
+    steps: Mapping[tuple[str, str], float] | None = None
+    notes: tuple[str, ...] = ()
+
+    def of(self, scenario: Scenario) -> SortCosts:
+        """Those of a scenario."""
+        return self.sorts[ScenarioSort.of(scenario)]
+
+    def expected_steps(self, settings: HealSettings) -> int:
+        """Plain steps after which a PTN search is taken to stop, at least 1."""
+        measured = (self.steps or {}).get((settings.method, settings.granularity), self.ptn_steps)
+        return max(1, min(settings.max_steps, round(measured)))
+
+    def expected_settings(self, settings: HealSettings | TuneSettings) -> int:
+        """Settings that a search evaluates to its end."""
+        if isinstance(settings, TuneSettings) or settings.setting_count is not None:
+            return settings.setting_count or 0
+        if settings.search == "guarded":
+            return GUARDED_STEPS
+        search, stop, count = settings.ptn(0.2), self.expected_steps(settings), 0
+        state = search.start(forget_count=1, train_count=1000, victim_forget_accuracy=1.0)
+        while state.status == "searching":
+            state = search.update(state, 0.0 if state.offset >= stop - 1 else 1.0)
+            count += 1
+        return count
+
+
+def large_sets(tasks: Sequence[Task], train_count: int) -> tuple[ImportancePart, ...]:
+    """The large sets, and their shards, whose importances the tasks of one scenario need, each once."""
+    plan = ScenarioPlan(tasks, reference=False)
+    victim = next(step for step in plan.steps if step.what == VICTIM)
+    plan.step_done(victim, Answer(train_count=train_count, gate_passed=True))
+    return tuple(step.job.part for step in plan.steps if isinstance(step.job, ImportanceJob))

@@ -1,0 +1,304 @@
+"""What a job of a sweep would take, and what its answer would be, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from ...datasets.poisoning import discovered_count
+from ...unlearning.methods.unlearner import Set
+from ..following import GridStart, PTNStart, Row, Start, TPEStart, start_of
+from ..guarded.problem import MOST_FOUND
+from ..settings import HealSettings
+from ..sweep.dampening_cell import STEPS_AFTER_STOP, problem_sort
+from ..sweep.files import Task
+from ..sweep.jobs import Answer, ImportanceJob, SearchJob, TrainJob, UntreatedJob
+from ..sweep.scenario import Cell, Scenario, Scoring
+from ..sweep.schedule import Ticket
+from ..sweep.victim_bench import Part
+from ..sweep.victim_importances import ImportancePart, part_for, piece_bounds
+from ..training.settings import TuneSettings
+from .costs import Costs, Reading, SortCosts
+
+LOOK_UP = 0.01
+"""Seconds of a job that finds its result in the store."""
+LOOKS = 6
+"""Forward passes over found poison and probe that a guarded search needs to suspect and look again; 3
+to 6 follow from `guarded-cost.md`."""
+AUTOMATIC_RHO = 0.2
+"""Made-up accuracies are 1 or 0: where the threshold lies between them plays no part."""
+
+TRAINING, IMPORTANCE, SEARCH, EVALUATION, LOADING, WAITING = (
+    "training",
+    "importance",
+    "search",
+    "evaluation",
+    "loading",
+    "waiting",
+)
+PHASES = (TRAINING, IMPORTANCE, SEARCH, EVALUATION, LOADING, WAITING)
+
+
+@dataclass(kw_only=True)
+class DoneWork:
+    """A job that was done.
+
+    Attributes:
+        phases: part of the work -> seconds.
+        answer: of the worker.
+    """
+
+    phases: dict[str, float] = field(default_factory=dict)
+    answer: Answer = field(default_factory=Answer)
+
+    @property
+    def seconds(self) -> float:
+        """Of all parts."""
+        return sum(self.phases.values())
+
+    def add(self, phase: str, seconds: float) -> None:
+        """Some more of a part of the work."""
+        self.phases[phase] = self.phases.get(phase, 0.0) + seconds
+
+
+def made_by(task: Task, reference: bool) -> Iterable[Hashable]:
+    """What is in the store after a task, shards aside; importances of one kind each."""
+    scenario, cell = task.scenario, task.cell
+    yield _model(scenario, Part("victim"))
+    if reference:
+        yield _model(scenario, Part("clean"))
+    if cell.baseline == "eu":
+        yield _model(scenario, Part("retain", cell.share))
+    if cell.dampening:
+        for part in (part_for(cell.share, cell.dampening), *forget_parts(scenario, cell, cell.dampening)):
+            yield from of_kinds(scenario, part)
+
+
+class SmallPart(ImportancePart):
+    """Samples ``first`` to ``last`` of S_m, or S_f of a share (granularity "batch")."""
+
+    first: int
+    last: int
+
+
+def forget_parts(scenario: Scenario, cell: Cell, settings: HealSettings) -> tuple[SmallPart, ...]:
+    """What importances of S_f are put together from."""
+    whole = part_for(cell.share, settings)
+    count = discovered_count(scenario.manipulated, cell.share)
+    sample = settings.granularity == "sample"
+    bounds = piece_bounds(scenario.manipulated, count) if sample else [0, count]
+    return tuple(SmallPart(**whole.model_dump(), first=first, last=last) for first, last in pairwise(bounds))
+
+
+def of_kinds(scenario: Scenario, part: ImportancePart) -> tuple[Hashable, ...]:
+    """The entries of the store that a part is kept in, one for each kind."""
+    return tuple((scenario, part.model_copy(update={"kinds": (kind,)})) for kind in part.kinds)
+
+
+class SimulatedWork:
+    """All workers of a simulation: what they hold, and what is in their store.
+
+    Args:
+        costs: of everything.
+        finished: tasks whose models and importances are in the store.
+        scoring: what is measured of a cell.
+    """
+
+    def __init__(self, costs: Costs, finished: Sequence[Task], scoring: Scoring) -> None:
+        self._costs, self._scoring = costs, scoring
+        self._there: dict[Hashable, float] = {
+            thing: 0.0 for task in finished for thing in made_by(task, scoring.reference)
+        }
+        self._held: set[tuple[int, Hashable]] = set()
+
+    def do(self, ticket: Ticket, now: float) -> DoneWork:
+        """Do a job that is given out ``now``."""
+        job, done = ticket.job, DoneWork()
+        scenario, costs = job.scenario, self._costs.of(job.scenario)
+        if isinstance(job, UntreatedJob):
+            done.add(EVALUATION, LOOK_UP)
+            done.answer = Answer(finished=True)
+            return done
+        if self._takes(ticket.worker, ("dataset", scenario.dataset, scenario.image_size)):
+            done.add(LOADING, costs.load)
+        if isinstance(job, TrainJob):
+            self._train(scenario, job.part, costs, done)
+            return done
+        if self._takes(ticket.worker, ("victim", scenario)):
+            done.add(LOADING, costs.build)
+        if isinstance(job, ImportanceJob):
+            self._importance(job, costs, done)
+        else:
+            self._search(ticket.worker, job, costs, done, now)
+        return done
+
+    def _takes(self, worker: int, thing: Hashable) -> bool:
+        """Whether the worker must get the thing first; it holds it from now on."""
+        new = (worker, thing) not in self._held
+        self._held.add((worker, thing))
+        return new
+
+    def _train(self, scenario: Scenario, part: Part, costs: SortCosts, done: DoneWork) -> None:
+        model = _model(scenario, part)
+        if model in self._there:
+            done.add(LOADING, LOOK_UP)
+        else:
+            self._there[model] = 0.0
+            done.add(TRAINING, costs.train_seconds(scenario))
+            done.add(EVALUATION, costs.truth_seconds(scenario))
+        passed = True if part.name == "victim" else None
+        done.answer = Answer(train_count=costs.train_count, gate_passed=passed)
+
+    def _importance(self, job: ImportanceJob, costs: SortCosts, done: DoneWork) -> None:
+        """A large set, or a shard of one; shards of a set that is there are not needed any more."""
+        part, scenario = job.part, job.scenario
+        whole = part.model_copy(update={"shard": None})
+        missing = [kind for kind in of_kinds(scenario, whole) if kind not in self._there]
+        if not missing:
+            done.add(LOADING, LOOK_UP)
+            return
+        samples = set_size(scenario, part, costs.train_count)
+        shards = len(part.shards(samples))
+        if part.shard is None:
+            self._there.update(dict.fromkeys(missing, 0.0))
+        if part.shard is None and shards:
+            done.add(IMPORTANCE, len(missing) * (shards * costs.read + costs.store))
+            return
+        samples = -(-samples // part.shard[1]) if part.shard else samples
+        seconds = costs.reading_seconds(Reading.of(part), samples)
+        done.add(IMPORTANCE, seconds + len(part.kinds) * costs.store)
+
+    def _search(self, worker: int, job: SearchJob, costs: SortCosts, done: DoneWork, now: float) -> None:
+        cell, scenario = job.cell, job.scenario
+        if cell.tuning:
+            self._tune(worker, job, cell.tuning, costs, done)
+            return
+        settings = cell.dampening or HealSettings()
+        count = discovered_count(scenario.manipulated, cell.share)
+        compared = _compared(settings, costs.train_count - count)
+        if self._takes(worker, (scenario, cell.share, settings.compared, settings.batch_size)):
+            done.add(EVALUATION, compared * costs.forward)
+        done.add(EVALUATION, count * costs.forward)
+        if self._takes(worker, (scenario, cell.share, problem_sort(settings))):
+            self._problem(scenario, cell, settings, costs, done, now)
+        start = self._start(settings, count, costs)
+        rows = self._rows(start, job, settings)
+        seconds = len(rows) * costs.setting_seconds(settings, count)
+        if settings.search != "ptn":  # the victim on the held-out samples, for every job anew
+            seconds += min(settings.held_out, costs.train_count) * costs.forward
+        done.add(SEARCH, seconds)
+        evaluated = len(job.history) + len(rows)
+        finished = job.finish and start.place([*job.history, *rows]) is None
+        if finished:
+            done.add(EVALUATION, compared * costs.forward)
+            done.add(EVALUATION, self._scored(scenario, settings, evaluated, count, costs))
+        done.answer = Answer(start=start, evaluated=tuple(rows), search_seconds=seconds, finished=finished)
+
+    def _tune(
+        self, worker: int, job: SearchJob, settings: TuneSettings, costs: SortCosts, done: DoneWork
+    ) -> None:
+        """Trainings, each judged on S_f, on a part of retain and on the test images."""
+        scenario = job.scenario
+        found = discovered_count(scenario.manipulated, job.cell.share)
+        sizes: dict[Set, int] = {
+            "forget": found,
+            "retain": costs.train_count - found,
+            "clean": scenario.held_back.clean,
+        }
+        compared = _compared(settings, sizes["retain"])
+        if self._takes(worker, (scenario, job.cell.share, settings.compared, settings.batch_size)):
+            done.add(EVALUATION, compared * costs.forward)
+        start = start_of(settings)
+        rows: list[Row] = [{} for _ in range(min(job.count, start.count - len(job.history) - job.skip))]
+        seconds = len(rows) * costs.trial_seconds(settings, scenario.recipe, sizes)
+        done.add(SEARCH, seconds)
+        done.add(EVALUATION, found * costs.forward)
+        judged = (found + compared) * costs.forward + costs.truth_seconds(scenario)
+        done.add(EVALUATION, len(rows) * judged)
+        finished = job.finish and start.place([*job.history, *rows]) is None
+        done.answer = Answer(start=start, evaluated=tuple(rows), search_seconds=seconds, finished=finished)
+
+    def _scored(
+        self, scenario: Scenario, settings: HealSettings, evaluated: int, count: int, costs: SortCosts
+    ) -> float:
+        """Seconds of scoring a stop, and the steps that get scores of their own; see `Treatment.rows`."""
+        truth, wanted = costs.truth_seconds(scenario), self._scoring.steps
+        if not wanted:
+            return truth
+        beyond = STEPS_AFTER_STOP if settings.search == "ptn" else 0
+        models = 1 + -(-evaluated // max(1, evaluated // wanted)) + beyond
+        return models * truth + beyond * costs.setting_seconds(settings, count)
+
+    def _problem(
+        self,
+        scenario: Scenario,
+        cell: Cell,
+        settings: HealSettings,
+        costs: SortCosts,
+        done: DoneWork,
+        now: float,
+    ) -> None:
+        parts = forget_parts(scenario, cell, settings)
+        for part in parts:
+            self._piece(scenario, part, costs, done, now)
+        done.add(LOADING, (1 + len(parts)) * costs.read + costs.problem)
+        if settings.search == "guarded":
+            found = min(MOST_FOUND, discovered_count(scenario.manipulated, cell.share))
+            samples = found + min(settings.probe_target, costs.train_count)
+            reading = Reading.of(part_for(cell.share, settings))
+            done.add(IMPORTANCE, costs.reading_seconds(reading, samples) + LOOKS * samples * costs.forward)
+
+    def _piece(
+        self, scenario: Scenario, part: SmallPart, costs: SortCosts, done: DoneWork, now: float
+    ) -> None:
+        kinds, here = of_kinds(scenario, part), now + done.seconds
+        if all(kind in self._there for kind in kinds):
+            done.add(WAITING, max(0.0, max(self._there[kind] for kind in kinds) - here))
+            return
+        seconds = costs.reading_seconds(Reading.of(part), part.last - part.first)
+        done.add(IMPORTANCE, seconds + len(kinds) * costs.store)
+        self._there.update(dict.fromkeys(kinds, now + done.seconds))
+
+    def _start(self, settings: HealSettings, count: int, costs: SortCosts) -> Start:
+        if settings.setting_count is not None:
+            sort = GridStart(count=settings.setting_count)
+            return sort if settings.search == "grid" else TPEStart(count=settings.setting_count)
+        if settings.search == "guarded":  # like a sampler's, each of its steps needs all before it
+            return TPEStart(count=self._costs.expected_settings(settings))
+        return PTNStart(
+            search=settings.ptn(AUTOMATIC_RHO if settings.rho == "auto" else settings.rho),
+            forget_count=count,
+            train_count=costs.train_count,
+            forget_accuracy=1.0,
+        )
+
+    def _rows(self, start: Start, job: SearchJob, settings: HealSettings) -> list[Row]:
+        if not isinstance(start, PTNStart):
+            left = self._costs.expected_settings(settings) - len(job.history) - job.skip
+            return [{} for _ in range(max(0, min(job.count, left)))]
+        return _steps(start, job, self._costs.expected_steps(settings))
+
+
+def set_size(scenario: Scenario, part: ImportancePart, train_count: int) -> int:
+    """Samples of the large set of a part."""
+    return train_count - (0 if part.share is None else discovered_count(scenario.manipulated, part.share))
+
+
+def _steps(start: PTNStart, job: SearchJob, stop: int) -> list[Row]:
+    """Rows of a PTN search that crosses at its plain step ``stop``, from 1."""
+    rows: list[Row] = []
+    state = start.search.ahead(start.after(job.history), job.skip)
+    while state.status == "searching" and len(rows) < job.count:
+        forget_accuracy = 0.0 if state.offset >= stop - 1 else 1.0
+        rows.append({"forget_accuracy": forget_accuracy})
+        state = start.search.update(state, forget_accuracy)
+    return rows
+
+
+def _compared(settings: HealSettings | TuneSettings, retain_count: int) -> int:
+    return retain_count if settings.compared == "all" else min(retain_count, settings.compared)
+
+
+def _model(scenario: Scenario, part: Part) -> Hashable:
+    return (scenario.without_attack if part.name == "clean" else scenario, part)

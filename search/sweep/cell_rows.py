@@ -1,0 +1,113 @@
+"""The rows that a cell adds to the results."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...datasets.poisoning import discovered_count
+from ...unlearning.metrics import damage, healed
+from ..store.row_origin import row_key
+from .scenario import Cell, Scenario
+
+if TYPE_CHECKING:
+    from ..dampening_run import Outcome
+    from ..truth import Truth
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRows:
+    """What a finished cell adds to the results: one row of `searches`, and its rows of `steps`."""
+
+    search: Row
+    steps: list[Row]
+
+
+def cell_key(scenario: Scenario, cell: Cell) -> str:
+    """Key of the cell's row in `searches`."""
+    return row_key(scenario.key, cell.model_dump(mode="json"))
+
+
+def identity(scenario: Scenario, cell: Cell) -> Row:
+    """What is known of a cell before anything is computed."""
+    return {
+        "key": cell_key(scenario, cell),
+        "scenario": scenario.key,
+        "dataset": scenario.dataset,
+        "model": scenario.model.name,
+        "attack": scenario.attack.name,
+        "target": scenario.attack.one_target,
+        "manipulated": scenario.manipulated,
+        "discovered": discovered_count(scenario.manipulated, cell.share),
+        "share": cell.share_name,
+        "seed": scenario.seed,
+        "method": cell.method,
+        "granularity": cell.dampening.granularity if cell.dampening else None,
+        "search": cell.search,
+        "settings": cell.settings.model_dump_json() if cell.settings else None,
+        "uses_oracle": cell.tuning is not None and cell.tuning.uses_oracle,
+    }
+
+
+def failed_row(scenario: Scenario, cell: Cell, error_class: str, message: str) -> Row:
+    """The row of a cell that raised."""
+    return {
+        **identity(scenario, cell),
+        "status": "failed",
+        "error_class": error_class,
+        "error_message": message,
+    }
+
+
+def gate_failure(scenario: Scenario, victim: Truth) -> Row | None:
+    """The columns of every cell of a victim that fails its gate; None for one that passes."""
+    gate = scenario.gate
+    if victim.clean_accuracy >= gate.clean_accuracy and victim.asr >= gate.asr:
+        return None
+    return {
+        **truth_before(victim),
+        "status": "gate_failed",
+        "error_class": "GateFailed",
+        "error_message": (
+            f"the victim has clean accuracy {victim.clean_accuracy:.1%} (gate {gate.clean_accuracy:.1%}) "
+            f"and ASR {victim.asr:.1%} (gate {gate.asr:.1%}); train it longer or change the recipe"
+        ),
+    }
+
+
+def outcome_columns(outcome: Outcome) -> Row:
+    """What a search found, and where."""
+    chosen, before = outcome.chosen, outcome.examination.forget_accuracy
+    return {
+        "status": outcome.status,
+        **outcome.found.columns(),
+        "forget_accuracy_before": before,
+        "forget_accuracy": before if chosen is None else chosen.forget_accuracy,
+        "peak_memory": outcome.peak_memory,
+    }
+
+
+def truth_before(victim: Truth) -> Row:
+    """The victim's scores."""
+    return {f"{name}_before": value for name, value in truth_columns(victim).items()}
+
+
+def truth_columns(truth: Truth) -> Row:
+    """The scores of a model that are one number each."""
+    columns = asdict(truth)
+    del columns["lfr"], columns["asr_by_trigger"]
+    return columns
+
+
+def scores(before: Truth, after: Truth, clean_raw: float | None) -> Row:
+    """The scores of a method; ``clean_raw`` is healed_raw of the clean reference, where there is one."""
+    return {
+        **truth_before(before),
+        **truth_columns(after),
+        "damage": damage(after.clean_accuracy, before.clean_accuracy),
+        "healed": healed(after.healed_raw, clean_raw),
+        "lfr": after.lfr,
+        "asr_by_trigger": after.asr_by_trigger if len(after.asr_by_trigger) > 1 else None,
+    }

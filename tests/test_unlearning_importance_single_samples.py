@@ -1,0 +1,151 @@
+"""The gradients by which faster ways are judged, and what becomes of a way that they find wrong."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from theriac.tests import reference
+from theriac.tests.importance_models import CLASSES, ConvNet, data, make, randomise
+from theriac.tests.test_unlearning_models_batch_norm import Hybrid
+from theriac.unlearning.importance import layer_gradients
+from theriac.unlearning.importance.estimate import estimate_importance
+from theriac.unlearning.importance.sensitivities import norm
+from theriac.unlearning.importance.single_samples import weighted_gradients
+from theriac.unlearning.importance.slow_gradients import SlowGradients
+from theriac.unlearning.kinds import GRANULARITIES
+from theriac.unlearning.models.batch_norm import sound_batch_norm
+
+estimate: Any = estimate_importance
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 2e-5) -> None:
+    for name, value in expected.items():
+        assert (found[name] - value).abs().max() <= tolerance * value.max(), name
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_hybrid_models_are_exact(granularity: str, batch: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A batch, or what is left of one, may be a single image, where PyTorch's gradient is wrong."""
+    torch.manual_seed(0)
+    model = randomise(Hybrid()).eval()
+    x, y = torch.randn(5, 3, 8, 8), torch.zeros(5, dtype=torch.int64)
+    batches = list(zip(x.split(batch), y.split(batch), strict=True))
+    with sound_batch_norm(model):
+        expected = reference.importances(model, batches, "xlf", granularity)
+    with caplog.at_level(logging.WARNING):
+        assert_close(estimate(model, batches, granularity=granularity).mean(), expected)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_hybrid_models_are_exact_in_chunks_of_one(granularity: str) -> None:
+    torch.manual_seed(0)
+    model = randomise(Hybrid()).eval()
+    batches = [(torch.randn(4, 3, 8, 8), torch.zeros(4, dtype=torch.int64))]
+    whole, single = (estimate(model, batches, granularity=granularity, chunk_size=n) for n in (4, 1))
+    assert_close(single.mean(), whole.mean())
+
+
+def test_sums_are_those_of_the_samples_in_double_precision() -> None:
+    model, ((x, y),) = make("convnet").eval(), data(3)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    draws = torch.tensor([1.0, -2.0, 0.5])
+    logits, found = weighted_gradients(model, parameters, dict(model.named_buffers()), norm, (x, y), draws)
+    double = make("convnet").double().eval()
+    assert logits.dtype == torch.float64
+    torch.testing.assert_close(logits, double(x.double()).detach())
+    total = (double(x.double()).norm(dim=1) * draws).sum()
+    expected = torch.autograd.grad(total, list(double.parameters()))
+    for (name, _), value in zip(double.named_parameters(), expected, strict=True):
+        torch.testing.assert_close(found[name], value)
+
+
+class Single(ConvNet):
+    """Only takes float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x @ torch.eye(x.shape[-1]))
+
+
+def test_a_model_that_takes_no_doubles_is_checked_in_its_own_precision() -> None:
+    torch.manual_seed(0)
+    model, ((x, y),) = randomise(Single()).eval(), data(3)
+    values = {name: p.detach() for name, p in model.named_parameters()}
+    logits, _ = weighted_gradients(model, values, dict(model.named_buffers()), norm, (x, y), torch.ones(3))
+    assert logits.dtype == torch.float32
+    estimate_importance(model, [(x, y)])
+
+
+class WrongInBatches(torch.autograd.Function):
+    """An operation whose gradient is right for one sample and wrong for more."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g if len(g) == 1 else 3 * g
+
+
+class Broken(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(432, 6), nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = WrongInBatches.apply(self.first(x.flatten(1)))
+        return self.head(hidden.relu())
+
+
+def test_an_operation_that_is_wrong_for_batches_is_found(caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    model, batches = Broken().eval(), data(5, batch=5)
+    with caplog.at_level(logging.WARNING):
+        found = estimate_importance(model, batches).mean()
+    assert_close(found, reference.importances(model, batches, "xlf", "sample"))
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        "per-sample gradients of 2 parameter tensors take a slower, equally exact path"
+    ]
+
+
+def test_a_wrong_vectorised_gradient_is_found(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    model, batches = Broken().eval(), data(5, batch=5)
+    call = SlowGradients.__call__
+
+    def doubled(self: SlowGradients, *arguments: Any) -> dict[str, Tensor]:
+        return {name: (1 + self.vectorised) * value for name, value in call(self, *arguments).items()}
+
+    monkeypatch.setattr(SlowGradients, "__call__", doubled)
+    with caplog.at_level(logging.WARNING):
+        found = estimate_importance(model, batches).mean()
+    assert_close(found, reference.importances(model, batches, "xlf", "sample"))
+    assert (
+        "Broken cannot be vectorised over samples (its gradient of first.bias is wrong then)" in caplog.text
+    )
+
+
+def test_a_rule_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tripled(module: nn.Linear, x: Tensor, g: Tensor) -> Any:
+        return layer_gradients.linear(module, x, 3 * g)
+
+    monkeypatch.setitem(layer_gradients.RULES, nn.Linear, tripled)
+    torch.manual_seed(0)
+    model, batches = randomise(ConvNet()).eval(), data(5, batch=5)
+    found = estimate_importance(model, batches).mean()
+    assert_close(found, reference.importances(model, batches, "xlf", "sample"))

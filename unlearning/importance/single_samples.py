@@ -1,0 +1,96 @@
+"""Gradients by which faster ways are judged: one sample at a time, in double precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..memory import ran_out
+from ..models.batch_norm import differentiable
+from .slow_gradients import Loss
+from .working_model import gradients_of
+
+Values = Mapping[str, Tensor]
+
+TOLERANCE = 2e-3
+
+
+def weighted_gradients(
+    model: nn.Module,
+    parameters: Values,
+    buffers: Values,
+    loss: Loss,
+    samples: tuple[Tensor, Tensor],
+    draws: Tensor,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The logits [n, classes] and sum_i draws[i] * (gradient of sample i) of every parameter.
+
+    In float64, and in the dtype of the parameters where the model (or an MPS device) cannot do that.
+
+    Args:
+        model: in eval mode.
+        parameters: detached, by name.
+        buffers: likewise.
+        loss: per sample.
+        samples: x [n, ...], left as it is, and y [n].
+        draws: [n].
+    """
+    given = next(iter(parameters.values())).dtype
+    if given != torch.float64 and draws.device.type != "mps":
+        try:
+            return _in(torch.float64, model, parameters, buffers, loss, samples, draws)
+        except Exception as error:  # whatever a model says of numbers that it did not expect
+            if ran_out(error):
+                raise
+    return _in(given, model, parameters, buffers, loss, samples, draws)
+
+
+def _in(
+    dtype: torch.dtype,
+    model: nn.Module,
+    parameters: Values,
+    buffers: Values,
+    loss: Loss,
+    samples: tuple[Tensor, Tensor],
+    draws: Tensor,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    constants = {name: _as(dtype, value) for name, value in buffers.items()}
+    weights = {name: _as(dtype, value) for name, value in parameters.items()}
+    sums = {name: torch.zeros_like(value) for name, value in weights.items()}
+    rows = []
+    for x, y, draw in zip(_as(dtype, samples[0]).split(1), samples[1].split(1), draws, strict=True):
+        leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
+        with torch.enable_grad(), differentiable(model):
+            logits = functional_call(model, {**constants, **leaves}, (x.clone(),))
+            total = (loss(logits, y) * draw).sum()
+        rows.append(logits.detach())
+        if total.requires_grad:
+            for name, gradient in gradients_of(total, leaves).items():
+                sums[name] += gradient
+    return torch.cat(rows), sums
+
+
+def _as(dtype: torch.dtype, value: Tensor) -> Tensor:
+    return value.to(dtype) if value.is_floating_point() else value
+
+
+def unlike(found: Mapping[str, Tensor | float], expected: Mapping[str, Tensor], scale: float) -> set[str]:
+    """Names of what differs by more than rounding."""
+    return {name for name, total in found.items() if not _agrees(total, expected[name], scale)}
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Up to rounding."""
+    if a.shape != b.shape:
+        return False
+    return not b.numel() or bool((a - b).abs().max() <= TOLERANCE * b.abs().max())
+
+
+def _agrees(found: Tensor | float, expected: Tensor, scale: float) -> bool:
+    """Within `TOLERANCE` of the tensor's largest entry, or of what is rounding beside the whole model's."""
+    largest = max(float(expected.abs().max()), 1e-6 * scale) if expected.numel() else 1.0
+    difference = (found - expected).abs() if isinstance(found, Tensor) else expected.abs()
+    return not difference.numel() or float(difference.max()) <= TOLERANCE * largest
