@@ -8,11 +8,8 @@ from pathlib import Path
 
 import torch
 
-from ..search.store.artifacts import ArtifactStore
-from ..search.sweep.cell_rows import CellRows
-from ..search.sweep.jobs import read_job
-from ..search.sweep.runner import JobRunner
-from ..search.sweep.scenario import Scoring
+from ..search.store import ArtifactStore
+from ..search.sweep import CellRows, JobRunner, Scoring, read_job
 from ..unlearning.memory import free_memory
 
 GIBIBYTE = 1 << 30

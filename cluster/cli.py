@@ -21,8 +21,8 @@ from rich.console import Console
 
 from .. import __version__
 from ..errors import BadInput, printable
-from ..search.store.locations import masked
-from .commands.messages import Warnings, explain_usage, printable_lines, say_warning, show_default
+from ..search.store import masked
+from .commands import Warnings, explain_usage, printable_lines, say_warning, show_default
 from .environment import allow_warnings, expand_home, explain_output, forgive_streams, unusable
 from .interrupts import heed_termination
 from .lifeline import by_force
@@ -79,8 +79,7 @@ def quickstart(
         Compute everything again, except the trained models.
     """
     start = time.perf_counter()  # before the imports, which take seconds
-    from .commands.display import live_reporter
-    from .commands.quickstart import run_quickstart
+    from .commands import live_reporter, run_quickstart
 
     with live_reporter(err, _say) as reporter:
         report = run_quickstart(
@@ -114,9 +113,7 @@ def heal(
     set_
         A hyperparameter of a method that trains, which is not searched then: --set learning_rate=0.001.
     """
-    from .commands.closing_sentence import verdict
-    from .commands.display import PhaseBars, bars
-    from .commands.heal import HealRequest, hyperparameters, prepare_output
+    from .commands import HealRequest, PhaseBars, bars, hyperparameters, prepare_output, verdict
 
     prepare_output(out_folder, subject.weights)
     chosen = {"settings": settings, "parameters": hyperparameters(set_)}
@@ -165,8 +162,8 @@ def sweep(
     dry_run
         Only check the sweep, and print it with the number of its cells.
     """
-    from ..search.sweep.data_checks import checked_sweep
-    from .commands.display import live_reporter
+    from ..search.sweep import checked_sweep
+    from .commands import live_reporter
     from .loggers import cell_logger
     from .run_sweep import SweepRun, preview, verdict
 
@@ -212,9 +209,9 @@ def plan(
     json
         As JSON.
     """
-    from ..search.plan.text import plan_json, plan_text
-    from ..search.sweep.data_checks import checked_sweep
-    from .commands.display import PhaseBars, bars
+    from ..search.plan import plan_json, plan_text
+    from ..search.sweep import checked_sweep
+    from .commands import PhaseBars, bars
     from .run_sweep import estimate
 
     with bars(err) as progress:
@@ -233,7 +230,7 @@ def status(results: Results, /, *, json: bool = False) -> int:
     json
         As JSON.
     """
-    from ..search.report.status import status_json, status_text, sweep_status
+    from ..search.report import status_json, status_text, sweep_status
 
     found = sweep_status(results)
     if not found:
@@ -253,7 +250,7 @@ def plot(results: Results, /, *, to: Other = None) -> int:
     to
         Folder for the figures; by default RESULTS/figures.
     """
-    from ..search.report.all_figures import result_figures
+    from ..search.report import result_figures
 
     check_figure_folder(to)
     for figure in result_figures(results, to or results / "figures"):
@@ -272,7 +269,7 @@ def table(results: Results, /, *, format: Format = "terminal", aggregate: bool =
     aggregate
         Mean and standard deviation over seeds.
     """
-    from ..search.report.all_figures import finished_searches
+    from ..search.report import finished_searches
 
     _print_table(finished_searches(results), format, aggregate=aggregate)
     return 0
@@ -298,7 +295,7 @@ def list_(
     dataset
         Whose images the sheet shows.
     """
-    from .commands.lists import catalogue, check_sheet, draw_attacks
+    from .commands import catalogue, check_sheet, draw_attacks
 
     check_sheet(sheet, topic, dataset)
     for title, entries in catalogue(data).items():
@@ -320,7 +317,7 @@ def doctor(*, data: Data = None, results: Folder = Path(), start_ray: bool = Fal
     start_ray
         Also start and stop a local Ray; takes some seconds.
     """
-    from .commands.doctor import diagnose
+    from .commands import diagnose
 
     checks = diagnose(data, results=results, start_ray=start_ray)
     for check in checks:
@@ -383,7 +380,7 @@ def _refuse(reason: str) -> int:
 
 
 def _print_table(searches: Any, format: Format, *, aggregate: bool) -> None:
-    from ..search.report.table import TerminalTable, render, searches_table
+    from ..search.report import TerminalTable, render, searches_table
 
     arranged = searches_table(searches, aggregate=aggregate)
     if format == "terminal" and out.is_terminal:

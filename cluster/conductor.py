@@ -12,10 +12,20 @@ import ray
 from ray.exceptions import RayError
 
 from ..errors import BadInput
-from ..search.sweep.cell_rows import CellRows, failed_row
-from ..search.sweep.files import Task
-from ..search.sweep.jobs import Answer, Failure, ImportanceJob, SearchJob, TrainJob, UntreatedJob
-from ..search.sweep.schedule import Done, Schedule, Ticket
+from ..search.sweep import (
+    Answer,
+    CellRows,
+    Done,
+    Failure,
+    ImportanceJob,
+    Schedule,
+    SearchJob,
+    Task,
+    Ticket,
+    TrainJob,
+    UntreatedJob,
+    failed_row,
+)
 from .fleet import Fleet, Member
 from .names import ANSWER, CONFIG_ACTOR, CONFIG_JOB, LOST
 

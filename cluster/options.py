@@ -16,9 +16,8 @@ from ..search.settings import (
     Method,
     refuse_foreign,
 )
-from ..search.store.locations import checked_folder
-from ..search.training.settings import NEEDS_CLEAN, TRAINED_METHODS, TrainedMethod, TuneSettings
-from ..search.training.spaces import Parameters
+from ..search.store import checked_folder
+from ..search.training import NEEDS_CLEAN, TRAINED_METHODS, Parameters, TrainedMethod, TuneSettings
 from ..search.used_arguments import refuse_unused
 
 Device = Literal["auto", "cpu", "cuda"]

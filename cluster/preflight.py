@@ -10,7 +10,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..errors import BadInput
-from ..search.store.storage import read_probe, remove_probes, shown, write_probe
+from ..search.store import read_probe, remove_probes, shown, write_probe
 
 PATIENCE_SECONDS = 10.0
 """Network file systems show a new file some seconds late."""

@@ -13,22 +13,21 @@ from pathlib import Path
 import ray
 
 from .. import __version__
-from ..datasets.sources.names import data_folder
+from ..datasets.sources import data_folder
 from ..errors import BadInput, printable
 from ..search.dampening_run import Progress
-from ..search.plan.gpu_sharing import actors_that_fit, measured_peak
-from ..search.plan.measure import measure_costs
-from ..search.plan.plan import SweepPlan, plan_sweep, refined
-from ..search.report.status import FAILED, SWEEPS
-from ..search.report.status_lines import counted
-from ..search.store.artifacts import ArtifactStore
-from ..search.store.leftovers import remove_stale
-from ..search.store.locations import masked_word
-from ..search.store.results import ResultsStore, write_atomically
-from ..search.store.row_origin import provenance, row_key
-from ..search.sweep.cell_rows import CellRows, Row
-from ..search.sweep.files import Sweep, Task, dump_sweep
-from ..search.sweep.schedule import Schedule
+from ..search.plan import SweepPlan, actors_that_fit, measure_costs, measured_peak, plan_sweep, refined
+from ..search.report import FAILED, SWEEPS, counted
+from ..search.store import (
+    ArtifactStore,
+    ResultsStore,
+    masked_word,
+    provenance,
+    remove_stale,
+    row_key,
+    write_atomically,
+)
+from ..search.sweep import CellRows, Row, Schedule, Sweep, Task, dump_sweep
 from .actors import ActorSettings
 from .conductor import Conductor
 from .devices import choose_device

@@ -16,13 +16,9 @@ from typing import Any, Literal, Protocol
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from ..search.report.progress import process_table
-from ..search.report.status import SWEEPS, Running, SweepProgress, estimate_left
-from ..search.store.results import ResultsStore
-from ..search.sweep.cell_rows import Row
-from ..search.sweep.files import Sweep, Task
-from ..search.sweep.jobs import SearchJob, UntreatedJob
-from ..search.sweep.schedule import Ticket
+from ..search.report import SWEEPS, Running, SweepProgress, estimate_left, process_table
+from ..search.store import ResultsStore
+from ..search.sweep import Row, SearchJob, Sweep, Task, Ticket, UntreatedJob
 from .actors import Phase
 from .conductor import Conductor, describe
 from .fleet import Member

@@ -16,7 +16,7 @@ from pydantic import (
 from torch import Tensor
 
 from ..errors import BadInput
-from .triggers.registry import AnyTrigger, BadNets
+from .triggers import AnyTrigger, BadNets
 
 Target = Annotated[int, Field(ge=0)]
 

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 import torch
 
 from ..errors import BadInput
-from .sources.decoding import EncodedImages
-from .sources.folder import load_folder
-from .sources.image_tree import SUFFIXES
-from .sources.parquet import load_parquet, visible_parquet
+from .sources import SUFFIXES, EncodedImages, load_folder, load_parquet, visible_parquet
 from .views import View, plain_view
 
 if TYPE_CHECKING:

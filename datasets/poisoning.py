@@ -12,8 +12,7 @@ from torch import Tensor
 from ..errors import BadInput
 from .attacks import Aim, Attack
 from .seeding import seeded_generator
-from .sources.images import ImageSource
-from .sources.names import ImageDataset, LabelCounts
+from .sources import ImageDataset, ImageSource, LabelCounts
 from .splits import NOTHING, HeldBack, TestSplit, split_test
 from .views import BATCH_SIZE, NO_TRIGGER, View
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from .augmentation import Augmentation, augment
 from .normalisation import normalisation, over_channels
 from .seeding import seeded_generator
-from .sources.images import ImageSource
-from .triggers.base import Trigger
+from .sources import ImageSource
+from .triggers import Trigger
 
 if TYPE_CHECKING:
     from .normalisation import Numbers

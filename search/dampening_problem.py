@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..errors import BadInput
-from ..unlearning.dampening.path import DampeningPath
-from ..unlearning.importance.estimate import Importance
+from ..unlearning.dampening import DampeningPath
+from ..unlearning.importance import Importance
 from ..unlearning.inference import predict
 from .forget_set import Batches, ForgetSet
-from .ptn.machine import crosses
+from .threshold import crosses
 
 BELOW = 1 - 1e-6
 """Below this multiple of lambda, what a smaller alpha selects does not change: min(lambda / r, 1) is 1."""

@@ -13,23 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..unlearning.importance.estimate import Importance
+from ..unlearning.importance import Importance
 from ..unlearning.inference import predict
 from ..unlearning.metrics import accuracy
 from .dampening_problem import DampeningProblem, Evaluation
-from .following import GuardedStart, PTNStart
-from .given.batches import Batches, Pair, random_part
-from .given.victim_check import Check, unchecked
-from .grid.scorer import PairScorer
-from .guarded.problem import GuardedProblem, guarded_problem
+from .entry import Material, Opening
+from .given import Batches, Check, Pair, random_part, unchecked
 from .harm import Harm, compare_on_retain, target_rate
 from .importance_for import importance_for
-from .interface import Finding, Row
-from .ptn.machine import PTNSearch, automatic_rho, check_unlearnable
-from .searches_of import GridSearching, GuardedSearching, PTNSearching, Searching, TPESearching
+from .interface import Finding, Row, Searching
+from .ptn import PTNSearch
+from .searches import SEARCH_ENTRIES
 from .settings import HealSettings
 from .stopwatch import Stopwatch, peak_memory
-from .training.settings import TuneSettings
+from .threshold import automatic_rho, check_unlearnable
+from .training import TuneSettings
 
 Progress = Callable[[str, int, int | None], None]
 ImportancePair = tuple[Importance, Importance]
@@ -154,23 +152,17 @@ class Operation:
     @cached_property
     def searching(self) -> Searching:
         """The search that the settings name; examines first: what is wrong is found before long work."""
-        settings, examination = self.settings, self.examination
-        if isinstance(self.problem, GuardedProblem):
-            guarded = GuardedStart(search=settings.guarded(), probes=self.problem.probes)
-            return GuardedSearching(guarded, self.problem, settings.dampening_constant)
-        if settings.search != "ptn":
-            held_out = random_part(self._retain, settings.held_out)
-            scorer = PairScorer(self.problem, list(held_out))  # read for every pair: kept in memory
-            if settings.search == "grid":
-                return GridSearching(settings.grid(), scorer, len(held_out))
-            return TPESearching(settings.tpe(), scorer, len(held_out))
-        start = PTNStart(
-            search=examination.search,
-            forget_count=len(self._forget),
-            train_count=len(self._forget) + len(self._retain),
-            forget_accuracy=examination.forget_accuracy,
+        examination = self.examination
+        return SEARCH_ENTRIES[self.settings.search].open(
+            Opening(
+                settings=self.settings,
+                problem=self.problem,
+                retain=self._retain,
+                forget_count=len(self._forget),
+                forget_accuracy=examination.forget_accuracy,
+                rho=examination.search.rho,
+            )
         )
-        return PTNSearching(start, self.problem, settings.dampening_constant)
 
     def carry_on(self, history: Sequence[Row], skip: int = 0, count: int | None = None) -> list[Row]:
         """Evaluate further settings of the search; see `Searching.carry_on`."""
@@ -211,8 +203,14 @@ class Operation:
         pair = _importances(self._victim, self._forget, self._retain, self.settings, self.progress)
         seen = self.examination
         predicted = (seen.retain_predictions, seen.retain_labels)
-        return dampening_problem(
-            self._victim, self._forget, pair, self.settings, lambda: (self._compared, predicted)
+        return SEARCH_ENTRIES[self.settings.search].problem(
+            Material(
+                victim=self._victim,
+                forget=self._forget,
+                pair=pair,
+                settings=self.settings,
+                compared=lambda: (self._compared, predicted),
+            )
         )
 
 
@@ -229,30 +227,6 @@ def operate(operation: Operation) -> Outcome:
 def compared_part(retain: Batches, settings: HealSettings | TuneSettings) -> Batches:
     """The samples of retain that a model before and after is compared on."""
     return retain if settings.compared == "all" else random_part(retain, settings.compared)
-
-
-def dampening_problem(
-    victim: nn.Module,
-    forget: Batches,
-    pair: ImportancePair,
-    settings: HealSettings,
-    compared: Callable[[], tuple[Batches, Pair]],
-) -> DampeningProblem:
-    """What the settings search, from the importances of S_f and of retain.
-
-    ``compared`` gives what a guarded search draws its probe from: samples of retain, and the victim's
-    predictions of them with their labels.
-    """
-    if settings.search == "guarded":
-        return guarded_problem(victim, forget, *compared(), pair, settings)
-    return DampeningProblem(
-        victim,
-        forget,
-        *pair,
-        dampening_constant=settings.dampening_constant,
-        piece=None if settings.piece == "whole" else settings.piece,
-        forget_count=len(forget),
-    )
 
 
 def metrics_of(outcome: Outcome, forget_count: int, retain_count: int) -> dict[str, Any]:

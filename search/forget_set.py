@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..unlearning.dampening.unchanged import Unchanged, bytes_of
+from ..unlearning.dampening import Unchanged, bytes_of
 from ..unlearning.memory import room
 
 Pair = tuple[Tensor, Tensor]

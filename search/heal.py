@@ -14,20 +14,25 @@ from torch import nn
 
 from ..datasets.normalisation import Normalisation, normalisation
 from ..datasets.views import View
-from ..errors import BadInput
+from ..errors import BadInput, closest
 from ..unlearning.inference import first_line
 from .dampening_run import Operation, Outcome, Progress, compared_part, metrics_of, operate, silent
-from .given.batches import Batches, as_batches, check_classes
-from .given.first_pass import first_look
-from .given.model import device_of, save_weights, with_weights, working_copy
-from .given.samples import as_samples
-from .given.victim_check import VictimCheck
+from .given import (
+    Batches,
+    VictimCheck,
+    as_batches,
+    as_samples,
+    check_classes,
+    device_of,
+    first_look,
+    save_weights,
+    with_weights,
+    working_copy,
+)
 from .healed import KEPT_STATUSES, healed_rho, judged
 from .settings import METHODS, HealSettings, heal_settings
-from .store.locations import checked_folder
-from .sweep.yaml_tree import closest
-from .training.heal import heal_by_training, tune_settings
-from .training.settings import TRAINED_METHODS
+from .store import checked_folder
+from .training import TRAINED_METHODS, heal_by_training, tune_settings
 from .used_arguments import refuse_unused
 
 if TYPE_CHECKING:

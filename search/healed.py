@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .ptn.machine import automatic_rho, crosses
+from .threshold import automatic_rho, crosses
 
 KEPT_STATUSES = ("stopped", "done")
 """With these, the model is the healed one; with all others it is the victim."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from ..unlearning.importance.estimate import Importance, estimate_importance
-from .given.batches import Batches
+from ..unlearning.importance import Importance, estimate_importance
+from .given import Batches
 from .settings import HealSettings
 
 

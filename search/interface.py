@@ -1,19 +1,41 @@
-"""What a search found, under one interface: PTN's stop, or the winner of Goel's grid."""
+"""What all searches have in common: how they are followed, driven, and what they find. Needs no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
-from .dampening_problem import DampeningProblem, Evaluation
-from .grid.pairs import GridOutcome
-from .ptn.driver import SearchOutcome
-from .ptn.machine import PTNSearch, crosses, percentile_of
+    from .dampening_problem import DampeningProblem, Evaluation
 
 Row = dict[str, Any]
+"""The scalars of an evaluated setting, by column; they travel as JSON and become rows of results."""
+Count = Callable[[int], None]
+"""Is called with the number of settings done."""
+
+
+class Start(Protocol):
+    """A search before its first setting: all that another process must know to follow it.
+
+    Attributes:
+        sort: which class it is, where it travels as JSON.
+    """
+
+    @property
+    def sort(self) -> str: ...
+
+    def place(self, rows: Sequence[Row], skip: int = 0) -> Hashable | None:
+        """Where the search stands ``skip`` settings after ``rows``, if none of them changes its direction.
+
+        Equal places go on equally. None: it is over by then, or depends on what is not known yet.
+        """
+        ...
+
+    def needed(self, rows: Sequence[Row]) -> int:
+        """How many of ``rows`` the search takes: all up to its end."""
+        ...
 
 
 class Finding(Protocol):
@@ -63,155 +85,36 @@ class Finding(Protocol):
         ...
 
 
-class _ByAlpha:
-    """Weights that alpha and lambda determine."""
+class Searching(Protocol):
+    """A search on the problem it works on, in instalments.
 
-    def at_the_stop(self: Finding, problem: DampeningProblem) -> nn.Module:
-        """See `Finding`."""
-        if self.chosen is None:
-            return problem.undampened()
-        return problem.dampened(self.chosen.alpha, self.dampening_constant)
-
-    def model_of(self, problem: DampeningProblem, number: int, row: Row) -> nn.Module:
-        """See `Finding`."""
-        return problem.dampened(row["alpha"], row["dampening_constant"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class PTNFinding(_ByAlpha):
-    """A finished PTN search.
+    What was evaluated goes over the wire as rows of scalars. A search started anew from any prefix of its
+    rows goes on as if it had never stopped, to the bit; so does one that skips steps which somebody else
+    evaluates.
 
     Attributes:
-        search: its settings.
-        outcome: state and evaluations of every step.
-        constant: lambda of all steps.
+        start: what another process must know to follow the search.
     """
 
-    search: PTNSearch
-    outcome: SearchOutcome
-    constant: float
-
     @property
-    def status(self) -> str:
-        """Of the state: "stopped", or "no_stop" where no step crossed."""
-        return self.outcome.state.status
+    def start(self) -> Start: ...
 
-    @property
-    def chosen(self) -> Evaluation | None:
-        """The evaluation at the stop."""
-        return self.outcome.chosen
+    def carry_on(
+        self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
+    ) -> list[Row]:
+        """Evaluate further settings.
 
-    @property
-    def dampening_constant(self) -> float | None:
-        """Lambda, if there is a stop."""
-        return None if self.chosen is None else self.constant
+        Args:
+            history: rows of all settings evaluated so far, in order.
+            skip: settings after these that others evaluate; what they find is taken to change nothing.
+            count: at most this many settings; None: all that are left.
+            progress: called with the number of settings up to the one just done.
 
-    def rows(self) -> list[Row]:
-        """See `SearchOutcome.rows`; with ``dampening_constant``."""
-        return [{**row, "dampening_constant": self.constant} for row in self.outcome.rows()]
+        Returns:
+            Their rows; fewer than ``count`` where the search ends.
+        """
+        ...
 
-    def columns(self) -> Row:
-        """With s and percentile; lambda also without a stop: all steps had it."""
-        state, stopped = self.outcome.state, self.chosen is not None
-        return {
-            "s": state.s if stopped else None,
-            "percentile": state.percentile if stopped else None,
-            **_chosen_columns(self.chosen),
-            "dampening_constant": self.constant,
-            "steps": len(self.outcome.evaluations),
-        }
-
-    def metrics(self) -> Row:
-        """Whether the search walked back."""
-        return {"walked_back": self.outcome.state.walked_back}
-
-    def settings(self) -> Row:
-        """Rho, which may have been "auto"."""
-        return {"rho": self.search.rho}
-
-    def beyond_the_stop(self, problem: DampeningProblem, count: int) -> Iterator[Row]:
-        """The next settings of s that were not evaluated, measured now: what over-forgetting would cost."""
-        state = self.outcome.state
-        if self.chosen is None:
-            return
-        s, evaluated = state.s, {step.s for step in state.trace}
-        for _ in range(count):
-            s *= self.search.s_step
-            if s in evaluated:
-                continue
-            evaluation = problem.evaluate(percentile_of(s))
-            yield {
-                "s": s,
-                "percentile": percentile_of(s),
-                **asdict(evaluation),
-                "crossed": crosses(evaluation.forget_accuracy, state.threshold),
-                "dampening_constant": self.constant,
-            }
-
-
-@dataclass(frozen=True, kw_only=True)
-class GridFinding(_ByAlpha):
-    """A finished grid.
-
-    Attributes:
-        outcome: every pair, evaluated.
-        held_out_count: samples it was judged on, besides S_f.
-    """
-
-    outcome: GridOutcome
-    held_out_count: int
-
-    @property
-    def status(self) -> str:
-        """A grid is "no_stop" where no pair scores above 0: leaving the victim as it is does as well."""
-        return "stopped" if self.outcome.improves else "no_stop"
-
-    @property
-    def chosen(self) -> Evaluation | None:
-        """The winner."""
-        if not self.outcome.improves:
-            return None
-        row = self.outcome.winner
-        return Evaluation(alpha=row.alpha, dampened=row.dampened, forget_accuracy=row.forget_accuracy)
-
-    @property
-    def dampening_constant(self) -> float | None:
-        """The winner's lambda."""
-        return self.outcome.winner.dampening_constant if self.outcome.improves else None
-
-    def rows(self) -> list[Row]:
-        """One dict per pair: the fields of `GridRow`."""
-        return [asdict(row) for row in self.outcome.rows]
-
-    def columns(self) -> Row:
-        """A grid has neither s nor percentile; its steps are the pairs."""
-        return {
-            **_chosen_columns(self.chosen),
-            "dampening_constant": self.dampening_constant,
-            "steps": len(self.outcome.rows),
-        }
-
-    def metrics(self) -> Row:
-        """Held-out accuracy before and after, and the highest score of a pair (at most 0 for "no_stop")."""
-        before, winner = self.outcome.held_out_accuracy_before, self.outcome.winner
-        return {
-            "held_out_count": self.held_out_count,
-            "held_out_accuracy_before": before,
-            "held_out_accuracy": winner.held_out_accuracy if self.outcome.improves else before,
-            "score": winner.score,
-        }
-
-    def settings(self) -> Row:
-        """None."""
-        return {}
-
-    def beyond_the_stop(self, problem: DampeningProblem, count: int) -> Iterator[Row]:
-        """Nothing: pairs have no order of aggressiveness."""
-        return iter(())
-
-
-def _chosen_columns(chosen: Evaluation | None) -> Row:
-    return {
-        "alpha": None if chosen is None else chosen.alpha,
-        "dampened": 0 if chosen is None else chosen.dampened,
-    }
+    def finding(self, history: Sequence[Row]) -> Finding:
+        """What the search found, of the rows of all its settings."""
+        ...

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import BadInput
 from .settings import METHODS
-from .training.settings import NEEDS_CLEAN, TRAINED_METHODS
+from .training import NEEDS_CLEAN, TRAINED_METHODS
 
 USED_BY: dict[str, tuple[str, ...]] = {
     "clean": NEEDS_CLEAN,

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from theriac.cluster import cli, conductor
-from theriac.cluster import run_sweep as sweeping
+from theriac.cluster import cli, conductor, run_sweep as sweeping
 from theriac.search.sweep.schedule import Schedule
 
 BLOCK_SECONDS = 0.05

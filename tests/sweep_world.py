@@ -10,11 +10,10 @@ from typing import Any
 
 from theriac.datasets.poisoning import discovered_count
 from theriac.search.dampening_problem import BoundedEvaluation, Evaluation
-from theriac.search.following import GridStart, PTNStart
 from theriac.search.grid.pairs import GridRow
-from theriac.search.ptn.driver import row_from, run_ptn
-from theriac.search.ptn.machine import crosses
-from theriac.search.searches_of import PTNSearching
+from theriac.search.grid.start import GridStart
+from theriac.search.ptn.driver import PTNSearching, row_from, run_ptn
+from theriac.search.ptn.start import PTNStart
 from theriac.search.sweep.files import Task
 from theriac.search.sweep.jobs import (
     Answer,
@@ -27,6 +26,7 @@ from theriac.search.sweep.jobs import (
 )
 from theriac.search.sweep.schedule import Done, Schedule, Ticket
 from theriac.search.sweep.victim_bench import Part
+from theriac.search.threshold import crosses
 
 Row = dict[str, Any]
 Need = Any

@@ -22,6 +22,7 @@ from theriac.search.report.status import SweepStatus, sweep_status
 from theriac.search.store.artifacts import ArtifactStore
 from theriac.search.store.results import ResultsStore
 from theriac.search.store.schemas import STAMPS
+from theriac.search.sweep.cells import run_cell
 from theriac.search.sweep.files import Sweep, load_sweep
 from theriac.search.sweep.victim_bench import Experiment
 from theriac.tests.sweep_command import SUMMARY
@@ -83,7 +84,7 @@ def sequential_rows(sweep: Sweep, folder: Path) -> Rows:
     experiments: dict[str, Experiment] = {}
     for task in sweep.tasks():
         new = Experiment(task.scenario, store, scoring=sweep.scoring)
-        cell = experiments.setdefault(task.scenario.key, new).run(task.cell)
+        cell = run_cell(experiments.setdefault(task.scenario.key, new), task.cell)
         results.append("searches", [cell.search])
         results.append("steps", cell.steps)
     torch.set_num_threads(threads)

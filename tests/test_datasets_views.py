@@ -2,8 +2,7 @@ import io
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
 from theriac.datasets.augmentation import augment

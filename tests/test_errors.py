@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from theriac.errors import BadInput, NotFinite, NotWritable, closest, printable, shortened
 from theriac.search.settings import heal_settings

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from theriac.errors import BadInput
-from theriac.tests.fuzz import __main__ as program
-from theriac.tests.fuzz import pool
+from theriac.tests.fuzz import __main__ as program, pool
 from theriac.tests.fuzz.cases import Accepted, Case, Printed, judged, misspelt, names, never
 from theriac.tests.fuzz.pool import KINDS, judged_jobs
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from theriac.search.dampening_problem import DampeningProblem
-from theriac.search.ptn.driver import SearchOutcome, run_ptn
+from theriac.search.ptn.driver import run_ptn
+from theriac.search.ptn.finding import SearchOutcome
 from theriac.search.ptn.machine import PTNSearch
 from theriac.tests import reference
 from theriac.unlearning.dampening.rule import Ratios, alpha_at, dampen

@@ -13,6 +13,7 @@ from theriac.datasets.splits import HeldBack
 from theriac.datasets.triggers.registry import BadNets, Sine
 from theriac.search.store.artifacts import ArtifactStore
 from theriac.search.sweep import victim_bench as experiment_module
+from theriac.search.sweep.cells import run_cell
 from theriac.search.sweep.scenario import Cell, Scenario
 from theriac.search.sweep.victim_bench import Experiment, Part
 from theriac.search.truth import Truth, measure_truth
@@ -116,7 +117,7 @@ def test_a_second_attack_reuses_the_stored_model_and_measures_its_own_truth(
     assert stored.state_dict().keys() == first.trained(Part("clean")).state_dict().keys()
     truth = measure_truth(second.model(stored), second.data)
     assert truth != Truth(**stored.info["truth"])
-    row = second.run(NONE).search
+    row = run_cell(second, NONE).search
     assert row["healed"] == pytest.approx(100 * row["healed_raw"] / truth.healed_raw)
 
 
@@ -132,7 +133,7 @@ def test_the_model_and_its_truth_are_those_it_would_have_trained_itself(store: A
 def test_what_is_held_back_is_not_counted_in_the_shared_models_truth(store: ArtifactStore):
     holding = experiment(store, Attack(), held_back=HeldBack(selection=100))
     holding.trained(Part("victim"))
-    row = holding.run(NONE).search
+    row = run_cell(holding, NONE).search
     truth = measure_truth(holding.model(holding.trained(Part("clean"))), holding.data)
     assert truth != Truth(**holding.trained(Part("clean")).info["truth"])
     assert row["healed"] == pytest.approx(100 * row["healed_raw"] / truth.healed_raw)

@@ -6,8 +6,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from theriac.errors import BadInput
 from theriac.search.dampening_problem import DampeningProblem

@@ -13,6 +13,7 @@ from theriac.search.settings import HealSettings
 from theriac.search.store.artifacts import ArtifactStore
 from theriac.search.store.results import ResultsStore
 from theriac.search.sweep.cell_rows import CellRows
+from theriac.search.sweep.cells import run_cell
 from theriac.search.sweep.scenario import Cell, Scenario
 from theriac.search.sweep.victim_bench import Experiment, Part
 from theriac.unlearning.models.build import ModelSpec
@@ -38,7 +39,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 @pytest.fixture(scope="module")
 def grid(experiment: Experiment) -> CellRows:
-    return experiment.run(GRID)
+    return run_cell(experiment, GRID)
 
 
 def test_a_grid_cell(experiment: Experiment, grid: CellRows):
@@ -58,7 +59,7 @@ def test_a_grid_cell(experiment: Experiment, grid: CellRows):
 
 
 def test_no_pair_that_helps_is_no_stop_with_the_victims_scores(experiment: Experiment):
-    row = experiment.run(NOTHING).search
+    row = run_cell(experiment, NOTHING).search
     assert row["status"] == "no_stop"
     assert (row["alpha"], row["dampening_constant"], row["dampened"], row["damage"]) == (None, None, 0, 0.0)
     assert row["asr"] == row["asr_before"]
@@ -72,7 +73,7 @@ def test_failures_say_which_search_it_was(experiment: Experiment):
 
 def test_results_table_and_figure_take_both_searches(experiment: Experiment, grid: CellRows, tmp_path: Path):
     results = ResultsStore(tmp_path / "results")
-    for rows in (grid, experiment.run(PTN)):
+    for rows in (grid, run_cell(experiment, PTN)):
         results.append("searches", [rows.search])
         results.append("steps", rows.steps)
     searches, steps = results.read("searches"), results.read("steps")

@@ -6,16 +6,15 @@ import json
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
 from theriac.search.dampening_problem import DampeningProblem
-from theriac.search.following import TPEStart
+from theriac.search.grid.driver import TPESearching
 from theriac.search.grid.pairs import best
 from theriac.search.grid.sampled import TPESearch
 from theriac.search.grid.scorer import PairScorer
-from theriac.search.searches_of import TPESearching
+from theriac.search.grid.start import TPEStart
 from theriac.tests.poisoned import poisoned_digits
 from theriac.unlearning.importance.estimate import estimate_importance
 

@@ -13,16 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from theriac.search.dampening_run import Operation
-from theriac.search.following import GuardedStart
 from theriac.search.given.batches import as_batches
-from theriac.search.guarded import problem as guarded_problem
-from theriac.search.guarded import ranking
+from theriac.search.guarded import problem as guarded_problem, ranking
 from theriac.search.guarded.bystanders import belief
+from theriac.search.guarded.driver import GuardedSearching
 from theriac.search.guarded.machine import GuardedState, Probes
 from theriac.search.guarded.problem import GuardedProblem
-from theriac.search.searches_of import GuardedSearching
+from theriac.search.guarded.start import GuardedStart
 from theriac.search.settings import heal_settings
-from theriac.search.sweep.dampening_cell import problem_sort
+from theriac.search.sweep.victim_parts import problem_sort
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
 from theriac.unlearning.inference import logits_and_labels
 from theriac.unlearning.kinds import Precision

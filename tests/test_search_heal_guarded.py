@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import theriac
 from theriac.errors import BadInput
 from theriac.search.heal import Healing
-from theriac.search.settings import GUARDED_ONLY, SEARCHES, heal_settings
+from theriac.search.settings import SEARCHES, heal_settings
 from theriac.tests import poisoned_conv
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
 from theriac.unlearning.training import Recipe, train
@@ -132,7 +132,7 @@ def test_the_report_is_consistent(tmp_path: Path):
         for new, old in zip(healing.model.parameters(), POISONED.model.parameters(), strict=True)
     )
     assert 0 < changed <= metrics["dampened"]
-    assert set(GUARDED_ONLY) <= set(healing.settings)
+    assert set(SEARCHES["guarded"]) <= set(healing.settings)
     assert not {"rho", "alphas", "samples"} & set(healing.settings)
     saved = json.loads((healing.save(tmp_path) / "healing.json").read_text())
     assert saved["trace"] == list(trace)
@@ -239,11 +239,11 @@ def test_a_convolutional_victim_is_healed_or_left_alone(count: int):
 @pytest.mark.parametrize("search", [name for name in SEARCHES if name != "guarded"])
 def test_settings_of_another_search_are_refused(search: str):
     values = heal_settings(search=search).model_dump()
-    for name in set(SEARCHES[search]) - set(GUARDED_ONLY):
+    for name in set(SEARCHES[search]) - set(SEARCHES["guarded"]):
         with pytest.raises(BadInput, match=f"(?s){name}.*the search 'guarded' does not use this"):
             heal(**{name: values[name]})
     own = heal_settings(search="guarded").model_dump()
-    for name in set(GUARDED_ONLY) - set(SEARCHES[search]):
+    for name in set(SEARCHES["guarded"]) - set(SEARCHES[search]):
         with pytest.raises(BadInput, match=f"(?s){name}.*the search '{search}' does not use this"):
             heal(search=search, **{name: own[name]})
 

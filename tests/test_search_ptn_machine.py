@@ -6,20 +6,12 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
 from theriac.errors import BadInput
-from theriac.search.ptn.machine import (
-    NothingToUnlearn,
-    PTNSearch,
-    PTNState,
-    automatic_rho,
-    check_unlearnable,
-    crosses,
-    percentile_of,
-)
+from theriac.search.ptn.machine import PTNSearch, PTNState, percentile_of
+from theriac.search.threshold import NothingToUnlearn, automatic_rho, check_unlearnable, crosses
 
 
 def follow(search: PTNSearch, state: PTNState, accuracy_at):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import optuna
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from theriac.search.sampler import Direction, Sampler
 from theriac.search.training.spaces import SPACES, Choice, Range, Space, distributions

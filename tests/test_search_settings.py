@@ -12,7 +12,7 @@ import pytest
 from theriac.errors import BadInput
 from theriac.search.grid.pairs import GoelGrid
 from theriac.search.ptn.machine import PTNSearch
-from theriac.search.settings import GRID_ONLY, PTN_ONLY, SEARCHES, TPE_ONLY, HealSettings, heal_settings
+from theriac.search.settings import SEARCHES, HealSettings, heal_settings
 from theriac.search.sweep.scenario import Cell
 
 DEFAULTS = {name: field.default for name, field in HealSettings.model_fields.items()}
@@ -23,7 +23,7 @@ CHANGED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("search", "foreign"), [("grid", PTN_ONLY), ("ptn", GRID_ONLY)])
+@pytest.mark.parametrize(("search", "foreign"), [("grid", SEARCHES["ptn"]), ("ptn", SEARCHES["grid"])])
 def test_settings_of_the_other_search_are_refused_even_with_their_defaults(
     search: str, foreign: tuple[str, ...]
 ):
@@ -47,8 +47,8 @@ def test_every_setting_belongs_to_both_searches_or_to_one():
         "batch_size",
     }
     assert set(HealSettings.model_fields) == common | {name for own in SEARCHES.values() for name in own}
-    assert not set(PTN_ONLY) & set(GRID_ONLY)
-    assert set(TPE_ONLY) & set(GRID_ONLY) == {"held_out"}
+    assert not set(SEARCHES["ptn"]) & set(SEARCHES["grid"])
+    assert set(SEARCHES["tpe"]) & set(SEARCHES["grid"]) == {"held_out"}
 
 
 @pytest.mark.parametrize("search", CHANGED)

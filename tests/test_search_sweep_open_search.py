@@ -6,11 +6,12 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from theriac.search.following import GridStart, PTNStart, Start
+from theriac.search.grid.start import GridStart
+from theriac.search.interface import Start
 from theriac.search.ptn.machine import PTNSearch
+from theriac.search.ptn.start import PTNStart
 from theriac.search.sweep.open_search import Block, OpenSearch
 
 Row = dict[str, Any]

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from theriac.datasets.poisoning import Share
 from theriac.search.settings import HealSettings
 from theriac.search.store.artifacts import ArtifactStore
 from theriac.search.sweep.cell_rows import CellRows
+from theriac.search.sweep.cells import run_cell
 from theriac.search.sweep.files import Task
 from theriac.search.sweep.jobs import Answer, ImportanceJob, SearchJob, TrainJob, UntreatedJob, read_job
 from theriac.search.sweep.runner import JobRunner, failure_of
@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wanted(folder: Path) -> dict[str, CellRows]:
     experiment = Experiment(SMALL, ArtifactStore(folder), scoring=SCORING)
-    return {name: experiment.run(one) for name, one in CELLS.items()}
+    return {name: run_cell(experiment, one) for name, one in CELLS.items()}
 
 
 def runner(folder: Path, budget: int = 1 << 30) -> JobRunner:
@@ -201,7 +201,7 @@ def test_cells_without_a_search_are_untreated(folder: Path, wanted: dict[str, Ce
     assert run(worker, UntreatedJob(scenario=SMALL, cell=one)).finished
     check(
         worker.collect(Task(scenario=SMALL, cell=one).key),
-        Experiment(SMALL, ArtifactStore(folder), scoring=SCORING).run(one),
+        run_cell(Experiment(SMALL, ArtifactStore(folder), scoring=SCORING), one),
     )
 
 

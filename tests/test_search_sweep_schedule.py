@@ -6,10 +6,9 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from theriac.search.following import TPEStart
+from theriac.search.grid.start import TPEStart
 from theriac.search.settings import HealSettings
 from theriac.search.sweep import schedule as schedule_module
 from theriac.search.sweep.files import Task

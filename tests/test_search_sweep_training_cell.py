@@ -14,6 +14,7 @@ from theriac.datasets.views import View
 from theriac.search.store.artifacts import ArtifactStore
 from theriac.search.store.results import ResultsStore
 from theriac.search.sweep.cell_rows import CellRows
+from theriac.search.sweep.cells import run_cell
 from theriac.search.sweep.scenario import Cell, Gate, Scenario, Scoring
 from theriac.search.sweep.victim_bench import Experiment, Part
 from theriac.search.training import registry as methods
@@ -51,7 +52,7 @@ def experiment(store: ArtifactStore) -> Experiment:
 
 @pytest.fixture(scope="module")
 def ga(experiment: Experiment) -> CellRows:
-    return experiment.run(cell(method="ga", parameters=FEW))
+    return run_cell(experiment, cell(method="ga", parameters=FEW))
 
 
 def test_a_searched_cell(experiment: Experiment, ga: CellRows):
@@ -85,11 +86,11 @@ def test_what_is_given_away_is_not_reported_on(experiment: Experiment, ga: CellR
     positions = torch.cat([view.positions for view in parts])
     assert len(positions.unique()) == len(positions) == len(data.dataset.test)
     assert ga.search["clean_accuracy_before"] == pytest.approx(
-        experiment._truth(Part("victim")).clean_accuracy
+        experiment.truth(Part("victim")).clean_accuracy
     )
     whole = Experiment(SMALL.model_copy(update={"held_back": HeldBack()}), experiment.store)
     assert whole.trained(Part("victim")).weights == experiment.trained(Part("victim")).weights
-    assert whole._truth(Part("victim")) != experiment._truth(Part("victim"))
+    assert whole.truth(Part("victim")) != experiment.truth(Part("victim"))
     assert len(whole.data.test()) == len(positions)
 
 
@@ -104,7 +105,7 @@ def test_an_oracle_is_marked_and_shares_the_runs(
         return judged(self, parameters)
 
     monkeypatch.setattr(Tuning, "_judged", counted)
-    rows = experiment.run(cell(method="ga", parameters=FEW, objective="oracle"))
+    rows = run_cell(experiment, cell(method="ga", parameters=FEW, objective="oracle"))
     assert rows.search["uses_oracle"] is True
     sound = [step["score"] for step in rows.steps if step["status"] != "collapsed"]
     assert rows.search["score"] == max(sound or [step["score"] for step in rows.steps])
@@ -116,7 +117,7 @@ def test_an_oracle_is_marked_and_shares_the_runs(
 
 
 def test_a_front_is_in_the_rows(experiment: Experiment):
-    rows = experiment.run(cell(method="rga", parameters=FEW, pareto=True))
+    rows = run_cell(experiment, cell(method="rga", parameters=FEW, pareto=True))
     front = [step for step in rows.steps if step["pareto"]]
     assert front
     assert any(step["parameters"] == rows.search["parameters"] for step in front) or (
@@ -125,7 +126,7 @@ def test_a_front_is_in_the_rows(experiment: Experiment):
 
 
 def test_cf_trains_on_with_the_recipe_of_the_victim(experiment: Experiment):
-    rows = experiment.run(_fixed("cf"))
+    rows = run_cell(experiment, _fixed("cf"))
     recipe = json.loads(rows.search["parameters"])
     assert recipe == SMALL.recipe.model_dump(mode="json")
     assert rows.search["status"] in ("done", "collapsed")
@@ -152,7 +153,7 @@ def test_clean_images_reach_the_method_that_needs_them(
         real(self, model, known, run)
 
     monkeypatch.setattr(FineTuneOnClean, "_unlearn", noticed)
-    rows = experiment.run(_fixed("ft", epochs=2, augmentation="none", learning_rate=0.05))
+    rows = run_cell(experiment, _fixed("ft", epochs=2, augmentation="none", learning_rate=0.05))
     (known,), data = given, experiment.data
     sets = {"clean": data.clean_test(), "forget": data.forget(0.5), "retain": data.retain(0.5)}
     for view, expected in zip((known.clean, known.forget, known.retain), sets.values(), strict=True):
@@ -172,29 +173,29 @@ def test_a_cell_whose_runs_all_fail_says_why(experiment: Experiment, monkeypatch
         raise TrainingDiverged("the loss is nan")
 
     monkeypatch.setattr(GradientAscent, "_unlearn", diverges)
-    rows = experiment.run(cell(method="ga", parameters={"steps": 7}))
+    rows = run_cell(experiment, cell(method="ga", parameters={"steps": 7}))
     assert (rows.search["status"], rows.search["error_class"]) == ("failed", "AllFailed")
     assert rows.search["error_message"] == "TrainingDiverged: the loss is nan"
     assert rows.search["parameters"] is None
     assert [step["status"] for step in rows.steps] == ["failed"] * 3
     monkeypatch.undo()
-    again = experiment.run(cell(method="ga", parameters={"steps": 7}))
+    again = run_cell(experiment, cell(method="ga", parameters={"steps": 7}))
     assert again.search["status"] != "failed", "a failure must not be kept"
 
 
 def test_a_default_that_changes_makes_another_trial(experiment: Experiment, monkeypatch: pytest.MonkeyPatch):
     known = _fixed("npo", steps=5)
-    first, again = experiment.run(known), experiment.run(known)
+    first, again = run_cell(experiment, known), run_cell(experiment, known)
     assert first.steps == again.steps, "the same seconds: it was kept"
     changed = NPO(steps=5, weight_decay=0.125)
     monkeypatch.setattr(methods, "unlearner", lambda method, parameters: changed)
-    assert experiment.run(known).steps[0]["seconds"] != first.steps[0]["seconds"]
+    assert run_cell(experiment, known).steps[0]["seconds"] != first.steps[0]["seconds"]
 
 
 def test_a_victim_that_fails_its_gate_is_not_trained_on(experiment: Experiment):
     untaught = SMALL.recipe.model_copy(update={"iterations": 1, "learning_rate": 1e-9})
     strict = SMALL.model_copy(update={"recipe": untaught, "gate": Gate(clean_accuracy=1.0)})
-    rows = Experiment(strict, experiment.store).run(cell(method="ga"))
+    rows = run_cell(Experiment(strict, experiment.store), cell(method="ga"))
     assert rows.search["status"] == "gate_failed"
     assert rows.steps == []
 

@@ -12,6 +12,7 @@ from theriac.search.store.artifacts import ArtifactStore
 from theriac.search.store.results import ResultsStore
 from theriac.search.sweep import victim_bench as experiment_module
 from theriac.search.sweep.cell_rows import CellRows
+from theriac.search.sweep.cells import run_cell
 from theriac.search.sweep.dampening_cell import STEPS_AFTER_STOP
 from theriac.search.sweep.scenario import PRESETS, Cell, Gate, Scenario, Scoring
 from theriac.search.sweep.victim_bench import Experiment, Part
@@ -40,7 +41,7 @@ def experiment(store: ArtifactStore) -> Experiment:
 
 @pytest.fixture(scope="module")
 def xlf_rows(experiment: Experiment) -> CellRows:
-    return experiment.run(XLF)
+    return run_cell(experiment, XLF)
 
 
 def without_timings(row: dict) -> dict:
@@ -79,7 +80,7 @@ def test_rows_fit_the_results_and_the_keys_are_stable(experiment: Experiment, xl
 
 
 def test_a_cell_is_reproducible_from_the_scenario_alone(xlf_rows: CellRows, tmp_path):
-    fresh = Experiment(SMALL, ArtifactStore(tmp_path)).run(XLF)
+    fresh = run_cell(Experiment(SMALL, ArtifactStore(tmp_path)), XLF)
     assert without_timings(fresh.search) == without_timings(xlf_rows.search)
     assert list(map(without_timings, fresh.steps)) == list(map(without_timings, xlf_rows.steps))
 
@@ -91,14 +92,14 @@ def test_nothing_is_trained_twice(xlf_rows: CellRows, store: ArtifactStore, monk
         raise AssertionError("trained again")
 
     monkeypatch.setattr(experiment_module, "train_from_scratch", refuse)
-    Experiment(SMALL, store).run(cell)
+    run_cell(Experiment(SMALL, store), cell)
     with pytest.raises(AssertionError, match="trained again"):
-        Experiment(SMALL.model_copy(update={"seed": 1}), store).run(cell)
+        run_cell(Experiment(SMALL.model_copy(update={"seed": 1}), store), cell)
 
 
 def test_baselines(experiment: Experiment):
-    none = experiment.run(Cell(share=0.2, baseline="none")).search
-    eu = experiment.run(Cell(share=0.2, baseline="eu")).search
+    none = run_cell(experiment, Cell(share=0.2, baseline="none")).search
+    eu = run_cell(experiment, Cell(share=0.2, baseline="eu")).search
     assert (none["damage"], none["asr"], none["status"]) == (0.0, none["asr_before"], "done")
     trained = experiment.trained(Part("retain", 0.2))
     assert eu["asr"] == trained.info["truth"]["asr"]
@@ -114,13 +115,13 @@ def test_a_stored_model_scores_as_recorded(experiment: Experiment):
 
 def test_without_the_reference_healed_stays_empty(store: ArtifactStore):
     experiment = Experiment(SMALL, store, scoring=Scoring(reference=False))
-    row = experiment.run(Cell(share=0.2, baseline="none")).search
+    row = run_cell(experiment, Cell(share=0.2, baseline="none")).search
     assert row["healed"] is None
     assert row["healed_raw"] is not None
 
 
 def test_the_stop_alone_is_scored_on_request(xlf_rows: CellRows, store: ArtifactStore):
-    rows = Experiment(SMALL, store, scoring=Scoring(steps=0)).run(XLF)
+    rows = run_cell(Experiment(SMALL, store, scoring=Scoring(steps=0)), XLF)
     assert without_timings(rows.search) == without_timings(xlf_rows.search)
     searched = [step for step in xlf_rows.steps if not step["after_stop"]]
     assert [step["alpha"] for step in rows.steps] == [step["alpha"] for step in searched]
@@ -129,7 +130,7 @@ def test_the_stop_alone_is_scored_on_request(xlf_rows: CellRows, store: Artifact
 
 
 def test_no_stop_rows_carry_the_victims_scores(experiment: Experiment):
-    row = experiment.run(Cell(share=0.2, settings=HealSettings(max_steps=1))).search
+    row = run_cell(experiment, Cell(share=0.2, settings=HealSettings(max_steps=1))).search
     assert row["status"] == "no_stop"
     assert (row["alpha"], row["s"], row["dampened"], row["damage"]) == (None, None, 0, 0.0)
     assert row["asr"] == row["asr_before"]
@@ -140,7 +141,7 @@ def test_a_failed_gate_is_a_row_without_scores(store: ArtifactStore):
     untaught = SMALL.model_copy(update={"recipe": recipe})
     strict = untaught.model_copy(update={"gate": Gate(clean_accuracy=1.0)})
     assert strict.key == untaught.key, "the gate judges a victim, it does not change it"
-    rows = Experiment(strict, store).run(XLF)
+    rows = run_cell(Experiment(strict, store), XLF)
     assert rows.search["status"] == "gate_failed"
     assert "gate 100.0%" in rows.search["error_message"]
     assert "healed_raw" not in rows.search
@@ -155,7 +156,7 @@ def test_failures_become_rows(experiment: Experiment):
 
 def test_one_shot_and_batch_granularity_run(experiment: Experiment):
     settings = HealSettings(method="lf", granularity="batch", batch_size=64)
-    row = experiment.run(Cell(share="one_shot", settings=settings)).search
+    row = run_cell(experiment, Cell(share="one_shot", settings=settings)).search
     assert (row["discovered"], row["share"], row["granularity"]) == (1, "one_shot", "batch")
     assert row["forget_accuracy_before"] in (0.0, 1.0)
 

@@ -16,11 +16,9 @@ from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from theriac.errors import BadInput
-from theriac.tests import importance_models as models
-from theriac.tests import reference
+from theriac.tests import importance_models as models, reference
 from theriac.tests.importance_models import CLASSES, IMAGE, ConvNet, data, make, randomise
-from theriac.unlearning.importance import sample as sample_importance
-from theriac.unlearning.importance import traversal
+from theriac.unlearning.importance import sample as sample_importance, traversal
 from theriac.unlearning.importance.estimate import (
     Importance,
     estimate_importance,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..datasets.sources.images import check_labels
+from ..datasets.sources import check_labels
 from ..errors import BadInput, NotFinite
 
 NO_GRADIENT = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..datasets.views import View
-from .models.build import ModelSpec, create_model
+from .models import ModelSpec, create_model
 from .training import Progress, Recipe, train
 
 

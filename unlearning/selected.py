@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..datasets.augmentation import Augmentation
 from ..datasets.views import BATCH_SIZE
-from .methods.unlearner import Samples
+from .methods import Samples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

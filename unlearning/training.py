@@ -13,9 +13,8 @@ from torch.nn import functional as F
 from ..datasets.augmentation import Augmentation
 from ..datasets.views import seeded_generator
 from ..errors import BadInput
-from .methods.unlearner import Samples
-from .models.batch_norm import sound_batch_norm
-from .models.build import seeded
+from .methods import Samples
+from .models import seeded, sound_batch_norm
 
 Progress = Callable[[int, int], None]
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]

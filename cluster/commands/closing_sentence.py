@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 
 from ...search.heal import Healing
-from ...search.training.settings import TRAINED_METHODS
+from ...search.searches import SEARCH_ENTRIES
+from ...search.training import TRAINED_METHODS
 
 _TRAINED = {
     "no_stop": "no setting does better than the model as it is",
@@ -17,22 +18,6 @@ _FIXED = {
     "collapsed": "the run wrecks the model",
     "failed": "the run did not come to its end (healing.json says why)",
 }
-_PAIRS = "no pair scores better than the model as it is"
-_NO_STOPS = {
-    "ptn": "no setting made the model forget",
-    "grid": _PAIRS,
-    "tpe": _PAIRS,
-    "guarded": "nothing heals half of what is suspected and harms no more than --most-harm",
-}
-_COLLAPSES = {
-    "ptn": ("forgets", "a higher --rho (or auto)"),
-    "grid": ("scores best", "--search ptn"),
-    "tpe": ("scores best", "--search ptn"),
-    "guarded": ("scores best", "a higher --harm-weight"),
-}
-"""Search -> what the setting does that wrecks the model, and what is gentler."""
-_OTHERS = {"ptn": "guarded", "grid": "ptn", "tpe": "ptn", "guarded": "ptn"}
-"""Search -> the one to try next."""
 
 
 def verdict(healing: Healing, folder: Path) -> str:
@@ -59,10 +44,10 @@ def _finding(healing: Healing) -> str:
     if settings["method"] in TRAINED_METHODS:
         return (_FIXED if search == "fixed" else _TRAINED)[status]
     if status == "collapsed":
-        return f"the setting that {_COLLAPSES[search][0]} wrecks the model"
+        return f"the setting that {SEARCH_ENTRIES[search].chosen} wrecks the model"
     if search == "guarded" and not healing.metrics["apart"]:
         return "dampening moves the found samples no more than others of their class"
-    return _NO_STOPS[search]
+    return SEARCH_ENTRIES[search].no_stop
 
 
 def _not_healed(healing: Healing) -> str:
@@ -84,12 +69,12 @@ def _advice(healing: Healing) -> str:
         more = "--search tpe" if search == "fixed" else "more --samples"
         return f"Try {more}, another --method, or --set"
     if status == "collapsed":
-        return f"Try another --granularity, {_COLLAPSES[search][1]}, or more found samples"
+        return f"Try another --granularity, {SEARCH_ENTRIES[search].gentler}, or more found samples"
     check = "check that the forget set shows one trigger"
     if search == "guarded" and status == "no_stop" and not healing.metrics["apart"]:
         return f"Find more of the poison, try --search ptn, and {check}"
     if status == "not_healed":
-        return f"Try --search {_OTHERS[search]}, --granularity or --method, and {check}"
+        return f"Try --search {SEARCH_ENTRIES[search].instead}, --granularity or --method, and {check}"
     return f"Try --granularity or --method, and {check}"
 
 

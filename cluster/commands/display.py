@@ -20,8 +20,7 @@ from rich.table import Column
 from rich.text import Text
 
 from ...errors import printable
-from ...search.report.status import Running, SweepProgress
-from ...search.report.status_lines import duration
+from ...search.report import Running, SweepProgress, duration
 from ..watch import Reporter
 
 LINE_SECONDS = 60.0

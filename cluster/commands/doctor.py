@@ -341,7 +341,7 @@ def start_local_ray() -> Check:
 def check_data(root: Path | str | None) -> list[Check]:
     """Which data sets are there. A missing one is ok; its remedy says how to have it."""
     try:
-        from ...datasets.sources.names import available
+        from ...datasets.sources import available
 
         items = available(root)
     except (BadInput, OSError) as error:

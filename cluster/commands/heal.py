@@ -11,19 +11,15 @@ import torch
 from pydantic import Field, ValidationError
 
 from ...datasets.local import load_images
-from ...datasets.sources.class_names import read_class_names
-from ...datasets.sources.decoding import in_memory
-from ...datasets.sources.images import ImageSource, on_device
+from ...datasets.sources import ImageSource, in_memory, on_device, read_class_names
 from ...datasets.views import View, plain_view
 from ...errors import BadInput, explain_validation
 from ...search.dampening_run import Progress
 from ...search.heal import Healing, heal
 from ...search.settings import heal_settings
-from ...search.sweep.yaml_tree import override
-from ...search.training.heal import tune_settings
-from ...search.training.settings import TRAINED_METHODS
-from ...search.training.spaces import Parameters
-from ...unlearning.models.build import ModelSpec, create_model, load_into, load_weights
+from ...search.sweep import override
+from ...search.training import TRAINED_METHODS, Parameters, tune_settings
+from ...unlearning.models import ModelSpec, create_model, load_into, load_weights
 from ..devices import choose_device
 from ..options import HealOptions, Preprocessing, Subject
 

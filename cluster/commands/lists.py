@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...datasets.sources.names import available, load_dataset
-from ...datasets.triggers.registry import TRIGGERS
+from ...datasets.sources import available, load_dataset
+from ...datasets.triggers import TRIGGERS
 from ...errors import BadInput
-from ...search.settings import METHODS, SEARCHES
-from ...search.sweep.files import sweep_presets
-from ...search.sweep.scenario import PRESETS, Scenario
-from ...search.training.settings import NEEDS_CLEAN, TRAINED_METHODS, TUNE_SEARCHES
-from ...unlearning.models.build import MODELS
+from ...search.searches import SEARCH_ENTRIES
+from ...search.settings import METHODS
+from ...search.sweep import PRESETS, Scenario, sweep_presets
+from ...search.training import NEEDS_CLEAN, TRAINED_METHODS, TUNE_SEARCHES
+from ...unlearning.models import MODELS
 
 Entries = list[tuple[str, str]]
 
@@ -19,14 +19,6 @@ METHOD_TEXTS = {
     "ssd": "dampening by the Fisher diagonal: squared gradient of the cross-entropy",
     "lf": "dampening by the gradient of the squared norm of the logits",
     "xlf": "dampening by the gradient of the norm of the logits; the default",
-}
-
-SEARCH_TEXTS = {
-    "ptn": "more aggressive step by step until the found poison is forgotten; the default",
-    "grid": "pairs of alpha and lambda (Goel et al.: 50), judged on found poison and a part of retain",
-    "guarded": "finds hidden poison in retain, and dampens while nothing else there changes (ours)",
-    "tpe": "such pairs, or hyperparameters of a method that trains, sampled by Optuna's TPE",
-    "fixed": "one run of a method that trains, with its defaults and what is set",
 }
 
 ATTACK_TEXTS = {
@@ -53,7 +45,10 @@ def catalogue(data: Path | None) -> dict[str, Entries]:
             *((name, METHOD_TEXTS[name]) for name in METHODS),
             *((name, _with_needs(name, text)) for name, text in TRAINED_METHODS.items()),
         ],
-        "searches": [(name, SEARCH_TEXTS[name]) for name in dict.fromkeys((*SEARCHES, *TUNE_SEARCHES))],
+        "searches": [
+            *((name, entry.about) for name, entry in SEARCH_ENTRIES.items()),
+            *((name, text) for name, text in TUNE_SEARCHES.items() if name not in SEARCH_ENTRIES),
+        ],
         "presets": [(name, _about(scenario)) for name, scenario in PRESETS.items()],
         "sweeps": list(sweep_presets().items()),
     }
@@ -73,7 +68,7 @@ def check_sheet(sheet: Path | None, topic: str | None, dataset: str) -> None:
 
 def draw_attacks(path: Path, dataset: str, data: Path | None) -> Path:
     """The sheet of all triggers on images of a dataset."""
-    from ...search.report.trigger_sheet import (
+    from ...search.report import (
         attack_sheet,  # here, because matplotlib takes a second to import
     )
 

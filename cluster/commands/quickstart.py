@@ -10,12 +10,9 @@ import pyarrow.compute as pc
 import torch
 
 from ...datasets.poisoning import PoisonedData
-from ...search.report.figure import caption, contact_sheet, tradeoff_figure
-from ...search.store.artifacts import ArtifactStore
-from ...search.store.results import ResultsStore
-from ...search.sweep.files import Sweep, load_sweep
-from ...search.sweep.scenario import Scenario
-from ...search.sweep.victim_bench import Experiment
+from ...search.report import caption, contact_sheet, tradeoff_figure
+from ...search.store import ArtifactStore, ResultsStore
+from ...search.sweep import Experiment, Scenario, Sweep, load_sweep
 from ..run_sweep import Summary, SweepRun
 from ..watch import Reporter
 

@@ -16,8 +16,7 @@ from torch import Tensor
 from ...errors import BadInput
 from ..file_checks import expanded
 from .decoding import in_memory, square
-from .digits import IMAGE_SIZE as DIGITS_SIZE
-from .digits import load_digits
+from .digits import IMAGE_SIZE as DIGITS_SIZE, load_digits
 from .folder import load_folder
 from .image_tree import listed
 from .images import ImageSource, MemoryImages, on_device

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ...errors import BadInput
 from ..file_checks import MOST_PICTURE_BYTES, expanded, read_bytes
-from ..sources.decoding import READABLE, decode, opened
+from ..sources import READABLE, decode, opened
 from .base import Shape
 
 ARRAY_SUFFIX = ".npy"

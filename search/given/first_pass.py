@@ -22,7 +22,7 @@ from ...unlearning.inference import (
     check_targets,
     evaluating,
 )
-from ...unlearning.models.build import seeded
+from ...unlearning.models import seeded
 from .held import Held
 from .kept_tensors import Kept, give_up, kept_by, left_behind
 from .pairs import Pair

@@ -12,7 +12,7 @@ from ...datasets.augmentation import Augmentation, augment
 from ...datasets.normalisation import Normalisation, over_channels
 from ...datasets.views import BATCH_SIZE, View
 from ...errors import BadInput
-from ...unlearning.methods.unlearner import Samples
+from ...unlearning.methods import Samples
 from .batches import Batches, Pair, as_batches
 
 SLACK = 0.25

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ...errors import BadInput
 from ...unlearning.inference import logits_and_labels, predict
 from ...unlearning.metrics import accuracy
-from ..ptn.machine import NothingToUnlearn
+from ..threshold import NothingToUnlearn
 from .batches import Batches, Pair, random_part
 from .label_order_signs import Relabelling, relabelling
 from .normalisation_signs import Reading, better_reading

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ...unlearning.inference import logits_and_labels, predict
 from ...unlearning.precision import Arithmetic
-from ..given.batches import Batches, Pair, random_part
+from ..given import Batches, Pair, random_part
 
 STEPS = ((-1, 0), (0, 1), (1, 0), (0, -1), (-1, -1), (-1, 1), (1, 1), (1, -1))
 NUDGE = 1 / 32

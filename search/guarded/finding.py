@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from ..dampening_problem import DampeningProblem, Evaluation
-from ..following import GuardedStart
+from ..interface import Row
 from .machine import GuardedState, GuardedStep
 from .problem import GuardedProblem
-
-Row = dict[str, Any]
+from .start import GuardedStart
 
 
 @dataclass(frozen=True, kw_only=True)

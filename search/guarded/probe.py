@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..given.batches import Batches
+from ..given import Batches
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,15 +7,15 @@ from collections.abc import Collection
 import torch
 from torch import nn
 
-from ...unlearning.importance.estimate import Importance
+from ...unlearning.importance import Importance
 from ...unlearning.inference import predict
 from ...unlearning.kinds import Precision
 from ...unlearning.metrics import accuracy
 from ...unlearning.precision import Arithmetic
 from ..dampening_problem import DampeningProblem, Evaluation
-from ..given.batches import Batches, Pair, random_part
-from ..ptn.machine import check_unlearnable
+from ..given import Batches, Pair, random_part
 from ..settings import HealSettings
+from ..threshold import check_unlearnable
 from .bystanders import Bystanders, Watched, kept, nudged, right
 from .machine import Measures, Probes
 from .probe import Probe, draw_probe, take

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ...unlearning.dampening.direction import falling
-from ...unlearning.importance.estimate import Importance
+from ...unlearning.dampening import falling
+from ...unlearning.importance import Importance
 from ...unlearning.precision import Arithmetic
-from ..given.batches import Batches, Pair
+from ..given import Batches, Pair
 from ..importance_for import importance_for
 from ..settings import HealSettings
 from .bystanders import kept

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from ...unlearning.dampening.direction import centred
-from ...unlearning.dampening.path import DampeningPath
-from ...unlearning.importance.estimate import Importance
+from ...unlearning.dampening import DampeningPath, centred
+from ...unlearning.importance import Importance
 from ...unlearning.inference import logits_and_labels
 from ...unlearning.precision import Arithmetic
-from ..given.batches import Batches, Pair
+from ..given import Batches, Pair
 from .bystanders import ordered
 from .groups import NOBODY, Responses, Suspicion, suspect, together
 

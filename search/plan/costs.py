@@ -9,20 +9,15 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from ...datasets.augmentation import Augmentation
-from ...unlearning.importance.estimate import Kind
+from ...unlearning.importance import Kind
 from ...unlearning.kinds import Granularity, Precision
-from ...unlearning.methods.unlearner import Set
-from ...unlearning.models.build import ModelSpec
+from ...unlearning.methods import Set
+from ...unlearning.models import ModelSpec
 from ...unlearning.training import Recipe
-from ..guarded.ranking import MOST_MEASURED
+from ..guarded import MOST_MEASURED
 from ..settings import HealSettings
-from ..sweep.files import Task
-from ..sweep.jobs import Answer, ImportanceJob
-from ..sweep.scenario import Scenario
-from ..sweep.scenario_progress import VICTIM, ScenarioPlan
-from ..sweep.victim_importances import ImportancePart
-from ..training.registry import from_recipe, unlearner
-from ..training.settings import TRAINED_METHODS, TuneSettings
+from ..sweep import VICTIM, Answer, ImportanceJob, ImportancePart, Scenario, ScenarioPlan, Task
+from ..training import TRAINED_METHODS, TuneSettings, from_recipe, unlearner
 
 
 class ScenarioSort(BaseModel):

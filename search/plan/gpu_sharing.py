@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..store.results import ResultsStore
-from ..sweep.scenario import Scenario
+from ..store import ResultsStore
+from ..sweep import Scenario
 
 GPU_CONTEXT = 600 << 20
 """Bytes that a process takes on a GPU beside its tensors."""

@@ -17,21 +17,19 @@ import torch
 from torch import nn
 
 from ...datasets.poisoning import PoisonedData, discovered_count
-from ...datasets.sources.names import ImageDataset, load_dataset
+from ...datasets.sources import ImageDataset, load_dataset
 from ...datasets.views import View
-from ...unlearning.dampening.unchanged import bytes_of
-from ...unlearning.importance.estimate import Importance, estimate_importances
+from ...unlearning.dampening import bytes_of
+from ...unlearning.importance import Importance, estimate_importances
 from ...unlearning.inference import predict
-from ...unlearning.models.build import create_model
+from ...unlearning.models import create_model
 from ...unlearning.training import train
 from ..dampening_problem import DampeningProblem
 from ..dampening_run import Progress, silent
-from ..ptn.machine import percentile_of
+from ..ptn import percentile_of
 from ..stopwatch import Stopwatch, peak_memory
-from ..store.artifacts import ArtifactStore
-from ..sweep.files import Task
-from ..sweep.scenario import Scenario
-from ..sweep.victim_importances import ImportancePart
+from ..store import ArtifactStore
+from ..sweep import ImportancePart, Scenario, Task
 from .costs import Costs, ForgetPass, Line, Reading, ScenarioSort, SortCosts, large_sets
 
 SECONDS = 8.0

@@ -10,8 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ..sweep.files import Sweep, Task
-from ..sweep.victim_importances import ImportancePart
+from ..sweep import ImportancePart, Sweep, Task
 from .costs import Costs, ScenarioSort, large_sets, pace_name
 from .gpu_sharing import actors_that_fit
 from .simulation import OVERHEAD, START_SECONDS, Simulated, simulate

@@ -13,10 +13,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..sweep.files import Task
-from ..sweep.jobs import Answer
-from ..sweep.scenario import Scoring
-from ..sweep.schedule import Schedule, Ticket
+from ..sweep import Answer, Schedule, Scoring, Task, Ticket
 from .costs import Costs
 from .work import SimulatedWork
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...errors import printable
-from ..report.status_lines import counted, duration
+from ..report import counted, duration
 from .plan import Scale, SweepPlan
 
 LINE = 110

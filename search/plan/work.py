@@ -7,18 +7,31 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ...datasets.poisoning import discovered_count
-from ...unlearning.methods.unlearner import Set
-from ..following import GridStart, PTNStart, Row, Start, TPEStart, start_of
-from ..guarded.problem import MOST_FOUND
+from ...unlearning.methods import Set
+from ..grid import GridStart, TPEStart
+from ..guarded import MOST_FOUND
+from ..interface import Row, Start
+from ..ptn import PTNStart
 from ..settings import HealSettings
-from ..sweep.dampening_cell import STEPS_AFTER_STOP, problem_sort
-from ..sweep.files import Task
-from ..sweep.jobs import Answer, ImportanceJob, SearchJob, TrainJob, UntreatedJob
-from ..sweep.scenario import Cell, Scenario, Scoring
-from ..sweep.schedule import Ticket
-from ..sweep.victim_bench import Part
-from ..sweep.victim_importances import ImportancePart, part_for, piece_bounds
-from ..training.settings import TuneSettings
+from ..sweep import (
+    STEPS_AFTER_STOP,
+    Answer,
+    Cell,
+    ImportanceJob,
+    ImportancePart,
+    Part,
+    Scenario,
+    Scoring,
+    SearchJob,
+    Task,
+    Ticket,
+    TrainJob,
+    UntreatedJob,
+    part_for,
+    piece_bounds,
+    problem_sort,
+)
+from ..training import TuneSettings, start_of
 from .costs import Costs, Reading, SortCosts
 
 LOOK_UP = 0.01

@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from ..dampening_problem import BoundedEvaluation, DampeningProblem, Evaluation
+from ..interface import Count, Row
+from .finding import PTNFinding, SearchOutcome
 from .machine import PTNSearch, PTNState
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchOutcome:
-    """A finished PTN search: the state, and one evaluation per step of its trace."""
-
-    state: PTNState
-    evaluations: tuple[Evaluation, ...]
-
-    @property
-    def chosen(self) -> Evaluation | None:
-        """The evaluation of the step the search settled on, always exact; None if it never crossed."""
-        step = self.state.chosen
-        return None if step is None else self.evaluations[self.state.trace.index(step)]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One dict per evaluated step: s, percentile, alpha, dampened, forget_accuracy, crossed.
-
-        ``forget_accuracy`` is None where the measurement stopped early: a bound is no accuracy.
-        """
-        return [
-            {
-                **asdict(step),
-                "alpha": evaluation.alpha,
-                "dampened": evaluation.dampened,
-                "forget_accuracy": evaluation.forget_accuracy if evaluation.exact else None,
-            }
-            for step, evaluation in zip(self.state.trace, self.evaluations, strict=True)
-        ]
+from .start import PTNStart
 
 
 def advance_ptn(
@@ -115,3 +89,32 @@ def _with_exact_choice(outcome: SearchOutcome, problem: DampeningProblem) -> Sea
     trace = tuple(exact if one is step else one for one in outcome.state.trace)
     evaluations = tuple(evaluation if one is chosen else one for one in outcome.evaluations)
     return SearchOutcome(state=replace(outcome.state, trace=trace), evaluations=evaluations)
+
+
+class PTNSearching:
+    """A PTN search.
+
+    Args:
+        start: settings and sizes.
+        problem: what is searched.
+        constant: lambda of all steps.
+    """
+
+    def __init__(self, start: PTNStart, problem: DampeningProblem, constant: float) -> None:
+        self.start = start
+        self._problem, self._constant = problem, constant
+
+    def carry_on(
+        self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
+    ) -> list[Row]:
+        """See `Searching`."""
+        search = self.start.search
+        state = search.ahead(self.start.after(history), skip)
+        _, evaluations = advance_ptn(search, state, self._problem, progress, count=count)
+        return [row_from(evaluation) for evaluation in evaluations]
+
+    def finding(self, history: Sequence[Row]) -> PTNFinding:
+        """See `Searching`."""
+        evaluations = [evaluation_from(row) for row in history]
+        outcome = conclude_ptn(self.start.after(history), evaluations, self._problem)
+        return PTNFinding(search=self.start.search, outcome=outcome, constant=self._constant)

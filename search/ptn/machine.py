@@ -27,18 +27,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...errors import BadInput
-
-# 0.2 * 0.35 is a little below 0.07 in floating point, and 7 of 100 must still count as reaching it
-ROUNDING = 1e-12
+from ..threshold import check_unlearnable, crosses
 
 COARSE = 8
 
 Status = Literal["searching", "stopped", "no_stop"]
 Strategy = Literal["plain", "coarse_fine"]
-
-
-class NothingToUnlearn(BadInput):
-    """The victim predicts none of the forget samples as labelled, so no accuracy can be brought down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,45 +86,9 @@ class PTNState:
         return min(crossings, key=lambda step: step.s) if self.status == "stopped" else None
 
 
-def check_unlearnable(victim_forget_accuracy: float) -> None:
-    """Refuse a forget set that the victim does not believe.
-
-    Raises:
-        NothingToUnlearn: the forget accuracy is 0 or not a share.
-    """
-    if not 0 < victim_forget_accuracy <= 1:
-        raise NothingToUnlearn(
-            f"the model predicts {victim_forget_accuracy:.0%} of the forget set as labelled, so there is "
-            f"nothing to unlearn; give the labels the poison was trained with (not the true ones), and "
-            f"preprocess the images as in training"
-        )
-
-
-def crosses(forget_accuracy: float, threshold: float) -> bool:
-    """Whether a forget accuracy is at most the threshold, rounding aside."""
-    return forget_accuracy <= threshold + ROUNDING
-
-
 def percentile_of(s: float) -> float:
     """P = 100 - ln(1 + 100 s), in [0, 100] (Potion eq. 7)."""
     return min(100.0, max(0.0, 100.0 - math.log1p(100.0 * s)))
-
-
-def automatic_rho(target_rate: float, forget_count: int) -> float:
-    """A rho that can be reached without wrecking the model (ours).
-
-    A share ``target_rate`` of S_f may truly be of its target class, and those samples should keep their
-    label. They are counted in a sample of ``forget_count``, so two binomial standard deviations are added.
-
-    Args:
-        target_rate: how often the victim predicts the target class on retain, in [0, 1].
-        forget_count: |S_f|, at least 1.
-
-    Returns:
-        rho in [0, 0.95].
-    """
-    spread = math.sqrt(target_rate * (1.0 - target_rate) / forget_count)
-    return min(0.95, target_rate + 2.0 * spread)
 
 
 class PTNSearch(BaseModel):

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...errors import BadInput
-from ..store.results import ResultsStore
+from ..store import ResultsStore
 from .guarded_figures import guard_figures, healing_figures
 from .sweep_figures import sweep_figures
 from .trial_figures import trial_figures

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ...errors import BadInput
-from ..store.results import write_atomically
+from ..store import write_atomically
 from .table import describe, method_name
 
 if TYPE_CHECKING:

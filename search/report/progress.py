@@ -9,8 +9,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from ...errors import BadInput, explain_validation
-from ..store.results import write_atomically
-from ..store.small_files import read_small
+from ..store import read_small, write_atomically
 
 
 class Running(BaseModel):

@@ -13,9 +13,8 @@ from typing import Any, Literal
 import yaml
 
 from ...errors import BadInput
-from ..store.results import ResultsStore
-from ..store.small_files import SMALL_BYTES, check_file
-from ..sweep.files import Task, load_sweep
+from ..store import SMALL_BYTES, ResultsStore, check_file
+from ..sweep import Task, load_sweep
 from .progress import Failure, Running, SweepProgress, SweepStatus, is_gone
 from .status_lines import status_text
 

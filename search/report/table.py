@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from ..searches import SEARCH_ENTRIES
+from ..settings import METHODS
 from .table_formats import FORMATS, SOFT, Column, ResultTable, Row, Spread, TerminalTable, render
 
 __all__ = ["FORMATS", "ResultTable", "TerminalTable", "describe", "method_name", "render", "searches_table"]
@@ -35,7 +37,6 @@ METHOD_NAMES = {
     "xlf": "XLF",
 }
 """Display names, in the order of the table; the search (PTN, Grid, TPE) is put before those it applies to."""
-SEARCH_NAMES = {"ptn": "PTN", "grid": "Grid", "tpe": "TPE", "guarded": "Guarded"}
 GRANULARITIES = ("sample", "batch")
 CONTEXT = ("dataset", "model", "attack", "manipulated", "share")
 """What one experiment differs from another in, besides the seed."""
@@ -227,8 +228,8 @@ def method_name(row: Row) -> str | None:
     if row["method"] is None:
         return None
     name = METHOD_NAMES.get(str(row["method"]), str(row["method"]).upper())
-    search = SEARCH_NAMES.get(str(row["search"])) if row["method"] not in ("none", "eu") else None
-    return (f"{search}-{name}" if search else name) + ("*" if row["uses_oracle"] else "")
+    search = SEARCH_ENTRIES.get(str(row["search"])) if row["method"] in METHODS else None
+    return (f"{search.title}-{name}" if search else name) + ("*" if row["uses_oracle"] else "")
 
 
 def _varying(rows: Sequence[Row]) -> set[str]:

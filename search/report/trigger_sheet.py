@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from ...datasets.sources.names import ImageDataset
-from ...datasets.triggers.base import Trigger
-from ...datasets.triggers.registry import TRIGGERS, parse_trigger
+from ...datasets.sources import ImageDataset
+from ...datasets.triggers import TRIGGERS, Trigger, parse_trigger
 from .figure import INK, new_figure, save_figure
 
 AMPLIFICATIONS = (100, 50, 20, 10, 5, 2, 1)

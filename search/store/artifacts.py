@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...errors import BadInput
-from ...unlearning.importance.estimate import Importance
+from ...unlearning.importance import Importance
 from .entries import IMPORTANCES, MODELS, TRIALS, Entries, LocalEntries
 from .seals import CHECKSUM
 from .storage import checked_location, is_uri, open_storage, shown

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...datasets.poisoning import discovered_count
 from ...unlearning.metrics import damage, healed
-from ..store.row_origin import row_key
+from ..store import row_key
 from .scenario import Cell, Scenario
 
 if TYPE_CHECKING:

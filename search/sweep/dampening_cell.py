@@ -4,101 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from ...unlearning.dampening.unchanged import bytes_of
-from ...unlearning.inference import predict
-from ..dampening_run import Operation, Outcome, Progress, compared_part, dampening_problem, silent
-from ..following import Start
-from ..given.batches import Batches, Pair
+from ..dampening_run import Operation, Outcome, Progress, silent
+from ..given import Pair
+from ..interface import Start
 from ..settings import HealSettings
-from ..store.row_origin import row_key
+from ..store import row_key
 from ..truth import Truth, measure_truth
 from .cell_rows import CellRows, Row, outcome_columns, truth_columns
 from .scenario import Cell
-
-if TYPE_CHECKING:
-    from .victim_bench import Experiment
+from .victim_bench import Experiment
 
 STEPS_AFTER_STOP = 15
-
-
-class Problem:
-    """A dampening problem of an experiment, and the seconds its importances took.
-
-    Args:
-        experiment: whose victim and data.
-        cell: which part of S_m is found.
-        settings: what `problem_sort` reads of them.
-        progress: called while importances are computed.
-    """
-
-    def __init__(
-        self, experiment: Experiment, cell: Cell, settings: HealSettings, progress: Progress
-    ) -> None:
-        data, size = experiment.data, settings.batch_size
-        timed = experiment.importances.of(cell.share, settings, progress)
-        start = time.perf_counter()
-
-        def compared() -> tuple[Batches, Pair]:
-            known = experiment.compared(cell)
-            part = compared_part(data.retain(cell.share).batched(size), settings)
-            return part, (known.predictions, known.labels)
-
-        self.problem = dampening_problem(
-            experiment.victim, data.forget(cell.share).batched(size), timed.pair, settings, compared
-        )
-        self.seconds = timed.seconds + time.perf_counter() - start
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes held."""
-        return self.problem.held_bytes
-
-
-def problem_sort(settings: HealSettings) -> tuple[Any, ...]:
-    """What of the settings a dampening problem depends on."""
-    guarded = (settings.probe_target, settings.probe_other, settings.measured_in, settings.compared)
-    return (
-        *(guarded if settings.search == "guarded" else ()),
-        settings.kind,
-        settings.granularity,
-        settings.precision,
-        settings.batch_size,
-        settings.piece,
-        settings.dampening_constant,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compared:
-    """The victim on samples of the training set.
-
-    Attributes:
-        predictions, labels: int64 [N].
-    """
-
-    predictions: Tensor
-    labels: Tensor
-
-    @classmethod
-    def of(cls, experiment: Experiment, samples: Batches) -> Compared:
-        """Predicted now, of samples of the training set."""
-        predictions, labels = predict(experiment.victim, samples, "training set")
-        return cls(predictions=predictions, labels=labels)
-
-    def at(self, positions: Tensor) -> Compared:
-        """Those at positions of the set, int64 on any device."""
-        predictions, labels = (one[positions.to(one.device)] for one in (self.predictions, self.labels))
-        return Compared(predictions=predictions, labels=labels)
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes held."""
-        return bytes_of((self.predictions, self.labels))
 
 
 class Treatment:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...datasets.poisoning import check_poisoning
-from ...datasets.sources.names import labels_of
+from ...datasets.sources import labels_of
 from ...errors import BadInput
 from .files import Sweep, load_sweep
 from .scenario import Scenario

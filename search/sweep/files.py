@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 from ...datasets.attacks import Aim, Attack
 from ...datasets.file_checks import expanded, read_text
 from ...datasets.splits import HeldBack
-from ...datasets.triggers.registry import TRIGGERS
-from ...errors import BadInput, printable, shortened
-from ...unlearning.models.build import ModelSpec
+from ...datasets.triggers import TRIGGERS
+from ...errors import BadInput, closest, printable, shortened
+from ...unlearning.models import ModelSpec
 from ...unlearning.training import Recipe
 from .rules import AttackPattern, Match, SettingsFor, Task
 from .scenario import PRESETS, Gate, Scenario, Scoring
@@ -23,7 +23,6 @@ from .spec import Sweep
 from .yaml_tree import (
     MOST_CHARACTERS,
     Tree,
-    closest,
     explained,
     join,
     leaves,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from ..following import AnyStart
+from ..searches import AnyStart
 from .scenario import Cell, Scenario
 from .victim_bench import Part
 from .victim_importances import ImportancePart

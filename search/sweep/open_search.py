@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..following import Start
+from ..interface import Start
 
 Row = dict[str, Any]
 

@@ -8,14 +8,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from ...datasets.attacks import Attack
-from ...datasets.triggers.registry import TRIGGERS
-from ...errors import BadInput
+from ...datasets.triggers import TRIGGERS
+from ...errors import BadInput, closest
 from ...unlearning.kinds import Granularity
 from ..settings import METHODS, SEARCHES, HealSettings, Search
-from ..store.row_origin import row_key
-from ..training.settings import TPE_ONLY, TuneSearch, TuneSettings
+from ..store import row_key
+from ..training import TPE_ONLY, TuneSearch, TuneSettings
 from .scenario import Cell, Scenario
-from .yaml_tree import closest, explained, join
+from .yaml_tree import explained, join
 
 CHOSEN_BY_AXES = {"method": "methods", "granularity": "granularities", "search": "searches"}
 SETTINGS = tuple(

@@ -15,10 +15,10 @@ import torch
 from ...errors import BadInput, NotWritable
 from ..dampening_run import Progress, silent
 from ..stopwatch import peak_memory
-from ..store.artifacts import ArtifactStore
-from ..store.locations import masked
+from ..store import ArtifactStore, masked
 from .cache import Keeper
 from .cell_rows import CellRows
+from .cells import treatment, untreated
 from .jobs import Answer, Failure, ImportanceJob, Job, SearchJob, TrainJob, UntreatedJob
 from .scenario import Scenario, Scoring
 from .victim_bench import Experiment, Part
@@ -84,18 +84,18 @@ class JobRunner:
             experiment.importances.prepare(job.part, self._progress)
             return Answer()
         if isinstance(job, UntreatedJob):
-            self._rows[experiment.key(job.cell)] = experiment.untreated(job.cell, self._progress)
+            self._rows[experiment.key(job.cell)] = untreated(experiment, job.cell, self._progress)
             return Answer(finished=True)
         return self._search(experiment, job)
 
     def _search(self, experiment: Experiment, job: SearchJob) -> Answer:
-        treatment = experiment.treatment(job.cell, self._progress)
-        start = treatment.start  # examination and importances are no part of the search's seconds
-        found, seconds = _timed(lambda: treatment.carry_on(job.history, job.skip, job.count))
+        treated = treatment(experiment, job.cell, self._progress)
+        start = treated.start  # examination and importances are no part of the search's seconds
+        found, seconds = _timed(lambda: treated.carry_on(job.history, job.skip, job.count))
         history = [*job.history, *found]
         finished = job.finish and start.place(history) is None
         if finished:
-            self._rows[experiment.key(job.cell)] = treatment.rows(history, job.seconds)
+            self._rows[experiment.key(job.cell)] = treated.rows(history, job.seconds)
         return Answer(start=start, evaluated=tuple(found), search_seconds=seconds, finished=finished)
 
     def _experiment(self, scenario: Scenario) -> Experiment:

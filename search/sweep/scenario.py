@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from ...datasets.poisoning import Attack, Share
 from ...datasets.splits import NOTHING, HeldBack
-from ...unlearning.models.build import ModelSpec
+from ...unlearning.models import ModelSpec
 from ...unlearning.training import Recipe
 from ..settings import HealSettings
-from ..store.row_origin import row_key
-from ..training.settings import TuneSettings
+from ..store import row_key
+from ..training import TuneSettings
 
 SEEDS = 2**63
 """Seeds are below: results hold them as signed integers of 64 bits."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...datasets.poisoning import discovered_count
-from ..following import start_of
 from ..settings import HealSettings
-from .dampening_cell import problem_sort
+from ..training import start_of
 from .files import Task
 from .jobs import Answer, Failure, ImportanceJob, TrainJob, UntreatedJob
 from .open_search import OpenSearch
 from .victim_bench import Part
 from .victim_importances import ImportancePart, part_for
+from .victim_parts import problem_sort
 
 VICTIM, CLEAN = Part("victim"), Part("clean")
 Need = Part | ImportancePart

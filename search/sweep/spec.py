@@ -9,16 +9,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ...datasets.poisoning import Attack, Share
-from ...datasets.sources.names import DATASETS
-from ...errors import BadInput
+from ...datasets.sources import DATASETS
+from ...errors import BadInput, closest
 from ...unlearning.kinds import Granularity
-from ...unlearning.models.build import MODELS, ModelSpec
+from ...unlearning.models import MODELS, ModelSpec
 from ..settings import METHODS, SEARCHES, HealSettings, Search
-from ..store.row_origin import row_key
-from ..training.settings import TUNE_SEARCHES, TrainedMethod, TuneSearch, TuneSettings
+from ..store import row_key
+from ..training import TUNE_SEARCHES, TrainedMethod, TuneSearch, TuneSettings
 from .rules import Match, SettingsFor, Task, check_settings, settings_of, used_by
 from .scenario import SEEDS, Cell, Scenario, Scoring
-from .yaml_tree import closest, explained, leaves
+from .yaml_tree import explained, leaves
 
 AnyMethod = Literal["none", "eu", "ssd", "lf", "xlf"] | TrainedMethod
 BASELINES = ("none", "eu")
@@ -216,7 +216,7 @@ class Sweep(BaseModel):
                     yield Cell(share=share, settings=settings)
 
     def _draft_settings(self, method: str) -> Iterator[HealSettings | TuneSettings]:
-        own = tuple(SEARCHES) if method in METHODS else TUNE_SEARCHES
+        own = tuple(SEARCHES) if method in METHODS else tuple(TUNE_SEARCHES)
         searches = tuple(search for search in self.searches if search in own) or own[:1]
         if method not in METHODS:
             yield from (settings_of(method, search, {}) for search in searches)

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from ... import __version__
-from ...unlearning.methods.unlearner import Known
+from ...unlearning.methods import Known
 from ..dampening_run import Progress, silent
-from ..following import TPEStart
-from ..given.batches import Pair
+from ..given import Pair
+from ..grid import TPEStart
 from ..stopwatch import peak_memory
-from ..store.row_origin import row_key
-from ..store.schemas import SCHEMAS
-from ..training.objectives import SELECTION_CLEAN, SELECTION_HEALED
-from ..training.registry import defaults, from_recipe
-from ..training.settings import TuneSettings
-from ..training.tuning import Tuned, Tuning
+from ..store import SCHEMAS, row_key
+from ..training import SELECTION_CLEAN, SELECTION_HEALED, Tuned, TuneSettings, Tuning, defaults, from_recipe
 from ..truth import Truth, measure_selection, measure_truth
 from .cell_rows import CellRows, Row
 from .scenario import Cell
-
-if TYPE_CHECKING:
-    from .victim_bench import Experiment
+from .victim_bench import Experiment
 
 STEP_COLUMNS = frozenset(SCHEMAS["steps"].names)
 

@@ -14,24 +14,24 @@ from torch import nn
 
 from ... import __version__
 from ...datasets.poisoning import PoisonedData, Share
-from ...datasets.sources.names import load_dataset
+from ...datasets.sources import load_dataset
 from ...datasets.splits import NOTHING
 from ...datasets.views import View
-from ...unlearning.dampening.unchanged import bytes_of
-from ...unlearning.models.build import create_model, load_into
+from ...unlearning.dampening import bytes_of
+from ...unlearning.models import create_model, load_into
 from ...unlearning.retraining import train_from_scratch
-from ..dampening_run import Progress, silent
-from ..given.batches import random_part
+from ..dampening_run import Progress, compared_part, silent
+from ..entry import Material
+from ..given import Batches, Pair, random_part
+from ..searches import SEARCH_ENTRIES
 from ..settings import HealSettings
-from ..store.artifacts import ArtifactStore, StoredModel
-from ..store.row_origin import row_key
+from ..store import ArtifactStore, StoredModel, row_key
 from ..truth import Truth, measure_truth
 from .cache import Keeper
 from .cell_rows import CellRows, Row, cell_key, failed_row, gate_failure, identity, scores
-from .dampening_cell import Compared, Problem, Treatment, problem_sort
 from .scenario import Cell, Scenario, Scoring
-from .training_cell import TunedTreatment
 from .victim_importances import VictimImportances
+from .victim_parts import Compared, Problem, problem_sort
 
 
 @dataclass(frozen=True)
@@ -159,60 +159,41 @@ class Experiment:
         load_into(model, stored.state_dict(), stored.weights)
         return model.to(self.device).eval()
 
-    def run(self, cell: Cell, *, progress: Progress = silent) -> CellRows:
-        """The rows of ``cell``, from beginning to end in this process.
-
-        Args:
-            cell: what to do.
-            progress: called with (phase, done, total or None).
-        """
-        self.keeper.begin()
-        self.trained(Part("victim"), progress)
-        failed = self.gate_failure()
-        if self.scoring.reference and not failed:
-            self.trained(Part("clean"), progress)
-        if cell.baseline or failed:
-            return self.untreated(cell, progress)
-        treatment = self.treatment(cell, progress)
-        return treatment.rows(treatment.carry_on([]))
-
-    def treatment(self, cell: Cell, progress: Progress = silent) -> Treatment | TunedTreatment:
-        """What the cell does, in instalments; it must have settings, and the victim must pass its gate."""
-        if cell.tuning:
-            return TunedTreatment(self, cell, cell.tuning, progress)
-        return Treatment(self, cell, progress)
-
-    def untreated(self, cell: Cell, progress: Progress = silent) -> CellRows:
-        """The rows of a baseline, or of any cell of a victim that fails its gate.
-
-        A baseline is nothing, or retraining on retain; its time counts as the search.
-        """
-        failure = self.gate_failure()
-        if failure:
-            return CellRows(search={**self._head(cell), **failure}, steps=[])
-        columns: Row = {"status": "done", "seconds_search": 0.0}
-        if cell.baseline == "none":
-            return self.scored(cell, columns, None)
-        stored = self.trained(Part("retain", cell.share), progress)
-        columns["seconds_search"] = stored.info["seconds"]
-        return self.scored(cell, columns, self._truth(Part("retain", cell.share)))
-
     def scored(self, cell: Cell, columns: Row, truth: Truth | None, steps: Sequence[Row] = ()) -> CellRows:
         """The rows of a cell whose model has this truth (None: the weights are the victim's)."""
-        before = self._truth(Part("victim"))
-        clean = self._truth(Part("clean")).healed_raw if self.scoring.reference else None
-        row = {**self._head(cell), **scores(before, truth or before, clean), **columns}
+        before = self.truth(Part("victim"))
+        clean = self.truth(Part("clean")).healed_raw if self.scoring.reference else None
+        row = {**self.head(cell), **scores(before, truth or before, clean), **columns}
         return CellRows(search=row, steps=list(steps))
 
     def gate_failure(self) -> Row | None:
         """See `cell_rows.gate_failure`; the victim must be trained, or is now."""
-        return gate_failure(self.scenario, self._truth(Part("victim")))
+        return gate_failure(self.scenario, self.truth(Part("victim")))
 
     def problem(self, cell: Cell, progress: Progress = silent) -> Problem:
         """What the cell's search works on; kept, so that cells which differ in the search share it."""
         settings = cell.dampening or HealSettings()
         key = ("problem", self.scenario.key, cell.share, *problem_sort(settings))
-        return self.keeper.get(key, lambda: Problem(self, cell, settings, progress))
+        return self.keeper.get(key, lambda: self._problem(cell, settings, progress))
+
+    def _problem(self, cell: Cell, settings: HealSettings, progress: Progress) -> Problem:
+        timed = self.importances.of(cell.share, settings, progress)
+        start, size = time.perf_counter(), settings.batch_size
+
+        def compared() -> tuple[Batches, Pair]:
+            known = self.compared(cell)
+            part = compared_part(self.data.retain(cell.share).batched(size), settings)
+            return part, (known.predictions, known.labels)
+
+        material = Material(
+            victim=self.victim,
+            forget=self.data.forget(cell.share).batched(size),
+            pair=timed.pair,
+            settings=settings,
+            compared=compared,
+        )
+        problem = SEARCH_ENTRIES[settings.search].problem(material)
+        return Problem(problem=problem, seconds=timed.seconds + time.perf_counter() - start)
 
     def compared(self, cell: Cell) -> Compared:
         """The victim on the part of retain that cells compare, kept.
@@ -222,12 +203,12 @@ class Experiment:
         settings, retain = cell.settings or HealSettings(), self.data.retain(cell.share)
         if settings.compared == "all":
             whole = self.keeper.get(
-                ("compared", self.scenario.key), lambda: Compared.of(self, self.data.train())
+                ("compared", self.scenario.key), lambda: Compared.of(self.victim, self.data.train())
             )
             return whole.at(retain.positions)
         key = ("compared", self.scenario.key, cell.share, settings.compared)
         part = random_part(retain, settings.compared)
-        return self.keeper.get(key, lambda: Compared.of(self, part))
+        return self.keeper.get(key, lambda: Compared.of(self.victim, part))
 
     def failed(self, cell: Cell, error: BaseException) -> Row:
         """The row of a cell that raised ``error``."""
@@ -237,7 +218,7 @@ class Experiment:
         """Key of the cell's row in `searches`."""
         return cell_key(self.scenario, cell)
 
-    def _truth(self, part: Part) -> Truth:
+    def truth(self, part: Part) -> Truth:
         if part not in self._truths:
             stored = self.trained(part)
             known = self._measured_like(stored.info["scenario"])
@@ -250,7 +231,8 @@ class Experiment:
         ours = self.scenario.attack.model_dump(mode="json")
         return self.scenario.held_back == NOTHING and scenario["attack"] == ours
 
-    def _head(self, cell: Cell) -> Row:
+    def head(self, cell: Cell) -> Row:
+        """Name the cell, and what its victim took: columns that every row of it has."""
         victim = self.trained(Part("victim"))
         return {**identity(self.scenario, cell), "seconds_victim": victim.info["seconds"]}
 

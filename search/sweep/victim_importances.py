@@ -27,12 +27,11 @@ from torch import nn
 from ... import __version__
 from ...datasets.poisoning import PoisonedData, Share, discovered_count
 from ...datasets.views import BATCH_SIZE, View
-from ...unlearning.importance.estimate import Importance, Kind, estimate_importances
+from ...unlearning.importance import Importance, Kind, estimate_importances
 from ...unlearning.kinds import Granularity, Precision
 from ..dampening_run import ImportancePair, Progress, silent
 from ..settings import HealSettings
-from ..store.artifacts import ANOTHER_VICTIM, VICTIM, ArtifactStore, StoredImportance
-from ..store.row_origin import row_key
+from ..store import ANOTHER_VICTIM, VICTIM, ArtifactStore, StoredImportance, row_key
 
 TOGETHER: dict[Kind, tuple[Kind, ...]] = {"fim": ("fim",), "lf": ("lf", "xlf"), "xlf": ("lf", "xlf")}
 """Kinds that one traversal of granularity "sample" gives."""

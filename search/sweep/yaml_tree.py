@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ...errors import BadInput, shortened, wanted
-from ...errors import closest as closest  # others look for it here
+from ...errors import BadInput, closest, shortened, wanted
 
 Tree = dict[str, Any]
 

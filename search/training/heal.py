@@ -11,11 +11,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ...errors import BadInput, explain_validation
-from ...unlearning.methods.gradient_ascent import check_base
-from ...unlearning.methods.unlearner import Known, Samples
+from ...unlearning.methods import Known, Samples, check_base
 from ..dampening_run import Progress, compared_part
-from ..given.batches import Batches
-from ..given.victim_check import VictimCheck
+from ..given import Batches, VictimCheck
 from ..harm import Harm, target_rate
 from ..healed import KEPT_STATUSES, healed_rho, judged
 from ..stopwatch import Stopwatch, peak_memory

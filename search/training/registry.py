@@ -7,16 +7,21 @@ from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
-from ...errors import BadInput, explain_validation
-from ...unlearning.methods.fine_pruning import FinePruning
-from ...unlearning.methods.fine_tuning import CleanFineTuning, FineTuneOnClean, FineTuneOnRetain
-from ...unlearning.methods.gradient_ascent import NPO, RGA, GradientAscent
-from ...unlearning.methods.ibau import IBAU
-from ...unlearning.methods.nad import NeuralAttentionDistillation
-from ...unlearning.methods.neural_cleanse import NeuralCleanse
-from ...unlearning.methods.unlearner import Unlearner
+from ...errors import BadInput, closest, explain_validation
+from ...unlearning.methods import (
+    IBAU,
+    NPO,
+    RGA,
+    CleanFineTuning,
+    FinePruning,
+    FineTuneOnClean,
+    FineTuneOnRetain,
+    GradientAscent,
+    NeuralAttentionDistillation,
+    NeuralCleanse,
+    Unlearner,
+)
 from ...unlearning.training import Recipe
-from ..sweep.yaml_tree import closest
 from .spaces import Choice, Dimension, Parameters, Range, Space
 
 TRAINED: dict[str, type[Unlearner]] = {

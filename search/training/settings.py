@@ -15,7 +15,7 @@ from pydantic import (
     model_serializer,
 )
 
-from ..store.row_origin import row_key
+from ..store import row_key
 from .spaces import SPACES, Dimension, Parameters, Space
 
 TrainedMethod = Literal["cf", "ft", "fp", "nad", "nc", "ibau", "ga", "npo", "rga"]
@@ -34,8 +34,11 @@ NEEDS_CLEAN = ("ft", "fp", "nad", "nc", "ibau")
 """Methods that cannot do without images known to be clean."""
 
 TuneSearch = Literal["tpe", "fixed"]
-TUNE_SEARCHES: tuple[TuneSearch, ...] = ("tpe", "fixed")
-"""Searches of methods that train, the default first."""
+TUNE_SEARCHES: dict[TuneSearch, str] = {
+    "tpe": "hyperparameters sampled by Optuna's TPE",
+    "fixed": "one run of a method that trains, with its defaults and what is set",
+}
+"""Searches of methods that train, the default first, and what they are."""
 Objective = Literal["deployable", "oracle"]
 TPE_ONLY = ("samples", "together", "space", "objective", "pareto", "sampler_seed")
 

@@ -18,19 +18,19 @@ from torch import Tensor, nn
 
 from ...errors import BadInput, NotFinite
 from ...unlearning.inference import predict
-from ...unlearning.methods.unlearner import Known, Unlearned, Watch
+from ...unlearning.methods import Known, Unlearned, Watch
 from ...unlearning.metrics import accuracy
 from ...unlearning.training import TrainingDiverged
-from ..following import TPEStart, start_of
-from ..given.batches import Batches, Pair, random_part
-from ..given.victim_check import Check, unchecked
+from ..given import Batches, Check, Pair, random_part, unchecked
+from ..grid import TPEStart
 from ..harm import Harm, compare_on_retain
-from ..ptn.machine import crosses
 from ..sampler import Direction, Sampler
+from ..threshold import crosses
 from .objectives import pareto_front, parts, score, told
 from .registry import defaults, unlearner
 from .settings import TuneSettings
 from .spaces import Space, distributions
+from .start import start_of
 
 Row = dict[str, Any]
 Count = Callable[[int], None]

@@ -35,6 +35,7 @@ from theriac.search.store.results import ResultsStore
 from theriac.search.store.row_origin import provenance
 from theriac.search.sweep import dampening_cell as treatment
 from theriac.search.sweep.cache import Keeper
+from theriac.search.sweep.cells import run_cell
 from theriac.search.sweep.scenario import Cell, Gate, Scenario, Scoring
 from theriac.search.sweep.victim_bench import Experiment
 from theriac.search.truth import Truth, measure_truth
@@ -131,7 +132,7 @@ def rounded_truth(model: nn.Module, data: PoisonedData) -> Truth:
 
 def run(experiment: Experiment, cell: Cell, results: ResultsStore) -> None:
     try:
-        rows = experiment.run(cell)
+        rows = run_cell(experiment, cell)
     except Exception as error:  # a cell that fails is a row, as in a sweep
         results.append("searches", [experiment.failed(cell, error)])
         return

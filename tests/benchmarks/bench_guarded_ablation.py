@@ -36,22 +36,25 @@ from theriac.datasets.seeding import seeded_generator
 from theriac.datasets.triggers.registry import parse_trigger
 from theriac.search.dampening_run import Progress, silent
 from theriac.search.given.batches import Batches, as_batches, random_part
-from theriac.search.guarded import groups as suspicion
-from theriac.search.guarded import machine as guarded
-from theriac.search.guarded import problem as guarded_problem
-from theriac.search.guarded import ranking
+from theriac.search.guarded import (
+    groups as suspicion,
+    machine as guarded,
+    problem as guarded_problem,
+    ranking,
+)
 from theriac.search.guarded.groups import Suspicion
 from theriac.search.guarded.ranking import Accused, ImportancePair
 from theriac.search.guarded.responses import look_for_suspects
 from theriac.search.importance_for import importance_for
-from theriac.search.ptn.machine import NothingToUnlearn
 from theriac.search.settings import HealSettings
 from theriac.search.store.artifacts import ArtifactStore
 from theriac.search.store.row_origin import provenance
 from theriac.search.sweep import dampening_cell as treatment
+from theriac.search.sweep.cells import run_cell
 from theriac.search.sweep.scenario import PRESETS, Cell, Scenario, Scoring
 from theriac.search.sweep.victim_bench import Experiment, Part
 from theriac.search.sweep.victim_importances import TimedPair, VictimImportances
+from theriac.search.threshold import NothingToUnlearn
 from theriac.search.truth import Truth, measure_truth
 from theriac.tests.benchmarks.bench_guarded import scenario as cifar10
 from theriac.unlearning.importance.estimate import Importance
@@ -286,7 +289,7 @@ def run(experiment: Experiment, variant: Variant, cell: Cell) -> Row:
 
     with variant.changed(experiment), patch.object(treatment, "measure_truth", truth):
         try:
-            return experiment.run(cell).search
+            return run_cell(experiment, cell).search
         except NothingToUnlearn:
             return experiment.scored(cell, {"status": "nothing_to_unlearn"}, None).search
 

@@ -25,12 +25,12 @@ from torch.nn import functional as F
 
 from theriac.datasets.views import View
 from theriac.search.given.batches import random_part
-from theriac.search.guarded import problem as guarded_problem
-from theriac.search.guarded import ranking
+from theriac.search.guarded import problem as guarded_problem, ranking
 from theriac.search.guarded.bystanders import ordered
 from theriac.search.settings import heal_settings
 from theriac.search.store.artifacts import ArtifactStore
 from theriac.search.store.row_origin import provenance
+from theriac.search.sweep.cells import treatment as treatment_of
 from theriac.search.sweep.scenario import PRESETS, Cell, Scoring
 from theriac.search.sweep.victim_bench import Experiment
 from theriac.unlearning.kinds import Precision
@@ -96,7 +96,7 @@ def measure(
     before = seconds(lambda: plain_pass(model, part, arithmetic))  # type: ignore[arg-type]
     model.requires_grad_(False)
     settings = heal_settings(search="guarded", precision=precision, probe_precision=own, compared=IMAGES)
-    treatment = experiment.treatment(Cell(share=share, settings=settings))
+    treatment = treatment_of(experiment, Cell(share=share, settings=settings))
     spent["look_again"] = 0.0
     _ = treatment.start
     walk = seconds(lambda: treatment.carry_on([]))

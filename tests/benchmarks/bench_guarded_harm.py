@@ -23,11 +23,11 @@ from torch import Tensor
 import theriac
 from theriac.datasets.attacks import Aim, Attack
 from theriac.datasets.triggers.registry import BadNets, Sine
-from theriac.search.ptn.machine import NothingToUnlearn
 from theriac.search.store.artifacts import ArtifactStore
 from theriac.search.store.row_origin import provenance
 from theriac.search.sweep.scenario import PRESETS
 from theriac.search.sweep.victim_bench import Experiment, Part
+from theriac.search.threshold import NothingToUnlearn
 from theriac.search.truth import measure_truth
 
 Row = dict[str, Any]

@@ -25,7 +25,8 @@ from torch.nn import functional as F
 
 from theriac.search.dampening_problem import DampeningProblem
 from theriac.search.grid.pairs import GoelGrid
-from theriac.search.ptn.driver import SearchOutcome, run_ptn
+from theriac.search.ptn.driver import run_ptn
+from theriac.search.ptn.finding import SearchOutcome
 from theriac.search.ptn.machine import PTNSearch, percentile_of
 from theriac.unlearning.dampening.path import DampeningPath
 from theriac.unlearning.dampening.rule import dampen

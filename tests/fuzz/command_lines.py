@@ -15,9 +15,7 @@ from safetensors.torch import save_file
 
 from theriac.cluster import run_sweep as sweeping
 from theriac.cluster.cli import app
-from theriac.cluster.commands import doctor
-from theriac.cluster.commands import heal as healing
-from theriac.cluster.commands import lists as catalogue
+from theriac.cluster.commands import doctor, heal as healing, lists as catalogue
 from theriac.unlearning.models.build import ModelSpec, create_model
 
 from .cases import NUMBERS, TEXTS, Accepted, Case, Printed, Run, misspelt, names, never, shown

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from ...datasets.sources.images import check_labels
+from ...datasets.sources import check_labels
 from ...errors import BadInput
 from ..inference import check_batch, check_logits, check_targets, evaluating
 

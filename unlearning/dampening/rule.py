@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from ..importance.sums import Importance
+from ..importance import Importance
 
 Importances = Importance | Mapping[str, Tensor]
 

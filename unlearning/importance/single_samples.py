@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..memory import ran_out
-from ..models.batch_norm import differentiable
+from ..models import differentiable
 from .slow_gradients import Loss
 from .working_model import gradients_of
 

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..inference import first_line
 from ..memory import ran_out
-from ..models.batch_norm import differentiable
+from ..models import differentiable
 from .working_model import gradients_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -28,7 +28,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..inference import first_line
 from ..memory import ran_out
-from ..models.batch_norm import differentiable
+from ..models import differentiable
 from ..precision import Arithmetic
 from .layer_gradients import PREPARATIONS, TAPS, Rule, rule_for
 from .per_sample import Given, PerSample

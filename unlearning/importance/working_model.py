@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ...datasets.sources.images import check_labels
+from ...datasets.sources import check_labels
 from ...errors import BadInput
 from ..inference import NO_GRADIENT, cannot_take, check_batch, check_logits, check_targets
-from ..models.batch_norm import differentiable
+from ..models import differentiable
 from ..precision import arithmetic_for
 
 

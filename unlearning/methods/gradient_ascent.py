@@ -41,11 +41,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import BatchSampler, RandomSampler
 
 from ...datasets.augmentation import Augmentation
-from ...datasets.sources.images import check_labels
+from ...datasets.sources import check_labels
 from ...errors import BadInput
 from ..inference import check_batch, check_logits, check_targets, predict
 from ..metrics import accuracy
-from ..models.batch_norm import sound_batch_norm
+from ..models import sound_batch_norm
 from ..training import TrainingDiverged
 from .unlearner import TRAINED_IMAGE, Known, Run, Samples, Set, Unlearner
 

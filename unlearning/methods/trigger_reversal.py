@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..inference import check_logits, evaluating
-from ..models.batch_norm import sound_batch_norm
+from ..models import sound_batch_norm
 from .unlearner import Samples
 
 CONSISTENCY = 1.4826

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..models.batch_norm import sound_batch_norm
+from ..models import sound_batch_norm
 
 Norm = Literal["l2", "linf", "range"]
 Labels = Literal["true", "predicted"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...datasets.augmentation import Augmentation
 from ...datasets.views import seeded_generator
 from ...errors import BadInput
-from ..models.build import seeded
+from ..models import seeded
 
 Row = dict[str, Any]
 Set = Literal["forget", "retain", "clean"]

@@ -12,13 +12,10 @@ from torch import nn
 from ...errors import BadInput
 from ..inference import check_logits, evaluating, first_line
 from .checkpoints import load_into, load_weights
-from .preact_resnet import WIDTHS as PREACT_WIDTHS
-from .preact_resnet import PreActResNet18
+from .preact_resnet import WIDTHS as PREACT_WIDTHS, PreActResNet18
 from .resnet9 import ResNet9, scaled_widths
-from .small_vgg import WIDTHS as VGG_WIDTHS
-from .small_vgg import SmallVGG
-from .wide_resnet import WIDTHS as WIDE_WIDTHS
-from .wide_resnet import WideResNet28
+from .small_vgg import WIDTHS as VGG_WIDTHS, SmallVGG
+from .wide_resnet import WIDTHS as WIDE_WIDTHS, WideResNet28
 
 __all__ = ["MODELS", "ModelSpec", "create_model", "load_into", "load_weights", "seeded"]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from theriac.search.following import AnyStart, GridStart, PTNStart, Start
+from theriac.search.grid.start import GridStart
+from theriac.search.interface import Start
 from theriac.search.ptn.machine import PTNSearch, PTNState
+from theriac.search.ptn.start import PTNStart
+from theriac.search.searches import AnyStart
 
 Row = dict[str, Any]
 STARTS: TypeAdapter[Start] = TypeAdapter(AnyStart)
@@ -92,7 +94,7 @@ def test_a_grid_goes_from_pair_to_pair():
 
 
 @pytest.mark.parametrize("start", [ptn(rho=0.1 + 0.2), GridStart(count=3)])
-def test_starts_travel_as_json(start: Start):
+def test_starts_travel_as_json(start: PTNStart | GridStart):
     assert STARTS.validate_json(start.model_dump_json()) == start
 
 

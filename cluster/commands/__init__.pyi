@@ -1,0 +1,31 @@
+from .closing_sentence import (
+    verdict as verdict,
+)
+from .display import (
+    PhaseBars as PhaseBars,
+    bars as bars,
+    live_reporter as live_reporter,
+)
+from .doctor import (
+    diagnose as diagnose,
+)
+from .heal import (
+    HealRequest as HealRequest,
+    hyperparameters as hyperparameters,
+    prepare_output as prepare_output,
+)
+from .lists import (
+    catalogue as catalogue,
+    check_sheet as check_sheet,
+    draw_attacks as draw_attacks,
+)
+from .messages import (
+    Warnings as Warnings,
+    explain_usage as explain_usage,
+    printable_lines as printable_lines,
+    say_warning as say_warning,
+    show_default as show_default,
+)
+from .quickstart import (
+    run_quickstart as run_quickstart,
+)

@@ -1,0 +1,106 @@
+"""What a search tells the rest of theriac about itself; all are listed in `theriac.search.searches`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .interface import Start
+
+if TYPE_CHECKING:
+    from ..unlearning.importance import Importance
+    from .dampening_problem import DampeningProblem
+    from .given import Batches, Pair
+    from .interface import Searching
+    from .settings import HealSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a dampening problem is made of.
+
+    Attributes:
+        victim: the model, never changed.
+        forget: S_f.
+        pair: importances of S_f and of retain.
+        settings: of the healing.
+        compared: gives samples of retain, and the victim's predictions of them with their labels.
+    """
+
+    victim: Any
+    forget: Batches
+    pair: tuple[Importance, Importance]
+    settings: HealSettings
+    compared: Callable[[], tuple[Batches, Pair]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What a search begins with.
+
+    Attributes:
+        settings: of the healing.
+        problem: what is searched.
+        retain: the rest of the training set.
+        forget_count: |S_f|.
+        forget_accuracy: Acc_forget(victim).
+        rho: that of the settings, as a number: it may follow from the data.
+    """
+
+    settings: HealSettings
+    problem: DampeningProblem
+    retain: Batches
+    forget_count: int
+    forget_accuracy: float
+    rho: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchEntry:
+    """A search over how hard to dampen: its words, and how it begins.
+
+    Attributes:
+        name: in settings, rows and on the command line.
+        title: in tables and figures.
+        about: one line for ``theriac list searches``.
+        no_stop: why it ended without a setting.
+        chosen: what the setting that it takes does, as in "the setting that scores best".
+        gentler: what to try where that setting wrecks the model.
+        instead: name of the search to try where it does not heal.
+        start: the class of its `Start`.
+        problem: makes what it searches.
+        open: begins it.
+        depends_on: settings that its problem depends on, besides those that all problems do.
+        in_order: each setting depends on all before it, so none can be evaluated ahead.
+        walks: settings beyond the stop are worth measuring: what over-forgetting would cost.
+    """
+
+    name: str
+    title: str
+    about: str
+    no_stop: str
+    chosen: str
+    gentler: str
+    instead: str
+    start: type[Start]
+    problem: Callable[[Material], DampeningProblem]
+    open: Callable[[Opening], Searching]
+    depends_on: tuple[str, ...] = ()
+    in_order: bool = False
+    walks: bool = False
+
+
+def plain_problem(material: Material) -> DampeningProblem:
+    """Make a problem that walks along the ratio of the two importances."""
+    from .dampening_problem import DampeningProblem
+
+    settings = material.settings
+    return DampeningProblem(
+        material.victim,
+        material.forget,
+        *material.pair,
+        dampening_constant=settings.dampening_constant,
+        piece=None if settings.piece == "whole" else settings.piece,
+        forget_count=len(material.forget),
+    )

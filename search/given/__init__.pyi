@@ -1,0 +1,26 @@
+from .batches import (
+    Batches as Batches,
+    as_batches as as_batches,
+    check_classes as check_classes,
+    random_part as random_part,
+)
+from .first_pass import (
+    first_look as first_look,
+)
+from .model import (
+    device_of as device_of,
+    save_weights as save_weights,
+    with_weights as with_weights,
+    working_copy as working_copy,
+)
+from .pairs import (
+    Pair as Pair,
+)
+from .samples import (
+    as_samples as as_samples,
+)
+from .victim_check import (
+    Check as Check,
+    VictimCheck as VictimCheck,
+    unchecked as unchecked,
+)

@@ -1,0 +1,72 @@
+"""What a search over pairs found: the pair with the highest score; see `Finding`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from ..by_alpha import ByAlpha, chosen_columns
+from ..dampening_problem import DampeningProblem, Evaluation
+from ..interface import Row
+from .pairs import GridOutcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridFinding(ByAlpha):
+    """A finished grid.
+
+    Attributes:
+        outcome: every pair, evaluated.
+        held_out_count: samples it was judged on, besides S_f.
+    """
+
+    outcome: GridOutcome
+    held_out_count: int
+
+    @property
+    def status(self) -> str:
+        """A grid is "no_stop" where no pair scores above 0: leaving the victim as it is does as well."""
+        return "stopped" if self.outcome.improves else "no_stop"
+
+    @property
+    def chosen(self) -> Evaluation | None:
+        """The winner."""
+        if not self.outcome.improves:
+            return None
+        row = self.outcome.winner
+        return Evaluation(alpha=row.alpha, dampened=row.dampened, forget_accuracy=row.forget_accuracy)
+
+    @property
+    def dampening_constant(self) -> float | None:
+        """The winner's lambda."""
+        return self.outcome.winner.dampening_constant if self.outcome.improves else None
+
+    def rows(self) -> list[Row]:
+        """One dict per pair: the fields of `GridRow`."""
+        return [asdict(row) for row in self.outcome.rows]
+
+    def columns(self) -> Row:
+        """A grid has neither s nor percentile; its steps are the pairs."""
+        return {
+            **chosen_columns(self.chosen),
+            "dampening_constant": self.dampening_constant,
+            "steps": len(self.outcome.rows),
+        }
+
+    def metrics(self) -> Row:
+        """Held-out accuracy before and after, and the highest score of a pair (at most 0 for "no_stop")."""
+        before, winner = self.outcome.held_out_accuracy_before, self.outcome.winner
+        return {
+            "held_out_count": self.held_out_count,
+            "held_out_accuracy_before": before,
+            "held_out_accuracy": winner.held_out_accuracy if self.outcome.improves else before,
+            "score": winner.score,
+        }
+
+    def settings(self) -> Row:
+        """None."""
+        return {}
+
+    def beyond_the_stop(self, problem: DampeningProblem, count: int) -> Iterator[Row]:
+        """Nothing: pairs have no order of aggressiveness."""
+        return iter(())

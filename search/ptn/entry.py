@@ -1,0 +1,38 @@
+"""PTN search as the rest of theriac knows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..entry import Opening, SearchEntry, plain_problem
+from .start import PTNStart
+
+if TYPE_CHECKING:
+    from ..interface import Searching
+
+
+def _open(opening: Opening) -> Searching:
+    from .driver import PTNSearching
+
+    start = PTNStart(
+        search=opening.settings.ptn(opening.rho),
+        forget_count=opening.forget_count,
+        train_count=opening.forget_count + len(opening.retain),
+        forget_accuracy=opening.forget_accuracy,
+    )
+    return PTNSearching(start, opening.problem, opening.settings.dampening_constant)
+
+
+PTN = SearchEntry(
+    name="ptn",
+    title="PTN",
+    about="more aggressive step by step until the found poison is forgotten; the default",
+    no_stop="no setting made the model forget",
+    chosen="forgets",
+    gentler="a higher --rho (or auto)",
+    instead="guarded",
+    start=PTNStart,
+    problem=plain_problem,
+    open=_open,
+    walks=True,
+)

@@ -1,0 +1,38 @@
+from .all_figures import (
+    finished_searches as finished_searches,
+    result_figures as result_figures,
+)
+from .figure import (
+    caption as caption,
+    contact_sheet as contact_sheet,
+    tradeoff_figure as tradeoff_figure,
+)
+from .progress import (
+    Running as Running,
+    SweepProgress as SweepProgress,
+    process_table as process_table,
+)
+from .status import (
+    SWEEPS as SWEEPS,
+    estimate_left as estimate_left,
+    status_json as status_json,
+    sweep_status as sweep_status,
+)
+from .status_lines import (
+    counted as counted,
+    duration as duration,
+    status_text as status_text,
+)
+from .sweep_figures import (
+    FAILED as FAILED,
+)
+from .table import (
+    searches_table as searches_table,
+)
+from .table_formats import (
+    TerminalTable as TerminalTable,
+    render as render,
+)
+from .trigger_sheet import (
+    attack_sheet as attack_sheet,
+)

@@ -1,0 +1,21 @@
+"""All searches over how hard to dampen, by name.
+
+A new one is a package like `theriac.search.ptn`, and a line here. Its settings are a base of `HealSettings`.
+Whoever asks "which search is it" asks its entry.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .entry import SearchEntry
+from .grid import GRID, TPE, GridStart, TPEStart
+from .guarded import GUARDED, GuardedStart
+from .ptn import PTN, PTNStart
+
+SEARCH_ENTRIES: dict[str, SearchEntry] = {entry.name: entry for entry in (PTN, GRID, TPE, GUARDED)}
+
+AnyStart = Annotated[PTNStart | GridStart | TPEStart | GuardedStart, Field(discriminator="sort")]
+"""A `Start` as a field of a model."""
