@@ -21,6 +21,7 @@ from ..search.report import FAILED, SWEEPS, counted
 from ..search.store import (
     ArtifactStore,
     ResultsStore,
+    compact,
     masked_word,
     provenance,
     remove_stale,
@@ -135,7 +136,7 @@ class SweepRun(Where, arbitrary_types_allowed=True):
                 )
                 with watch, Interrupts(conductor, reporter):
                     fan_out(conductor, verbose=verbose)
-        results.compact(least=2)
+        compact(results, least=2)
         return {
             **{f"{sort} jobs": number for sort, number in sorted(schedule.counts.jobs.items())},
             "settings": schedule.counts.settings,

@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from ..search.report import SWEEPS, Running, SweepProgress, estimate_left, process_table
-from ..search.store import ResultsStore
+from ..search.store import ResultsStore, compact
 from ..search.sweep import Row, SearchJob, Sweep, Task, Ticket, UntreatedJob
 from .actors import Phase
 from .conductor import Conductor, describe
@@ -116,7 +116,7 @@ class Watch:
                 self._publish("finishing" if self._conductor.schedule.draining else "running")
                 if time.monotonic() - self._compacted > COMPACT_SECONDS:
                     self._compacted = time.monotonic()
-                    ResultsStore(self._directory, create=False).compact()
+                    compact(ResultsStore(self._directory, create=False))
             except Exception as error:  # the disk may be full, an actor on its way to be restarted
                 log.warning("the progress of the sweep is not up to date: %s", error)
 

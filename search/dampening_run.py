@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,6 @@ from .searches import SEARCH_ENTRIES
 from .settings import HealSettings
 from .stopwatch import Stopwatch, peak_memory
 from .threshold import automatic_rho, check_unlearnable
-from .training import TuneSettings
 
 Progress = Callable[[str, int, int | None], None]
 ImportancePair = tuple[Importance, Importance]
@@ -194,7 +193,7 @@ class Operation:
 
     @property
     def _compared(self) -> Batches:
-        return compared_part(self._retain, self.settings)
+        return compared_part(self._retain, self.settings.compared)
 
     def _predicted(self) -> Pair:
         return predict(self._victim, _counted(self._compared, "check", self.progress), "retain set")
@@ -224,9 +223,9 @@ def operate(operation: Operation) -> Outcome:
     return operation.conclude(operation.carry_on([]))
 
 
-def compared_part(retain: Batches, settings: HealSettings | TuneSettings) -> Batches:
+def compared_part(retain: Batches, compared: int | Literal["all"]) -> Batches:
     """The samples of retain that a model before and after is compared on."""
-    return retain if settings.compared == "all" else random_part(retain, settings.compared)
+    return retain if compared == "all" else random_part(retain, compared)
 
 
 def metrics_of(outcome: Outcome, forget_count: int, retain_count: int) -> dict[str, Any]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .interface import Start
+from .own_settings import SearchFields
 
 if TYPE_CHECKING:
     from ..unlearning.importance import Importance
     from .dampening_problem import DampeningProblem
     from .given import Batches, Pair
     from .interface import Searching
-    from .settings import HealSettings
+
+
+F = TypeVar("F", bound=SearchFields)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
+class Material(Generic[F]):
     """What a dampening problem is made of.
 
     Attributes:
@@ -31,12 +34,12 @@ class Material:
     victim: Any
     forget: Batches
     pair: tuple[Importance, Importance]
-    settings: HealSettings
+    settings: F
     compared: Callable[[], tuple[Batches, Pair]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opening:
+class Opening(Generic[F]):
     """What a search begins with.
 
     Attributes:
@@ -48,7 +51,7 @@ class Opening:
         rho: that of the settings, as a number: it may follow from the data.
     """
 
-    settings: HealSettings
+    settings: F
     problem: DampeningProblem
     retain: Batches
     forget_count: int
@@ -57,7 +60,7 @@ class Opening:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchEntry:
+class SearchEntry(Generic[F]):
     """A search over how hard to dampen: its words, and how it begins.
 
     Attributes:
@@ -84,23 +87,8 @@ class SearchEntry:
     gentler: str
     instead: str
     start: type[Start]
-    problem: Callable[[Material], DampeningProblem]
-    open: Callable[[Opening], Searching]
+    problem: Callable[[Material[F]], DampeningProblem]
+    open: Callable[[Opening[F]], Searching]
     depends_on: tuple[str, ...] = ()
     in_order: bool = False
     walks: bool = False
-
-
-def plain_problem(material: Material) -> DampeningProblem:
-    """Make a problem that walks along the ratio of the two importances."""
-    from .dampening_problem import DampeningProblem
-
-    settings = material.settings
-    return DampeningProblem(
-        material.victim,
-        material.forget,
-        *material.pair,
-        dampening_constant=settings.dampening_constant,
-        piece=None if settings.piece == "whole" else settings.piece,
-        forget_count=len(material.forget),
-    )

@@ -187,7 +187,7 @@ def heal(
     rest = as_batches(retain, name="retain set", device=device, batch_size=chosen.batch_size)
     _check_sizes(len(found), len(rest))
     first_look(victim, {"forget set": found, "retain set": rest})
-    check = VictimCheck(victim, method, compared_part(rest, chosen))
+    check = VictimCheck(victim, method, compared_part(rest, chosen.compared))
     outcome = operate(Operation(victim, found, rest, chosen, check=check, progress=progress))
     metrics = metrics_of(outcome, len(found), len(rest))
     return _conclude(model, victim, outcome, chosen, metrics, check.warnings)

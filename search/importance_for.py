@@ -8,16 +8,16 @@ from torch import nn
 
 from ..unlearning.importance import Importance, estimate_importance
 from .given import Batches
-from .settings import HealSettings
+from .own_settings import SearchFields
 
 
 def importance_for(
-    settings: HealSettings,
+    settings: SearchFields,
     victim: nn.Module,
     samples: Batches,
     progress: Callable[[int], None] | None = None,
 ) -> Importance:
-    """Of ``samples``, by the settings' kind, granularity and precision; see `estimate_importance`."""
+    """Estimate the importance of ``samples``, by the settings' kind, granularity and precision; see `estimate_importance`."""
     return estimate_importance(
         victim,
         samples,

@@ -1,14 +1,54 @@
-"""What the settings of every search have in common, and the settings that two searches share."""
+"""The settings that all searches have, and those that two of them share."""
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+from ..unlearning.kinds import Granularity, Kind, Precision
+
+Method = Literal["ssd", "lf", "xlf"]
+METHODS: dict[str, Kind] = {"ssd": "fim", "lf": "lf", "xlf": "xlf"}
+Search = Literal["ptn", "grid", "tpe", "guarded"]
 
 
 class SearchFields(BaseModel):
-    """The settings of one search, as fields that `HealSettings` inherits."""
+    """The settings that all searches have; those of each are fields of a subclass.
+
+    Attributes:
+        method: which importances: "ssd" (fim), "lf" or "xlf".
+        granularity: "sample" as the papers write, "batch" as the authors' programs compute.
+        search: how alpha is found: "ptn" stops where the found poison is forgotten; "grid" tries pairs of
+            alpha and lambda, as Goel et al. do, and takes the best; "tpe" samples such pairs, each from what
+            those before were worth, and takes the best; "guarded" (ours) finds hidden poison in retain from
+            the first of it, and dampens while that heals and other samples of retain do not suffer.
+        collapse_drop: the status is "collapsed" if accuracy on retain samples that are not of a target class
+            falls by more than this share.
+        collapse_share: the status is also "collapsed" if one class gains more than this share of all retain
+            predictions.
+        compared: how many samples of retain, drawn at random, the model before and after is compared on: for
+            the report, "collapsed" and an automatic rho; "all" of them take two forward passes.
+        precision: of the importances: "float32" (at least), or "bfloat16" or "float16" under autocast, faster
+            where there are matrix units; see `estimate_importances` for what that changes.
+        batch_size: samples per forward pass, and per batch of granularity "batch".
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    method: Method = "xlf"
+    granularity: Granularity = "sample"
+    search: Search = "ptn"
+    collapse_drop: float = Field(default=0.1, gt=0, le=1)
+    collapse_share: float = Field(default=0.25, gt=0, le=1)
+    compared: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    precision: Precision = "float32"
+    batch_size: int = Field(default=512, ge=1)
+
+    @property
+    def kind(self) -> Kind:
+        """The importance the method works with."""
+        return METHODS[self.method]
 
     def evaluated(self) -> int | None:
         """How many settings the search evaluates; None where it cannot know."""

@@ -6,7 +6,7 @@ Whoever asks "which search is it" asks its entry.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from .grid import GRID, TPE, GridStart, TPEStart
 from .guarded import GUARDED, GuardedStart
 from .ptn import PTN, PTNStart
 
-SEARCH_ENTRIES: dict[str, SearchEntry] = {entry.name: entry for entry in (PTN, GRID, TPE, GUARDED)}
+SEARCH_ENTRIES: dict[str, SearchEntry[Any]] = {entry.name: entry for entry in (PTN, GRID, TPE, GUARDED)}
 
 AnyStart = Annotated[PTNStart | GridStart | TPEStart | GuardedStart, Field(discriminator="sort")]
 """A `Start` as a field of a model."""

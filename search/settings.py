@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import (
-    Field,
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
@@ -14,23 +13,32 @@ from pydantic import (
 )
 
 from ..errors import explain_validation
-from ..unlearning.kinds import Granularity, Kind, Precision
 from .grid import GridFields, TPEFields
 from .guarded import GuardedFields
-from .own_settings import SearchFields
+from .own_settings import METHODS, Method, Search, SearchFields
 from .ptn import PTNFields
 
-Method = Literal["ssd", "lf", "xlf"]
-METHODS: dict[str, Kind] = {"ssd": "fim", "lf": "lf", "xlf": "xlf"}
+__all__ = [
+    "ALL_FOREIGN",
+    "METHODS",
+    "SEARCHES",
+    "HealSettings",
+    "Method",
+    "Search",
+    "heal_settings",
+    "refuse_foreign",
+]
 
-Search = Literal["ptn", "grid", "tpe", "guarded"]
 SEARCH_FIELDS: dict[Search, type[SearchFields]] = {
     "ptn": PTNFields,
     "grid": GridFields,
     "tpe": TPEFields,
     "guarded": GuardedFields,
 }
-SEARCHES: dict[str, tuple[str, ...]] = {name: tuple(own.model_fields) for name, own in SEARCH_FIELDS.items()}
+SEARCHES: dict[str, tuple[str, ...]] = {
+    name: tuple(field for field in own.model_fields if field not in SearchFields.model_fields)
+    for name, own in SEARCH_FIELDS.items()
+}
 """Search -> the settings that not all searches have; those that lack one refuse it."""
 
 
@@ -51,43 +59,12 @@ def refuse_foreign(search: str | None, field: str | None) -> None:
         )
 
 
-class _Choice(SearchFields):
-    """What the other settings depend on: pydantic validates the fields of the last base first."""
-
-    method: Method = "xlf"
-    granularity: Granularity = "sample"
-    search: Search = "ptn"
-
-
-class HealSettings(GuardedFields, TPEFields, GridFields, PTNFields, _Choice):
+class HealSettings(GuardedFields, TPEFields, GridFields, PTNFields):
     """Settings of a healing by dampening; every value is validated, unknown ones are refused.
 
     So are settings of a search that was not chosen, whatever their value; dumps leave them out. Each search
     says in its own class what can be chosen about it.
-
-    Attributes:
-        method: which importances: "ssd" (fim), "lf" or "xlf".
-        granularity: "sample" as the papers write, "batch" as the authors' programs compute.
-        search: how alpha is found: "ptn" stops where the found poison is forgotten; "grid" tries pairs of
-            alpha and lambda, as Goel et al. do, and takes the best; "tpe" samples such pairs, each from what
-            those before were worth, and takes the best; "guarded" (ours) finds hidden poison in retain from
-            the first of it, and dampens while that heals and other samples of retain do not suffer.
-        collapse_drop: the status is "collapsed" if accuracy on retain samples that are not of a target class
-            falls by more than this share.
-        collapse_share: the status is also "collapsed" if one class gains more than this share of all retain
-            predictions.
-        compared: how many samples of retain, drawn at random, the model before and after is compared on: for
-            the report, "collapsed" and an automatic rho; "all" of them take two forward passes.
-        precision: of the importances: "float32" (at least), or "bfloat16" or "float16" under autocast, faster
-            where there are matrix units; see `estimate_importances` for what that changes.
-        batch_size: samples per forward pass, and per batch of granularity "batch".
     """
-
-    collapse_drop: float = Field(default=0.1, gt=0, le=1)
-    collapse_share: float = Field(default=0.25, gt=0, le=1)
-    compared: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
-    precision: Precision = "float32"
-    batch_size: int = Field(default=512, ge=1)
 
     @field_validator(*ALL_FOREIGN, mode="before")
     @classmethod
@@ -102,16 +79,6 @@ class HealSettings(GuardedFields, TPEFields, GridFields, PTNFields, _Choice):
 
     def _unused(self) -> tuple[str, ...]:
         return tuple(name for name in ALL_FOREIGN if name not in SEARCHES[self.search])
-
-    @property
-    def kind(self) -> Kind:
-        """The importance the method works with."""
-        return METHODS[self.method]
-
-    @property
-    def measured_in(self) -> Precision:
-        """The precision of the passes of a guarded search."""
-        return self.precision if self.probe_precision == "same" else self.probe_precision
 
     @property
     def setting_count(self) -> int | None:

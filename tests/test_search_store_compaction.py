@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from theriac.errors import BadInput
 from theriac.search.store import compaction, results
+from theriac.search.store.compaction import compact
 from theriac.search.store.parts import read_part, write_part
 from theriac.search.store.results import ResultsStore, list_parts
 from theriac.search.store.schemas import SCHEMA_VERSION, SCHEMAS, VERSION_ENTRY
@@ -27,7 +28,7 @@ def test_many_parts_become_one_with_the_same_rows(tmp_path: Path) -> None:
     store = ResultsStore(tmp_path)
     fill(store, 40)
     before = store.read("steps")
-    assert store.compact() == 40
+    assert compact(store) == 40
     (merged,) = parts(tmp_path)
     assert store.read("steps").equals(before)
     stored = pq.read_table(merged)
@@ -51,25 +52,25 @@ def test_every_table_can_be_merged(table: str, tmp_path: Path) -> None:
     for key in ("a", "b", "c"):
         store.append(table, [{"key": key, **lists}])
     before = store.read(table)
-    assert store.compact(table, least=2) == 3
+    assert compact(store, table, least=2) == 3
     assert store.read(table).equals(before)
 
 
 def test_few_parts_are_left_alone(tmp_path: Path) -> None:
     store = ResultsStore(tmp_path)
     paths = fill(store, 31)
-    assert store.compact() == 0
-    assert store.compact("searches", least=2) == 0
+    assert compact(store) == 0
+    assert compact(store, "searches", least=2) == 0
     assert parts(tmp_path) == paths
     store.append("steps", [{"key": "k"}])
-    assert store.compact("steps") == 32
+    assert compact(store, "steps") == 32
 
 
 def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no table 'step'"):
-        ResultsStore(tmp_path).compact("step")
+        compact(ResultsStore(tmp_path), "step")
     with pytest.raises(ValueError, match="least = 1: one part cannot be merged"):
-        ResultsStore(tmp_path).compact(least=1)
+        compact(ResultsStore(tmp_path), least=1)
 
 
 def test_merged_parts_are_merged_again_and_new_rows_win(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_merged_parts_are_merged_again_and_new_rows_win(tmp_path: Path) -> None:
     for step in range(5):
         store.append("steps", [{"key": "k", "step": step}, {"key": str(step)}])
         store.append("steps", [{"key": "other", "step": step}])
-        assert store.compact("steps", least=2) > 0
+        assert compact(store, "steps", least=2) > 0
     assert len(parts(tmp_path)) == 1
     rows = {row["key"]: row["step"] for row in store.read("steps").to_pylist()}
     assert (rows["k"], rows["other"], len(rows)) == (4, 4, 7)
@@ -94,12 +95,12 @@ def test_only_neighbours_up_to_the_target_size_are_merged(
     monkeypatch.setattr(compaction, "TARGET_BYTES", 4 * size + size // 2)
     monkeypatch.setattr(compaction, "LARGE_BYTES", 2 * size)
     assert (
-        store.compact("steps", least=2) == 4 + 4 + 2
+        compact(store, "steps", least=2) == 4 + 4 + 2
     )  # the ninth stands alone between a group and the large
     assert len(parts(tmp_path)) == 5
     assert store.read("steps").equals(before)
     monkeypatch.undo()
-    store.compact("steps", least=2)
+    compact(store, "steps", least=2)
     (path,) = parts(tmp_path)
     assert path.name.count("_merged-") == 1
     assert store.read("steps").equals(before)
@@ -123,7 +124,7 @@ def test_ties_go_to_the_later_name_as_before(
         path = path.rename(path.with_name(f"part-{number}.parquet"))
         if number not in merged:
             keep_apart(path)
-    assert store.compact("steps", least=2) == 2
+    assert compact(store, "steps", least=2) == 2
     assert len(parts(tmp_path)) == 2
     assert store.read("steps")["step"].to_pylist() == [2]
 
@@ -137,7 +138,7 @@ def test_what_cannot_be_merged_stays_and_is_still_named(tmp_path: Path) -> None:
     keep_apart(paths[8])
     before = store.read("steps")
     assert [part.path for part in store.skipped] == [paths[2], paths[5]]
-    assert store.compact("steps", least=2) == 2 + 2 + 2
+    assert compact(store, "steps", least=2) == 2 + 2 + 2
     assert store.read("steps").equals(before)
     assert [part.path for part in store.skipped] == [paths[2], paths[5]]
     assert pq.read_table(paths[8])["later"].to_pylist() == [0, 1]
@@ -148,7 +149,7 @@ def test_another_schema_version_is_left_for_its_own_theriac(tmp_path: Path) -> N
     paths = fill(store, 3)
     rows = pq.read_table(paths[2])
     pq.write_table(rows.replace_schema_metadata({**rows.schema.metadata, VERSION_ENTRY: b"7"}), paths[2])
-    assert store.compact("steps", least=2) == 2
+    assert compact(store, "steps", least=2) == 2
     assert paths[2] in parts(tmp_path)
 
 
@@ -159,10 +160,10 @@ def test_a_second_compactor_does_nothing_and_says_so(
     paths = fill(store)
     (tmp_path / "locks").mkdir()
     with FileLock(tmp_path / "locks" / "compact-steps"), caplog.at_level(logging.DEBUG):
-        assert store.compact("steps", least=2) == 0
+        assert compact(store, "steps", least=2) == 0
     assert parts(tmp_path) == paths
     assert "another process compacts steps" in caplog.text
-    assert store.compact("steps", least=2) == 5
+    assert compact(store, "steps", least=2) == 5
 
 
 @pytest.mark.parametrize("fails", ["_write_checked", "_write_text"])
@@ -177,13 +178,13 @@ def test_a_full_disk_is_a_warning_and_loses_nothing(
     paths = fill(store)
     before = store.read("steps")
     monkeypatch.setattr(compaction, fails, full)
-    assert store.compact("steps", least=2) == 0
+    assert compact(store, "steps", least=2) == 0
     assert "nothing is lost: [Errno 28] No space left on device" in caplog.text
     assert set(paths) <= set(parts(tmp_path))
     assert not list(tmp_path.rglob("*.tmp"))
     assert store.read("steps").equals(before)
     monkeypatch.undo()
-    assert store.compact("steps", least=2) >= 5
+    assert compact(store, "steps", least=2) >= 5
     assert store.read("steps").equals(before)
     assert len(parts(tmp_path)) == 1
 
@@ -194,7 +195,7 @@ def test_rows_that_do_not_come_back_keep_the_parts(
     store = ResultsStore(tmp_path)
     paths = fill(store)
     monkeypatch.setattr(compaction, "write_part", lambda rows, path: write_part(rows[1:], path))
-    assert store.compact("steps", least=2) == 0
+    assert compact(store, "steps", least=2) == 0
     assert "has lost rows" in caplog.text
     assert parts(tmp_path) == paths
 
@@ -206,7 +207,7 @@ def test_a_part_that_vanishes_is_passed_over(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(compaction, "list_parts", lambda folder: listed)
     paths[2].unlink()
     before = store.read("steps")
-    assert store.compact("steps", least=2) == 4
+    assert compact(store, "steps", least=2) == 4
     assert store.read("steps").equals(before)
 
 
@@ -218,7 +219,7 @@ def test_a_reader_whose_parts_are_merged_lists_again(tmp_path: Path, monkeypatch
     def merged_meanwhile(path: Path, table: str, schema: pa.Schema) -> pa.Table:
         reads[0] += 1
         if reads[0] == 3:
-            ResultsStore(tmp_path).compact("steps", least=2)
+            compact(ResultsStore(tmp_path), "steps", least=2)
         return original(path, table, schema)
 
     monkeypatch.setattr(results, "read_part", merged_meanwhile)
@@ -237,7 +238,7 @@ def test_a_listing_during_a_compaction_is_not_trusted(
         listings[0] += 1
         if listings[0] > 1:
             return original(folder)
-        ResultsStore(tmp_path).compact("steps", least=2)
+        compact(ResultsStore(tmp_path), "steps", least=2)
         return []
 
     store = ResultsStore(tmp_path)
@@ -282,5 +283,5 @@ def test_temporary_files_of_the_dead_are_removed_after_a_day(tmp_path: Path) -> 
     for path in (old, new):
         path.touch()
     os.utime(old, (time.time() - 90_000,) * 2)
-    store.compact("steps", least=2)
+    compact(store, "steps", least=2)
     assert (old.exists(), new.exists()) == (False, True)

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from theriac.search.store.compaction import compact
 from theriac.search.store.results import ResultsStore
 from theriac.tests.results_parts import fill, parts
 
 BESIDE = """
 import os, sys
 from pathlib import Path
-from theriac.search.results import ResultsStore
+from theriac.search.store import compaction
+from theriac.search.store.results import ResultsStore
 role, directory, name, count = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 store = ResultsStore(directory)
 
@@ -47,8 +49,8 @@ def read():
 def compact():
     merged = 0
     while not (directory / "stop").exists():
-        merged += store.compact("steps", least=2)
-    print(merged + store.compact("steps", least=2))
+        merged += compaction.compact(store, "steps", least=2)
+    print(merged + compaction.compact(store, "steps", least=2))
 
 print("ready", flush=True)
 {"write": write, "read": read, "compact": compact}[role]()
@@ -56,7 +58,7 @@ print("ready", flush=True)
 
 KILLED_AT = """
 import os, pathlib, signal, sys
-from theriac.search import results
+from theriac.search.store import compaction, results
 store = results.ResultsStore(sys.argv[1])
 owner = {"fsync": os, "replace": os, "unlink": pathlib.Path}[sys.argv[2]]
 original, calls = vars(owner)[sys.argv[2]], [0]
@@ -66,7 +68,7 @@ def die(*arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments, **options)
 setattr(owner, sys.argv[2], die)
-store.compact("steps", least=2)
+compaction.compact(store, "steps", least=2)
 """
 
 
@@ -92,7 +94,7 @@ def test_killed_at_any_step_loses_nothing_and_the_next_cleans_up(
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert store.read("steps").equals(before)
     assert store.skipped == ()
-    assert store.compact("steps", least=2) > 0
+    assert compact(store, "steps", least=2) > 0
     assert store.read("steps").equals(before)
     assert len(parts(tmp_path)) == 1
 
@@ -113,7 +115,7 @@ def test_writers_readers_and_compactors_at_once(tmp_path: Path) -> None:
     rows = {row["key"]: row["step"] for row in store.read("steps").to_pylist()}
     expected = {f"{name}-{i}": i for name in ("left", "right") for i in range(120)}
     assert rows == {**expected, "left-newest": 119, "right-newest": 119}
-    store.compact("steps", least=2)
+    compact(store, "steps", least=2)
     assert len(parts(tmp_path)) == 1
 
 

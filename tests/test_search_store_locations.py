@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from theriac.errors import BadInput
+from theriac.search.store.compaction import compact
 from theriac.search.store.locations import checked_folder, checked_location, masked, masked_word, shown
 from theriac.search.store.results import ResultsStore
 from theriac.search.store.storage import open_storage, write_probe
@@ -99,7 +100,7 @@ def test_results_in_a_relative_folder_with_a_colon(tmp_path: Path, monkeypatch: 
     store = ResultsStore("results-11:30")
     for step in (1, 2):
         store.append("steps", [{"key": "a", "step": step}])
-    assert store.compact(least=2) == 2
+    assert compact(store, least=2) == 2
     assert ResultsStore(Path("results-11:30"), create=False).read("steps")["step"].to_pylist() == [2]
 
 

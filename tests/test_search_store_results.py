@@ -23,7 +23,7 @@ from theriac.search.store.schemas import ADDED, SCHEMA_VERSION, SCHEMAS, VERSION
 
 WRITER = """
 import sys
-from theriac.search.results import ResultsStore
+from theriac.search.store.results import ResultsStore
 store = ResultsStore(sys.argv[1])
 name, count = sys.argv[2], int(sys.argv[3])
 for block in range(count):

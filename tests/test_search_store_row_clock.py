@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from theriac.search.store import results
+from theriac.search.store.compaction import compact
 from theriac.search.store.results import ResultsStore
 
 AHEAD = datetime(2090, 1, 1, tzinfo=UTC)
@@ -38,12 +39,12 @@ def test_a_clock_that_was_ahead_hides_no_later_row(tmp_path: Path, clock: list[d
     write(tmp_path, 1, 2, 3)
     assert steps(tmp_path) == [3]
     assert "dated 2090-01-01, when the clock of a machine was ahead" in caplog.text
-    assert ResultsStore(tmp_path).compact("steps", least=2) == 3
+    assert compact(ResultsStore(tmp_path), "steps", least=2) == 3
     assert steps(tmp_path) == [3]
     clock += [AHEAD - timedelta(days=10_000)]
     write(tmp_path, 4)
     assert steps(tmp_path) == [4]
-    assert ResultsStore(tmp_path).compact("steps", least=2) == 2
+    assert compact(ResultsStore(tmp_path), "steps", least=2) == 2
     assert steps(tmp_path) == [4]
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from theriac.datasets.samples import split
 from theriac.datasets.views import seeded_generator
 from theriac.errors import BadInput
 from theriac.tests.planted import planted
@@ -18,7 +19,6 @@ from theriac.unlearning.methods.feature_maps import last_convolution
 from theriac.unlearning.methods.fine_pruning import FinePruning, least_active
 from theriac.unlearning.methods.unlearner import Known, Unlearned
 from theriac.unlearning.metrics import accuracy
-from theriac.unlearning.selected import split
 
 QUICK = FinePruning(epochs=2, batch_size=60, augmentation="none")
 LAST, BEHIND = "4", "5"  # the last convolution and its BatchNorm

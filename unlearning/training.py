@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..datasets.augmentation import Augmentation
+from ..datasets.samples import Samples
 from ..datasets.views import seeded_generator
 from ..errors import BadInput
-from .methods import Samples
 from .models import seeded, sound_batch_norm
 
 Progress = Callable[[int, int], None]

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ...datasets.augmentation import Augmentation, augment
 from ...datasets.normalisation import Normalisation, over_channels
+from ...datasets.samples import Samples
 from ...datasets.views import BATCH_SIZE, View
 from ...errors import BadInput
-from ...unlearning.methods import Samples
 from .batches import Batches, Pair, as_batches
 
 SLACK = 0.25

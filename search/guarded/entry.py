@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..entry import Material, Opening, SearchEntry
+from .settings import GuardedFields
 from .start import GuardedStart
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from .problem import GuardedProblem
 
 
-def _problem(material: Material) -> GuardedProblem:
+def _problem(material: Material[GuardedFields]) -> GuardedProblem:
     from .problem import guarded_problem
 
     samples, predicted = material.compared()
@@ -21,7 +22,7 @@ def _problem(material: Material) -> GuardedProblem:
     )
 
 
-def _open(opening: Opening) -> Searching:
+def _open(opening: Opening[GuardedFields]) -> Searching:
     from .driver import GuardedSearching
     from .problem import GuardedProblem
 

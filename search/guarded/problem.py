@@ -14,13 +14,13 @@ from ...unlearning.metrics import accuracy
 from ...unlearning.precision import Arithmetic
 from ..dampening_problem import DampeningProblem, Evaluation
 from ..given import Batches, Pair, random_part
-from ..settings import HealSettings
 from ..threshold import check_unlearnable
 from .bystanders import Bystanders, Watched, kept, nudged, right
 from .machine import Measures, Probes
 from .probe import Probe, draw_probe, take
 from .ranking import Accused, rank
 from .responses import look_for_suspects
+from .settings import GuardedFields
 
 MOST_FOUND = 500
 """Samples of S_f, at most, that suspicion and ranking are computed from."""
@@ -124,7 +124,7 @@ def guarded_problem(
     compared: Batches,
     predicted: Pair,
     pair: tuple[Importance, Importance],
-    settings: HealSettings,
+    settings: GuardedFields,
 ) -> GuardedProblem:
     """Raise suspicion with the importances given, then rank the weights again; see `ranking.rank`.
 
@@ -183,7 +183,7 @@ def _believed(victim: nn.Module, found: Batches) -> Batches:
     return found.select((predictions == labels).nonzero().flatten())
 
 
-def _probe(found: Batches, predicted: Pair, settings: HealSettings) -> Probe:
+def _probe(found: Batches, predicted: Pair, settings: GuardedFields) -> Probe:
     predictions, labels = predicted
     targets = torch.cat([y.cpu() for _, y in found]).unique()
     return draw_probe(predictions, labels, targets, target=settings.probe_target, other=settings.probe_other)

@@ -12,10 +12,10 @@ from ...unlearning.importance import Importance
 from ...unlearning.precision import Arithmetic
 from ..given import Batches, Pair
 from ..importance_for import importance_for
-from ..settings import HealSettings
 from .bystanders import kept
 from .probe import take
 from .responses import look_again
+from .settings import GuardedFields
 
 ImportancePair = tuple[Importance, Importance]
 
@@ -61,7 +61,7 @@ class Accused:
 
 
 def rank(
-    victim: nn.Module, accused: Accused, retain: Importance, settings: HealSettings
+    victim: nn.Module, accused: Accused, retain: Importance, settings: GuardedFields
 ) -> tuple[Accused, ImportancePair]:
     """Rank the weights, look along the ranking for poison that was not suspected, and rank again if there is.
 
@@ -98,7 +98,7 @@ def rank(
 
 
 def _ranking(
-    victim: nn.Module, accused: Accused, guilty: Importance, retain: Importance, settings: HealSettings
+    victim: nn.Module, accused: Accused, guilty: Importance, retain: Importance, settings: GuardedFields
 ) -> ImportancePair:
     direction = falling(victim, accused.watched(Arithmetic()))
     forget = {name: value * (direction[name] > 0) for name, value in guilty.mean().items()}

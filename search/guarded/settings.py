@@ -33,6 +33,11 @@ class GuardedFields(ConstantFields):
     probe_other: int = Field(default=300, ge=1)
     probe_precision: Literal["same", Precision] = "same"
 
+    @property
+    def measured_in(self) -> Precision:
+        """The precision of the passes of a guarded search."""
+        return self.precision if self.probe_precision == "same" else self.probe_precision
+
     def guarded(self) -> GuardedSearch:
         """Make the guarded search that these settings ask for."""
         return GuardedSearch(harm_weight=self.harm_weight, most_harm=self.most_harm)

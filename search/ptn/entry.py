@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..entry import Opening, SearchEntry, plain_problem
+from ..entry import Material, Opening, SearchEntry
+from .settings import PTNFields
 from .start import PTNStart
 
 if TYPE_CHECKING:
+    from ..dampening_problem import DampeningProblem
     from ..interface import Searching
 
 
-def _open(opening: Opening) -> Searching:
+def _problem(material: Material[PTNFields]) -> DampeningProblem:
+    from ..dampening_problem import DampeningProblem
+
+    piece, constant = material.settings.piece, material.settings.dampening_constant
+    return DampeningProblem(
+        material.victim,
+        material.forget,
+        *material.pair,
+        dampening_constant=constant,
+        piece=None if piece == "whole" else piece,
+        forget_count=len(material.forget),
+    )
+
+
+def _open(opening: Opening[PTNFields]) -> Searching:
     from .driver import PTNSearching
 
     start = PTNStart(
@@ -32,7 +48,7 @@ PTN = SearchEntry(
     gentler="a higher --rho (or auto)",
     instead="guarded",
     start=PTNStart,
-    problem=plain_problem,
+    problem=_problem,
     open=_open,
     walks=True,
 )

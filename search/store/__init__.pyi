@@ -5,6 +5,9 @@ from .artifacts import (
     StoredImportance as StoredImportance,
     StoredModel as StoredModel,
 )
+from .compaction import (
+    compact as compact,
+)
 from .leftovers import (
     remove_stale as remove_stale,
 )

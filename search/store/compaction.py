@@ -27,7 +27,16 @@ from filelock import FileLock, Timeout
 from ...errors import BadInput
 from .leftovers import remove_stale
 from .parts import UnusablePart, open_part, read_part, write_part
-from .results import GENERATION_FILE, PartsChanged, list_parts, newest_rows, write_atomically
+from .results import (
+    GENERATION_FILE,
+    PartsChanged,
+    ResultsStore,
+    list_parts,
+    newest_rows,
+    schema_of,
+    write_atomically,
+)
+from .schemas import SCHEMAS
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +55,30 @@ class _Part:
     rows: pa.Table
 
 
-def compact_table(directory: Path, table: str, schema: pa.Schema, least: int) -> int:
-    """Merge the small parts of one table; `ResultsStore.compact` says what the arguments mean."""
+def compact(results: ResultsStore, table: str | None = None, *, least: int = 32) -> int:
+    """Merge small parts of results into few, while others append and read.
+
+    Whatever stands in the way (another process compacts, a full disk, a broken part) is logged and leaves
+    all rows in place: a sweep never fails for it.
+
+    Args:
+        results: whose parts.
+        table: "runs", "searches" or "steps"; None for all.
+        least: leave a table alone that has fewer small parts; at least 2.
+
+    Returns:
+        How many parts were replaced by merged ones.
+
+    Raises:
+        ValueError: unknown table, or ``least`` below 2.
+    """
+    if least < 2:
+        raise ValueError(f"least = {least}: one part cannot be merged; give at least 2")
+    tables = list(SCHEMAS) if table is None else [table]
+    return sum(_compact_table(results.directory, name, schema_of(name), least) for name in tables)
+
+
+def _compact_table(directory: Path, table: str, schema: pa.Schema, least: int) -> int:
     merged = 0
     try:
         if _count_small(directory / table) < least:

@@ -95,7 +95,7 @@ class ResultsStore:
             ValueError: unknown table or column, missing key, or a value of a wrong type; nothing is written.
             BadInput: the directory cannot be written or the disk is full.
         """
-        schema = _schema(table)
+        schema = schema_of(table)
         if not rows:
             return None
         moment = self._clocks[table].after(_next_moment(), _visible(self.directory / table))
@@ -119,7 +119,7 @@ class ResultsStore:
             ValueError: unknown table.
             BadInput: a part was written with another schema version.
         """
-        schema = _schema(table)
+        schema = schema_of(table)
         contents = self._contents(table, schema)
         skipped = tuple(content for content in contents if isinstance(content, SkippedPart))
         for part in skipped:
@@ -127,29 +127,6 @@ class ResultsStore:
         self._skipped[table] = skipped
         good = [content for content in contents if isinstance(content, pa.Table)]
         return newest_rows(pa.concat_tables([schema.empty_table(), *good]))
-
-    def compact(self, table: str | None = None, *, least: int = 32) -> int:
-        """Merge small parts into few, while others append and read; see `compaction` for what is kept.
-
-        Whatever stands in the way (another process compacts, a full disk, a broken part) is logged and leaves
-        all rows in place: a sweep never fails for it.
-
-        Args:
-            table: "runs", "searches" or "steps"; None for all.
-            least: leave a table alone that has fewer small parts; at least 2.
-
-        Returns:
-            How many parts were replaced by merged ones.
-
-        Raises:
-            ValueError: unknown table, or ``least`` below 2.
-        """
-        from .compaction import compact_table  # it is made of the functions below
-
-        if least < 2:
-            raise ValueError(f"least = {least}: one part cannot be merged; give at least 2")
-        tables = list(SCHEMAS) if table is None else [table]
-        return sum(compact_table(self.directory, name, _schema(name), least) for name in tables)
 
     def _contents(self, table: str, schema: pa.Schema) -> list[pa.Table | SkippedPart]:
         """What the parts of one listing hold; begun again when a compaction takes a part away meanwhile."""
@@ -262,7 +239,12 @@ def _content(path: Path, table: str, schema: pa.Schema) -> pa.Table | SkippedPar
         return SkippedPart(path=path, reason=str(error))
 
 
-def _schema(table: str) -> pa.Schema:
+def schema_of(table: str) -> pa.Schema:
+    """Find the schema of a table.
+
+    Raises:
+        ValueError: there is no such table.
+    """
     if table not in SCHEMAS:
         raise ValueError(f"there is no table {table!r}; the tables are {', '.join(SCHEMAS)}")
     return SCHEMAS[table]

@@ -182,7 +182,7 @@ class Experiment:
 
         def compared() -> tuple[Batches, Pair]:
             known = self.compared(cell)
-            part = compared_part(self.data.retain(cell.share).batched(size), settings)
+            part = compared_part(self.data.retain(cell.share).batched(size), settings.compared)
             return part, (known.predictions, known.labels)
 
         material = Material(

@@ -10,8 +10,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from ...datasets.samples import Samples
 from ...errors import BadInput, explain_validation
-from ...unlearning.methods import Known, Samples, check_base
+from ...unlearning.methods import Known, check_base
 from ..dampening_run import Progress, compared_part
 from ..given import Batches, VictimCheck
 from ..harm import Harm, target_rate
@@ -126,7 +127,7 @@ def _check(
     victim: nn.Module, batches: Mapping[str, Batches], settings: TuneSettings, base: nn.Module | None
 ) -> VictimCheck:
     """The check of all sets, of as many samples of each as are compared."""
-    parts = {name: compared_part(samples, settings) for name, samples in batches.items()}
+    parts = {name: compared_part(samples, settings.compared) for name, samples in batches.items()}
     return VictimCheck(victim, settings.method, parts["retain"], clean=parts.get("clean"), base=base)
 
 

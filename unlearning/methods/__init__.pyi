@@ -23,7 +23,6 @@ from .neural_cleanse import (
 )
 from .unlearner import (
     Known as Known,
-    Samples as Samples,
     Set as Set,
     Unlearned as Unlearned,
     Unlearner as Unlearner,

@@ -10,13 +10,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ...datasets.samples import Samples, split
 from ...errors import BadInput
 from ..inference import predict
 from ..metrics import accuracy
-from ..selected import split
 from .feature_maps import Convolution, last_convolution
 from .fine_tuning import CleanFineTuning, fine_tune
-from .unlearner import Known, Row, Run, Samples, Set
+from .unlearner import Known, Row, Run, Set
 
 
 class FinePruning(CleanFineTuning):

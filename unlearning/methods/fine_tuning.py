@@ -11,8 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ...datasets.augmentation import Augmentation
+from ...datasets.samples import Samples
 from ..training import Loss, Recipe, cross_entropy, train
-from .unlearner import TRAINED_IMAGE, Known, Row, Run, Samples, Set, Unlearner
+from .unlearner import TRAINED_IMAGE, Known, Row, Run, Set, Unlearner
 
 
 class FineTuneOnRetain(Recipe, Unlearner):

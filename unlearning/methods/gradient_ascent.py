@@ -41,13 +41,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import BatchSampler, RandomSampler
 
 from ...datasets.augmentation import Augmentation
+from ...datasets.samples import Samples
 from ...datasets.sources import check_labels
 from ...errors import BadInput
 from ..inference import check_batch, check_logits, check_targets, predict
 from ..metrics import accuracy
 from ..models import sound_batch_norm
 from ..training import TrainingDiverged
-from .unlearner import TRAINED_IMAGE, Known, Run, Samples, Set, Unlearner
+from .unlearner import TRAINED_IMAGE, Known, Run, Set, Unlearner
 
 BatchNorm = Literal["eval", "train"]
 

@@ -7,20 +7,18 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...datasets.samples import Samples
 from ..training import TrainingDiverged
 from .double_backward import cheap_double_backward, twice_differentiable
 from .hypergradient import Hypergradient, hypergradient
+from .ibau_settings import IBAUSettings
 from .universal_perturbation import Ascent, Batch, Pixels, accuracy_under, ascend, attacked, inner_loss
-from .unlearner import Row, Run, Samples
-
-if TYPE_CHECKING:
-    from .ibau import IBAU
+from .unlearner import Row, Run
 
 PROBE_BATCH = 500
 
@@ -35,7 +33,7 @@ class Session:
         run: whose streams are drawn from.
     """
 
-    def __init__(self, settings: IBAU, model: nn.Module, clean: Samples, run: Run) -> None:
+    def __init__(self, settings: IBAUSettings, model: nn.Module, clean: Samples, run: Run) -> None:
         self._settings, self._model, self._clean = settings, model.eval(), clean
         self._parameters = tuple(model.parameters())
         self._victim = copy.deepcopy(model) if settings.distillation else None
@@ -179,7 +177,7 @@ class Session:
         return chosen
 
 
-def _optimizer(settings: IBAU, parameters: tuple[nn.Parameter, ...]) -> torch.optim.Optimizer:
+def _optimizer(settings: IBAUSettings, parameters: tuple[nn.Parameter, ...]) -> torch.optim.Optimizer:
     if settings.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=settings.learning_rate)
     return torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=settings.momentum)

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ...datasets.augmentation import Augmentation
-from ..selected import Selected
+from ...datasets.samples import Selected
 from .fine_tuning import CleanFineTuning, fine_tune
 from .trigger_reversal import (
     ReversedTriggers,

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...datasets.samples import Samples
 from ..inference import check_logits, evaluating
 from ..models import sound_batch_norm
-from .unlearner import Samples
 
 CONSISTENCY = 1.4826
 """MAD times this estimates the standard deviation of a normal distribution."""

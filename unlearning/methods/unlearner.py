@@ -8,13 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor, nn
+from torch import nn
 
-from ...datasets.augmentation import Augmentation
+from ...datasets.samples import Samples
 from ...datasets.views import seeded_generator
 from ...errors import BadInput
 from ..models import seeded
@@ -26,36 +26,6 @@ Watch = Callable[[nn.Module], Row]
 TRAINED_IMAGE = 3.0
 """Forward passes that a forward and a backward pass of an image count as."""
 RoundProgress = Callable[[int, int], None]
-
-
-class Samples(Protocol):
-    """Samples that are read in batches of any rows; a `View` is one.
-
-    Attributes:
-        device: where the batches are made.
-        mean, std: of the normalisation, one number a channel: x = (pixels in [0, 1] - mean) / std.
-    """
-
-    @property
-    def device(self) -> torch.device: ...
-
-    @property
-    def mean(self) -> tuple[float, ...]: ...
-
-    @property
-    def std(self) -> tuple[float, ...]: ...
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All samples in their order, as (x, y) batches."""
-        ...
-
-    def batch(
-        self, rows: Tensor, augmentation: Augmentation = "none", generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Normalised images [n, C, H, W] and labels int64 [n] as given at ``rows``, int64 [n] on the CPU."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

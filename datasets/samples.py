@@ -1,16 +1,46 @@
-"""Some rows of a set of samples."""
+"""Samples that are read in batches of any rows, and some of others; what methods that train are given."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..datasets.augmentation import Augmentation
-from ..datasets.views import BATCH_SIZE
-from .methods import Samples
+from .augmentation import Augmentation
+from .views import BATCH_SIZE
+
+
+class Samples(Protocol):
+    """Samples that are read in batches of any rows; a `View` is one.
+
+    Attributes:
+        device: where the batches are made.
+        mean, std: of the normalisation, one number a channel: x = (pixels in [0, 1] - mean) / std.
+    """
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+
+    @property
+    def std(self) -> tuple[float, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All samples in their order, as (x, y) batches."""
+        ...
+
+    def batch(
+        self, rows: Tensor, augmentation: Augmentation = "none", generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Normalised images [n, C, H, W] and labels int64 [n] as given at ``rows``, int64 [n] on the CPU."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from theriac.datasets.samples import Selected, split
 from theriac.tests.poisoned_conv import clean
-from theriac.unlearning.selected import Selected, split
 
 
 def test_rows_in_their_order() -> None:
