@@ -16,7 +16,7 @@ from theriac.search.settings import heal_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(
-    path for part in ("datasets", "unlearning", "search", "cluster") for path in (ROOT / part).glob("*.py")
+    path for part in ("datasets", "unlearning", "search", "cluster") for path in (ROOT / part).rglob("*.py")
 )
 REFUSALS = ("BadInput", "NotFinite", "NotWritable", "MissingDataset")
 REMEDY = re.compile(

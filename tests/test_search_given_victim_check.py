@@ -84,7 +84,7 @@ def heal(**given: Any) -> Healing:
 
 @pytest.fixture
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("operation.importance_for", "tuning.Tuning._run"):
+    for place in ("dampening_run.importance_for", "training.tuning.Tuning._run"):
         monkeypatch.setattr(f"theriac.search.{place}", lambda *_, **__: pytest.fail("work has begun"))
 
 

@@ -60,9 +60,9 @@ def test_preset_has_its_tasks_once_and_survives_a_dump(name: str, count: int, wr
 
 def test_the_wheel_gets_the_presets():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    (pattern,) = project["tool"]["setuptools"]["package-data"]["theriac.search"]
-    assert len(list((ROOT / "search").glob(pattern))) == len(COUNTS)
-    assert len(list((ROOT / "search" / "sweep_presets").iterdir())) == len(COUNTS)
+    (pattern,) = project["tool"]["setuptools"]["package-data"]["theriac.search.sweep"]
+    assert len(list((ROOT / "search" / "sweep").glob(pattern))) == len(COUNTS)
+    assert len(list((ROOT / "search" / "sweep" / "presets").iterdir())) == len(COUNTS)
 
 
 def test_digits_take_small_batches_for_batch_importances_alone():
