@@ -53,6 +53,7 @@ class Lifeline:
         self._answered = time.monotonic()
         self._before: Any = None
         self._main = threading.current_thread() is threading.main_thread()
+        self._inside = False
         self.gone: str | None = None
 
     def __enter__(self) -> Lifeline:
@@ -63,14 +64,17 @@ class Lifeline:
         if self._ask:
             self._start(self._keep_asking, self._ask)
             self._start(self._listen)
+        self._inside = True  # raised before, nobody would leave; it is sent again
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._inside = False
         with self._lock:  # from here on nobody sends a signal
             self._over.set()
         if self._main:
+            signal.pthread_sigmask(signal.SIG_BLOCK, ())  # what was sent has arrived when this returns
             signal.signal(signal.SIGUSR2, self._before)
         if self.gone and error is not None:
             raise RayDied(self.gone) from None
@@ -122,5 +126,6 @@ class Lifeline:
             return not self._over.is_set()
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
-        if self.gone:
+        leaving = frame is not None and frame.f_code is Lifeline.__exit__.__code__  # it must come to its end
+        if self.gone and self._inside and not leaving:
             raise RayDied(self.gone)

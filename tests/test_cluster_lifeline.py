@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any, cast
 
 import pytest
 
@@ -79,6 +81,38 @@ def test_work_that_ends_and_errors_of_its_own_are_left_alone(server: subprocess.
     server.kill()
     server.wait()
     assert line.gone is None
+
+
+class Sent:
+    """A lock on which somebody waits when the interruption comes."""
+
+    def __enter__(self) -> None:
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_an_interruption_on_the_way_out_leaves_nothing_behind(failed: bool) -> None:
+    before = signal.getsignal(signal.SIGUSR2)
+
+    def work(line: Lifeline) -> None:
+        with line:
+            line.gone, line._lock = "Ray is gone", cast(Any, Sent())
+            if failed:
+                raise RuntimeError("a page of Ray's")
+
+    with pytest.raises(RayDied) if failed else nullcontext():
+        work(line := Lifeline({}, hush=lambda: None))
+    assert line._over.is_set()
+    assert signal.getsignal(signal.SIGUSR2) is before
+
+
+def test_an_interruption_on_the_way_in_is_none() -> None:
+    line = Lifeline({}, hush=lambda: None)
+    line.gone = "Ray is gone"
+    line._raise(signal.SIGUSR2, None)
 
 
 @pytest.mark.parametrize(
