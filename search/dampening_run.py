@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from ..unlearning.importance import Importance
@@ -19,7 +18,7 @@ from ..unlearning.metrics import accuracy
 from .dampening_problem import DampeningProblem, Evaluation
 from .entry import Material, Opening
 from .given import Batches, Check, Pair, random_part, unchecked
-from .harm import Harm, compare_on_retain, target_rate
+from .harm import Harm, compare_on_retain, expected_rate
 from .importance_for import importance_for
 from .interface import Finding, Row, Searching
 from .ptn import PTNSearch
@@ -42,6 +41,7 @@ class Examination:
 
     Attributes:
         forget_accuracy: Acc_forget(victim).
+        expected_rate: the share of S_f that may truly be labelled right; see `expected_rate`.
         targets: the labels that occur in S_f, int64, sorted.
         retain_predictions: of the samples of retain that are compared, int64 [N].
         retain_labels: theirs, as given, int64 [N].
@@ -49,6 +49,7 @@ class Examination:
     """
 
     forget_accuracy: float
+    expected_rate: float
     targets: Tensor
     retain_predictions: Tensor
     retain_labels: Tensor
@@ -262,20 +263,16 @@ def _examine(
     check((predictions, forget_labels), (before, labels))
     forget_accuracy = accuracy(predictions, forget_labels)
     check_unlearnable(forget_accuracy)
-    rho = _automatic_rho(before, forget_labels) if settings.rho == "auto" else settings.rho
+    expected = expected_rate(before, forget_labels)
+    rho = automatic_rho(expected, len(forget_labels)) if settings.rho == "auto" else settings.rho
     return Examination(
         forget_accuracy=forget_accuracy,
+        expected_rate=expected,
         targets=forget_labels.unique(),
         retain_predictions=before,
         retain_labels=labels,
         search=settings.ptn(rho),
     )
-
-
-def _automatic_rho(retain_predictions: Tensor, forget_labels: Tensor) -> float:
-    targets, counts = forget_labels.unique(return_counts=True)
-    rates = torch.tensor([target_rate(retain_predictions, target) for target in targets])
-    return automatic_rho(float((rates * counts).sum() / counts.sum()), len(forget_labels))
 
 
 def _importances(

@@ -30,6 +30,7 @@ from .given import (
     working_copy,
 )
 from .healed import KEPT_STATUSES, healed_rho, judged
+from .notes import notes_on
 from .settings import METHODS, HealSettings, heal_settings
 from .store import checked_folder
 from .training import TRAINED_METHODS, heal_by_training, tune_settings
@@ -72,6 +73,7 @@ class Healing:
         settings: all settings in force, without those of the other search; rho as the number that was used;
             of a method that trains, ``parameters`` are those of the model.
         warnings: doubts about model and data, such as a victim that contradicts many labels; logged, too.
+        notes: what the verdict cannot see, such as a single found image; none unless healed.
     """
 
     model: nn.Module
@@ -84,6 +86,11 @@ class Healing:
     warnings: tuple[str, ...] = ()
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """See the class."""
+        return notes_on(self.status, self.metrics)
+
+    @property
     def healed(self) -> bool:
         """Whether ``model`` is another than the one that came in, as its status says."""
         return self.status in KEPT_STATUSES
@@ -94,6 +101,7 @@ class Healing:
             "status": self.status,
             "healed": self.healed,
             "warnings": list(self.warnings),
+            "notes": list(self.notes),
             "alpha": self.alpha,
             "dampening_constant": self.dampening_constant,
             "metrics": self.metrics,
@@ -189,7 +197,7 @@ def heal(
     first_look(victim, {"forget set": found, "retain set": rest})
     check = VictimCheck(victim, method, compared_part(rest, chosen.compared))
     outcome = operate(Operation(victim, found, rest, chosen, check=check, progress=progress))
-    metrics = metrics_of(outcome, len(found), len(rest))
+    metrics = {**metrics_of(outcome, len(found), len(rest)), "classes_seen": check.classes_seen}
     return _conclude(model, victim, outcome, chosen, metrics, check.warnings)
 
 
@@ -285,7 +293,8 @@ def _threshold(outcome: Outcome, metrics: dict[str, Any]) -> float:
     Found images that a guarded search takes for no poison keep their label, and do not count.
     """
     asked = outcome.found.settings().get("rho")
-    rho = healed_rho(asked, metrics["target_rate_before"], metrics["forget_count"])
+    rate = outcome.examination.expected_rate * metrics["classes_seen"]
+    rho = healed_rho(asked, rate, metrics["forget_count"])
     doubted: float = metrics.get("found_doubted", 0) / metrics.get("found_looked_at", 1)
     before: float = metrics["forget_accuracy_before"]
     return before * (doubted + (1 - doubted) * rho)

@@ -15,7 +15,7 @@ def healed_rho(rho: float | None, target_rate: float, forget_count: int) -> floa
     Args:
         rho: what the caller asked for; None: `RHO`, or, where more of S_f than that may truly be of its
             target class (tasks of few classes), an automatic one.
-        target_rate: how often the victim predicts a target class on retain, in [0, 1].
+        target_rate: the share of S_f that may truly be of its target class, in [0, 1]; see `expected_rate`.
         forget_count: |S_f|, at least 1.
     """
     if rho is not None:

@@ -17,7 +17,7 @@ def importance_for(
     samples: Batches,
     progress: Callable[[int], None] | None = None,
 ) -> Importance:
-    """Estimate the importance of ``samples``, by the settings' kind, granularity and precision; see `estimate_importance`."""
+    """Estimate the importance of ``samples`` as the settings say; see `estimate_importance`."""
     return estimate_importance(
         victim,
         samples,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from theriac.search.harm import compare_on_retain
+from theriac.search.harm import COUNTED, compare_on_retain, expected_rate
 
 TARGETS = torch.tensor([0])
 LABELS = torch.arange(1, 10).repeat(100)
@@ -47,3 +47,32 @@ def test_the_bounds_on_accuracy_and_concentration_stay():
     assert wrecked(LABELS, part(0.88, LABELS, LABELS % 9 + 1))
     noise = LABELS.flip(0)
     assert wrecked(LABELS, torch.where(torch.arange(len(LABELS)) % 4 < 2, 5, LABELS), noise)
+
+
+@pytest.mark.parametrize(("left", "lost"), [(0, True), (9, True), (10, False), (40, False)])
+def test_a_target_class_that_is_gone_is_a_wreck(left: int, lost: bool) -> None:
+    before = torch.cat([LABELS, torch.zeros(100, dtype=torch.int64)])
+    after = before.clone()
+    after[len(LABELS) + left :] = 1 + torch.arange(100 - left) % 9
+    harm = compare_on_retain(before, after, before, TARGETS)
+    assert harm.target_kept == left / 100
+    assert harm.agreement == 1.0
+    assert wrecked(before, after, before) == lost
+
+
+def test_a_target_that_the_victim_hardly_predicts_says_nothing() -> None:
+    before = torch.cat([LABELS, torch.zeros(COUNTED - 1, dtype=torch.int64)])
+    after = torch.where(before == 0, 1, before)
+    assert compare_on_retain(before, after, before, TARGETS).target_kept == 1.0
+
+
+def test_the_target_that_lost_most_counts() -> None:
+    after = torch.where((LABELS == 3) & (torch.arange(len(LABELS)) % 2 == 0), 4, LABELS)
+    assert compare_on_retain(LABELS, after, LABELS, torch.tensor([2, 3])).target_kept == 0.5
+
+
+def test_the_rate_to_expect_is_that_of_each_label_of_the_found_images() -> None:
+    assert expected_rate(LABELS, torch.arange(1, 10)) == pytest.approx(1 / 9)
+    predictions = torch.tensor([0, 0, 0, 1])
+    assert expected_rate(predictions, torch.tensor([0, 0, 0, 1])) == pytest.approx(0.75**2 + 0.25**2)
+    assert expected_rate(predictions, torch.tensor([2])) == 0.0

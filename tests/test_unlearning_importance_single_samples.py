@@ -149,3 +149,33 @@ def test_a_rule_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batches = randomise(ConvNet()).eval(), data(5, batch=5)
     found = estimate_importance(model, batches).mean()
     assert_close(found, reference.importances(model, batches, "xlf", "sample"))
+
+
+class Kinked(nn.Module):
+    """Has a ReLU just below 0 in float32 and just above it in float64 where three pixels add up to 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head, self.direct = nn.Linear(429, 6), nn.Linear(6, CLASSES), nn.Linear(429, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        height = ((x[:, :1] + x[:, 1:2]) + x[:, 2:3]) * 1e-6 - 5e-7
+        seen = self.first(x[:, 3:])
+        logits: Tensor = self.head((seen - seen.detach() + height).relu()) + self.direct(x[:, 3:])
+        return logits
+
+
+@pytest.mark.parametrize(("split", "said"), [(0, False), (2, False), (3, True), (5, True)])
+def test_a_kink_in_a_few_samples_is_no_error(
+    split: int, said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    model, (x, y) = Kinked().eval(), data(5, batch=5)[0]
+    x = x.flatten(1).clone()
+    x[:, :3] = torch.tensor([0.0, 1e6, 0.0])
+    x[:split, :3] = torch.tensor([1e8, 1.0, -1e8])  # adds up to 1, and to 0 in float32
+    with caplog.at_level(logging.WARNING):
+        estimate_importance(model, [(x, y)])
+    assert ("differs between float32 and float64" in caplog.text) == said
+    assert bool(caplog.records) == said

@@ -28,7 +28,8 @@ def verdict(healing: Healing, folder: Path) -> str:
     if healing.healed:
         doubt = "\nbut it is in doubt whether model and data belong together: see the warning above"
         found = f"healed model: {folder}/model.safetensors; {_still_read(healing)}"
-        return f"{found}{_agreement(healing)}{_costs(healing)}{doubt if healing.warnings else ''}"
+        notes = "".join(f"\nnote: {note}" for note in healing.notes)
+        return f"{found}{_agreement(healing)}{_costs(healing)}{notes}{doubt if healing.warnings else ''}"
     what, advice = _finding(healing), _advice(healing)
     if healing.warnings:
         advice = f"Before anything else: {healing.warnings[0]}"

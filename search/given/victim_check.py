@@ -57,6 +57,7 @@ class VictimCheck:
 
     Attributes:
         warnings: what is in doubt; each is logged, too.
+        classes_seen: share of the model's classes that occur in retain, once it was called.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class VictimCheck:
         self._victim, self._method, self._retain, self._clean = victim, method, retain, clean
         self._base = base
         self.warnings: tuple[str, ...] = ()
+        self.classes_seen = 1.0
 
     def __call__(self, forget: Pair, retain: Pair) -> None:
         """Judge all sets; see `Check`.
@@ -78,6 +80,7 @@ class VictimCheck:
             BadInput: model and data contradict each other, or the model returns no logits.
         """
         classes = self._check_logits()
+        self.classes_seen = min(1.0, len(retain[1].unique()) / classes)
         self._compare("retain set", retain, self._retain, classes)
         if self._clean is not None:
             self._compare("clean set", predict(self._victim, self._clean, "clean set"), self._clean, classes)

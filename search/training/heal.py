@@ -15,7 +15,7 @@ from ...errors import BadInput, explain_validation
 from ...unlearning.methods import Known, check_base
 from ..dampening_run import Progress, compared_part
 from ..given import Batches, VictimCheck
-from ..harm import Harm, target_rate
+from ..harm import Harm
 from ..healed import KEPT_STATUSES, healed_rho, judged
 from ..stopwatch import Stopwatch, peak_memory
 from .settings import TPE_ONLY, TuneSettings
@@ -106,7 +106,7 @@ def heal_by_training(
     with watch.phase("search"):
         rows = tuning.carry_on([], progress=lambda done: progress("search", done, total))
     with watch.phase("report"):
-        threshold = _threshold(settings, examined, len(forget))
+        threshold = _threshold(settings, examined, len(forget), check.classes_seen)
         found = tuning.conclude(rows, enough=threshold)
         candidate = tuning.model(found.chosen) if found.chosen and found.status in KEPT_STATUSES else None
     forgot = _metrics(found)
@@ -117,6 +117,7 @@ def heal_by_training(
         **forgot,
         "forget_threshold": threshold,
         "unchanged": candidate is not None and _same(candidate, victim),
+        "classes_seen": check.classes_seen,
         **_costs(watch, victim),
     }
     model = candidate if candidate is not None and status in KEPT_STATUSES else victim
@@ -131,10 +132,9 @@ def _check(
     return VictimCheck(victim, settings.method, parts["retain"], clean=parts.get("clean"), base=base)
 
 
-def _threshold(settings: TuneSettings, examined: Examined, forget_count: int) -> float:
+def _threshold(settings: TuneSettings, examined: Examined, forget_count: int, seen: float) -> float:
     asked = settings.rho if "rho" in settings.model_fields_set else None
-    rate = target_rate(examined.predictions, examined.targets)
-    return examined.forget_accuracy * healed_rho(asked, rate, forget_count)
+    return examined.forget_accuracy * healed_rho(asked, examined.expected_rate * seen, forget_count)
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:

@@ -23,7 +23,7 @@ from ...unlearning.metrics import accuracy
 from ...unlearning.training import TrainingDiverged
 from ..given import Batches, Check, Pair, random_part, unchecked
 from ..grid import TPEStart
-from ..harm import Harm, compare_on_retain
+from ..harm import Harm, compare_on_retain, expected_rate
 from ..sampler import Direction, Sampler
 from ..threshold import crosses
 from .objectives import pareto_front, parts, score, told
@@ -56,11 +56,13 @@ class Examined:
 
     Attributes:
         forget_accuracy: Acc_forget(victim).
+        expected_rate: the share of S_f that may truly be labelled right; see `expected_rate`.
         targets: the labels that occur in S_f, int64.
         predictions, labels: on retain, int64 [N].
     """
 
     forget_accuracy: float
+    expected_rate: float
     targets: Tensor
     predictions: Tensor
     labels: Tensor
@@ -155,6 +157,7 @@ class Tuning:
         self._check((predictions, labels), (before, given))
         return Examined(
             forget_accuracy=accuracy(predictions, labels),
+            expected_rate=expected_rate(before, labels),
             targets=labels.unique(),
             predictions=before,
             labels=given,

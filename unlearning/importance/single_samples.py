@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,53 @@ def _in(
             for name, gradient in gradients_of(total, leaves).items():
                 sums[name] += gradient
     return torch.cat(rows), sums
+
+
+def wrong_beyond_kinks(
+    names: set[str],
+    rows: Callable[[int], Mapping[str, Tensor | float]],
+    model: nn.Module,
+    parameters: Values,
+    buffers: Values,
+    loss: Loss,
+    samples: tuple[Tensor, Tensor],
+) -> set[str]:
+    """Tell gradients that are wrong from those that a kink splits: a tie of a pooling, a ReLU at 0.
+
+    There rounding decides between two right gradients, so that float32 and float64 may differ a lot, in a
+    few samples. What differs in most samples is wrong, and so is what differs from plain autograd on that
+    sample in the same precision.
+
+    Args:
+        names: parameters whose sums differ from those of `weighted_gradients`.
+        rows: gives the gradients of a sample, by name.
+        model: see `weighted_gradients`.
+        parameters: likewise.
+        buffers: likewise.
+        loss: likewise.
+        samples: likewise.
+
+    Returns:
+        The names that are wrong.
+    """
+    x, y = samples
+    given = (next(iter(parameters.values())).dtype, model, parameters, buffers, loss)
+    once, odd, wrong = torch.ones(1, device=y.device), Counter[str](), set[str]()
+    for number in range(len(x)):
+        one = (x[number : number + 1], y[number : number + 1])
+        found = {name: row for name, row in rows(number).items() if name in names}
+        _, doubles = weighted_gradients(*given[1:], one, once)
+        new = unlike(found, doubles, largest(doubles))
+        odd.update(new)
+        if new:
+            _, alike = _in(*given, one, once)
+            wrong |= unlike({name: found[name] for name in new}, alike, largest(alike))
+    return wrong | {name for name, count in odd.items() if 2 * count > len(x)}
+
+
+def largest(gradients: Values) -> float:
+    """Find the largest size of any entry."""
+    return max((float(value.abs().max()) for value in gradients.values() if value.numel()), default=0.0)
 
 
 def _as(dtype: torch.dtype, value: Tensor) -> Tensor:

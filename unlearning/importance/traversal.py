@@ -32,7 +32,7 @@ from ..models import differentiable
 from ..precision import Arithmetic
 from .layer_gradients import PREPARATIONS, TAPS, Rule, rule_for
 from .per_sample import Given, PerSample
-from .single_samples import same, unlike, weighted_gradients
+from .single_samples import largest, same, unlike, weighted_gradients, wrong_beyond_kinks
 from .slow_gradients import Loss, SlowGradients, Warnings
 
 Contributions = dict[str, list[PerSample]]
@@ -285,12 +285,12 @@ class Traversal:
         logits, expected = weighted_gradients(
             self.model, self.parameters, self.buffers, self.loss, (x, y), draws
         )
-        scale = max((float(e.abs().max()) for e in expected.values() if e.numel()), default=0.0)
+        scale = largest(expected)
         self._checked = len(x) if scale > 0 else 0
         if same(self._alone(x), logits):
             found = self._with_usable_copies(x, y, logits)
             wrong = unlike({name: _weighted(rows, draws) for name, rows in found.items()}, expected, scale)
-            if wrong:
+            if wrong := self._beyond_kinks(wrong, found, (x, y)):
                 self._give_up(wrong, f"{min(wrong)} is used in a way its layer does not show")
         else:
             self._mixes = True
@@ -303,8 +303,9 @@ class Traversal:
         """Hold the slow path against the same sums; one sample at a time where it fails vectorised."""
 
         def wrong() -> set[str]:
-            rows = self._slowly(self.slow, *samples)
-            return unlike({n: _weighted([Given(v)], draws) for n, v in rows.items()}, expected, scale)
+            rows: Contributions = {n: [Given(v)] for n, v in self._slowly(self.slow, *samples).items()}
+            odd = unlike({n: _weighted(row, draws) for n, row in rows.items()}, expected, scale)
+            return self._beyond_kinks(odd, rows, samples)
 
         if not self.slow or not (odd := wrong()):
             return
@@ -316,6 +317,18 @@ class Traversal:
                 f"the gradient of {min(odd)} differs between float32 and float64 by more than rounding, so "
                 f"its importance may be wrong; give the model and the images in double precision"
             )
+
+    def _beyond_kinks(
+        self, names: set[str], found: Contributions, samples: tuple[Tensor, Tensor]
+    ) -> set[str]:
+        """Those of ``names`` that are wrong; see `wrong_beyond_kinks`."""
+        if not names:
+            return names
+
+        def rows(number: int) -> dict[str, Tensor | float]:
+            return {name: sum(c.rows(number, number + 1)[0] for c in found[name]) for name in names}
+
+        return wrong_beyond_kinks(names, rows, self.model, self.parameters, self.buffers, self.loss, samples)
 
     def _with_usable_copies(self, x: Tensor, y: Tensor, logits: Tensor) -> Contributions:
         """Of `_fast`, after giving up copies that break the model or change its logits."""
