@@ -148,7 +148,7 @@ def test_other_failures_of_the_system_are_not_hidden() -> None:
 @pytest.mark.parametrize("python", [(), ("-W", "error")])
 def test_an_image_that_is_too_large_is_said_once(python: tuple[str, ...], tmp_path: Path) -> None:
     looks = (
-        "from theriac.cluster import cli; from theriac.datasets.decoding import opened;"
+        "from theriac.cluster import cli; from theriac.datasets.sources.decoding import opened;"
         "cli.app.default(lambda: opened(open('large.png', 'rb').read())); cli.main()"
     )
     Image.new("L", (10_000, 9_500)).save(tmp_path / "large.png")

@@ -224,7 +224,7 @@ def test_a_failure_while_drawing_keeps_the_old_file(tmp_path: Path, monkeypatch:
 
 
 def test_no_global_state_of_matplotlib_is_touched() -> None:
-    code = "import sys, theriac.search.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, theriac.search.report.figure; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

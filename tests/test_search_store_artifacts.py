@@ -52,7 +52,7 @@ def test_the_first_of_two_writers_stands(tmp_path: Path):
 def test_a_writer_killed_half_way_leaves_no_entry(tmp_path: Path):
     program = (
         "import os, signal, sys, torch\n"
-        "from theriac.search import artifacts, entries\n"
+        "from theriac.search.store import artifacts, entries\n"
         "entries._renamed = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "artifacts.ArtifactStore(sys.argv[1]).put('a', {'w': torch.ones(3)}, {})\n"
     )
@@ -66,7 +66,7 @@ def test_a_writer_killed_half_way_leaves_no_entry(tmp_path: Path):
 def test_who_is_killed_while_making_something_lets_the_next_in(tmp_path: Path):
     program = (
         "import sys, time\n"
-        "from theriac.search.artifacts import ArtifactStore\n"
+        "from theriac.search.store.artifacts import ArtifactStore\n"
         "with ArtifactStore(sys.argv[1]).making('a'):\n"
         "    print('inside', flush=True)\n"
         "    time.sleep(600)\n"
@@ -101,7 +101,7 @@ def test_a_disk_that_fills_up_is_named_and_no_half_entry_stays(tmp_path: Path, k
     program = (
         "import resource, sys, torch\n"
         "from theriac.errors import BadInput\n"
-        "from theriac.search.artifacts import ArtifactStore\n"
+        "from theriac.search.store.artifacts import ArtifactStore\n"
         "from theriac.unlearning.importance import Importance\n"
         "store, tensors = ArtifactStore(sys.argv[1]), {'w': torch.ones(100_000)}\n"
         "importance = Importance(total=tensors, count=1, kind='lf', granularity='sample')\n"
@@ -230,8 +230,8 @@ def test_a_folder_needs_no_file_systems_of_others(tmp_path: Path):
     program = (
         "import sys\n"
         "sys.modules['fsspec'] = sys.modules['pyarrow.fs'] = None\n"
-        "from theriac.search.artifacts import ArtifactStore\n"
-        "from theriac.search.storage import read_probe, write_probe\n"
+        "from theriac.search.store.artifacts import ArtifactStore\n"
+        "from theriac.search.store.storage import read_probe, write_probe\n"
         "store = ArtifactStore(sys.argv[1])\n"
         "with store.making('a'):\n"
         "    print(store.find('a'), store.usage()['models'])\n"

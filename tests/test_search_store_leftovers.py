@@ -19,7 +19,7 @@ from theriac.search.store.remote_storage import RemoteStorage
 WEIGHTS = {"w": torch.ones(3)}
 KILLED = """
 import os, signal, sys, torch
-from theriac.search import artifacts, entries
+from theriac.search.store import artifacts, entries
 entries._renamed = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 artifacts.ArtifactStore(sys.argv[1]).put('a', {'w': torch.ones(3)}, {})
 """

@@ -33,7 +33,7 @@ for block in range(count):
 
 KILLED_AT = """
 import os, signal, sys
-from theriac.search import results
+from theriac.search.store import results
 store = results.ResultsStore(sys.argv[1])
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -238,8 +238,8 @@ def test_a_torn_copy_is_downloaded_again(uri: str, tmp_path: Path):
 UPLOADER = """
 import os, signal, sys, torch
 from pathlib import Path
-from theriac.search.artifacts import ArtifactStore
-from theriac.search.remote_storage import RemoteStorage
+from theriac.search.store.artifacts import ArtifactStore
+from theriac.search.store.remote_storage import RemoteStorage
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -274,8 +274,8 @@ def test_an_uploader_killed_in_the_middle_leaves_no_entry(tmp_path: Path, during
 MAKER = """
 import sys, time, torch
 from pathlib import Path
-from theriac.search.artifacts import ArtifactStore
-from theriac.search.remote_storage import RemoteStorage
+from theriac.search.store.artifacts import ArtifactStore
+from theriac.search.store.remote_storage import RemoteStorage
 
 download = RemoteStorage.download
 def counted(self, name, target):

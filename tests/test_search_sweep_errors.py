@@ -34,7 +34,7 @@ WRONG = [
     ("attacks: [{trigger: sine, size: 2}]", r"'attacks\.0\.size'; the valid ones in attacks\.0 are trigger"),
     ("scoring: {step: 2}", r"'scoring\.step'; .* are steps, reference; did you mean 'steps'"),
     ("exclude: [{method: ssd}]", r"'exclude\.0\.method'; .*did you mean 'methods'"),
-    ("settings: {roh: 0.1}", r"'settings\.roh'; the valid ones in settings are rho, .*did you mean 'rho'"),
+    ("settings: {roh: 0.1}", r"'settings\.roh'; the valid ones in settings are .*rho, .*did you mean 'rho'"),
     ("settings_for: [{when: {method: lf}, set: {}}]", r"'settings_for\.0\.when\.method'"),
     ("settings_for: [{when: {methods: ssd}, set: {roh: 1}}]", r"'settings_for\.0\.set\.roh'"),
     ("1: 2", r"unknown key '1'"),

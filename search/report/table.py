@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from ..searches import SEARCH_ENTRIES
-from ..settings import METHODS
 from .table_formats import FORMATS, SOFT, Column, ResultTable, Row, Spread, TerminalTable, render
 
 __all__ = ["FORMATS", "ResultTable", "TerminalTable", "describe", "method_name", "render", "searches_table"]
@@ -228,7 +227,7 @@ def method_name(row: Row) -> str | None:
     if row["method"] is None:
         return None
     name = METHOD_NAMES.get(str(row["method"]), str(row["method"]).upper())
-    search = SEARCH_ENTRIES.get(str(row["search"])) if row["method"] in METHODS else None
+    search = SEARCH_ENTRIES.get(str(row["search"])) if row["method"] not in ("none", "eu") else None
     return (f"{search.title}-{name}" if search else name) + ("*" if row["uses_oracle"] else "")
 
 
