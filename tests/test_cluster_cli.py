@@ -382,7 +382,13 @@ def test_report_is_json_without_the_trace(
         alpha=2.0,
         dampening_constant=1.0,
         trace=({"s": 1.0},),
-        metrics={"forget_count": 20, "forget_accuracy": 0.15, "agreement": 0.987},
+        metrics={
+            "forget_count": 20,
+            "forget_accuracy": 0.15,
+            "agreement": 0.987,
+            "target_kept": 0.9,
+            "classes_seen": 1.0,
+        },
         settings={"method": "xlf", "search": "ptn"},
     )
     monkeypatch.setattr("theriac.cluster.commands.heal.HealRequest.run", lambda *_: healed)

@@ -20,6 +20,8 @@ METRICS: dict[str, Any] = {
     "forget_accuracy": 0.15,
     "forget_threshold": 0.2,
     "agreement": 0.987,
+    "target_kept": 0.9,
+    "classes_seen": 1.0,
     "apart": True,
 }
 

@@ -10,6 +10,7 @@ from torch import nn
 
 import theriac
 from theriac.search.heal import Healing
+from theriac.search.harm import LEAST_TARGET
 from theriac.search.healed import healed_rho, judged
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
 
@@ -91,9 +92,23 @@ def test_rho_says_how_much_is_enough():
 
 @pytest.mark.parametrize("search", ["grid", "tpe"])
 def test_searches_of_dampening_are_judged_alike(search: str):
-    pairs = {"alphas": (6.0,), "relative_lambdas": (1.0,)} if search == "grid" else {"samples": 12}
+    pairs = (
+        {"alphas": (6.0,), "relative_lambdas": (1.0,)}
+        if search == "grid"
+        else {"samples": 12, "alpha_range": (6.0, 60.0)}
+    )
     healing = theriac.heal(POISONED.model, POISONED.found, POISONED.rest, search=search, **pairs)
     enough = healing.metrics["forget_accuracy"] <= healing.metrics["forget_threshold"]
     assert healing.healed is enough
     assert healing.status == ("stopped" if enough else "not_healed")
     assert same_weights(healing.model, POISONED.model) is not enough
+
+
+@pytest.mark.parametrize("search", ["grid", "tpe"])
+def test_a_target_class_that_is_wiped_out_is_no_healing(search: str):
+    """Alphas as small as these select nearly every weight: of 170 retain images none is read as 0 any more."""
+    pairs = {"alphas": (1.0,)} if search == "grid" else {"samples": 2, "alpha_range": (0.5, 1.0)}
+    healing = theriac.heal(POISONED.model, POISONED.found, POISONED.rest, search=search, **pairs)
+    assert healing.metrics["target_kept"] < LEAST_TARGET
+    assert (healing.status, healing.healed) == ("collapsed", False)
+    assert same_weights(healing.model, POISONED.model)
