@@ -207,13 +207,13 @@ def _own_groups() -> Iterator[None]:
     gone before what has begun is done. Where the system does not end the servers with this process, they stay
     in its group: Ray then ends that.
     """
-    before = services.ConsolePopen
-    if utils.detect_fate_sharing_support():
-        services.ConsolePopen = partial(before, process_group=0)
+    module: Any = services
+    before, ends = module.ConsolePopen, utils.detect_fate_sharing_support()  # type: ignore[no-untyped-call]
+    module.ConsolePopen = partial(before, process_group=0) if ends else before
     try:
         yield
     finally:
-        services.ConsolePopen = before
+        module.ConsolePopen = before
 
 
 @contextmanager

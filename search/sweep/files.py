@@ -103,7 +103,7 @@ def dump_sweep(sweep: Sweep) -> str:
     tree["exclude"] = [_plain(rule) for rule in sweep.exclude]
     for shown, rule in zip(tree["settings_for"], sweep.settings_for, strict=True):
         shown["when"] = _plain(rule.when)
-    write = partial(yaml.dump, tree, Dumper=Dumper, sort_keys=False, width=LINE)
+    write: Any = partial(yaml.dump, tree, Dumper=Dumper, sort_keys=False, width=LINE)
     text: str = write(allow_unicode=True)
     if "".join(map(printable, text.split("\n"))) == text.replace("\n", ""):
         return text
