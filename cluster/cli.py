@@ -22,8 +22,8 @@ from rich.console import Console
 from .. import __version__
 from ..errors import BadInput, printable
 from ..search.store import masked
-from .commands import Warnings, explain_usage, printable_lines, say_warning, show_default
-from .environment import allow_warnings, expand_home, explain_output, forgive_streams, unusable
+from .commands import Warnings, explain_usage, interruption, printable_lines, say_warning, show_default
+from .environment import allow_warnings, expand_home, explain_output, forgive_streams, no_memory, unusable
 from .interrupts import heed_termination
 from .lifeline import by_force
 from .options import Format, HealOptions, Preprocessing, Subject, Topic, Where, check_figure_folder, folder
@@ -353,10 +353,10 @@ def run(arguments: list[str]) -> int:
         return _refuse(str(error))
     except OSError as error:
         return _refuse(reason) if (reason := explain_output(error)) else 0
+    except (ImportError, MemoryError) as error:
+        return _refuse(no_memory(error))
     except KeyboardInterrupt as error:
-        _say(
-            str(error) or "interrupted; a sweep keeps its finished cells: run the same command again to go on"
-        )
+        _say(str(error) or interruption(arguments))
         return INTERRUPTED
     return status if isinstance(status, int) else 0
 

@@ -8,8 +8,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO, cast
+
+from ..errors import BadInput
 
 NO_HOME = "/"
 """As containers do it for a user of whom nothing is known but the number."""
@@ -18,6 +21,9 @@ DOCSTRINGS = (
     "Python runs with -OO (PYTHONOPTIMIZE={level}), which removes the docstrings that Ray and --help are "
     "made of; leave it out, -O is fine"
 )
+PATHS = ("--weights", "--forget", "--retain", "--clean", "--classes")
+NO_MEMORY = ("failed to map segment", "Cannot allocate memory", "cannot allocate memory")
+"""What the dynamic linker says of a library for which no memory is left."""
 NO_FOLDER = "the current folder no longer exists; cd to one that does"
 
 
@@ -56,6 +62,18 @@ def explain_output(error: OSError) -> str | None:
         raise error
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
     return f"cannot write: {error.strerror}; free some space" if error.errno == errno.ENOSPC else None
+
+
+def no_memory(error: ImportError | MemoryError) -> str:
+    """Say that memory is short: for a library that cannot be loaded, or for what was asked for.
+
+    Raises:
+        ImportError: ``error``, if it is about something else.
+    """
+    if isinstance(error, ImportError) and not any(words in str(error) for words in NO_MEMORY):
+        raise error
+    told = (str(error).splitlines() or ["out of memory"])[0]
+    return f"not enough memory ({told}); raise the limit (ulimit -v unlimited), or free some"
 
 
 def allow_warnings() -> None:
@@ -98,12 +116,24 @@ class Forgiving:
 
 
 def expand_home(arguments: Sequence[str]) -> list[str]:
-    """Expand ``--out=~/x`` to a path below the home, as shells do it in ``--out ~/x`` only."""
+    """Expand ``--out=~/x`` to a path below the home, as shells do it in ``--out ~/x`` only.
+
+    Raises:
+        BadInput: a file or folder is named "", which would be the current folder.
+    """
+    _refuse_empty(arguments)
     pairs = ((word, *word.partition("=")) for word in arguments)
     return [
         f"{name}={os.path.expanduser(value)}" if name.startswith("--") and value.startswith("~") else word
         for word, name, _, value in pairs
     ]
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    for before, word in pairwise(["", *words]):
+        name, equals, value = word.partition("=")
+        if (before in PATHS and not word.strip()) or (name in PATHS and equals and not value.strip()):
+            raise BadInput(f"{name.strip() or before} is empty; give a file or folder")
 
 
 def unusable() -> str | None:

@@ -19,6 +19,12 @@ HARD_SECONDS = 40.0
 ASK_SECONDS = 5.0
 SILENT_SECONDS = 45.0
 INTERRUPTED = 130
+ASKED = (0, -signal.SIGTERM, -signal.SIGHUP)
+"""How a server ends that was told to."""
+ASKED_WORDS = (
+    "was asked to end, as by a signal to every process of a job; finishing takes one to this command alone "
+    "(systemd: KillMode=mixed)"
+)
 
 by_force: list[Callable[[int], Any]] = []
 """How a command ends at once with a status; in a library's user's process nothing may."""
@@ -83,8 +89,9 @@ class Lifeline:
         threading.Thread(target=work, args=arguments, daemon=True, name="theriac-lifeline").start()
 
     def _wait_for(self, name: str, process: Popen[bytes]) -> None:
-        process.wait()
-        self._lost(f"Ray's {name} on this machine has died (killed, by hand or for lack of memory)")
+        asked = process.wait() in ASKED
+        how = ASKED_WORDS if asked else "has died (killed, by hand or for lack of memory)"
+        self._lost(f"Ray's {name} on this machine {how}")
 
     def _keep_asking(self, ask: Callable[[], bool]) -> None:
         while not self._over.wait(ASK_SECONDS):

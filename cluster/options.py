@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ..errors import BadInput
 from ..search.settings import (
@@ -80,7 +88,7 @@ class Subject(BaseModel):
     retain: Path
     clean: Path | None = None
     model: str = "resnet9"
-    width: float = 1.0
+    width: FiniteFloat = 1.0
     num_classes: int | None = Field(default=None, ge=1)
     classes: Path | None = None
     device: str = "auto"
@@ -185,8 +193,8 @@ class Preprocessing(BaseModel):
 
     image_size: int | None = Field(default=None, ge=2)
     channels: int = 3
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    mean: tuple[FiniteFloat, ...] = (0.0,)
+    std: tuple[FiniteFloat, ...] = (1.0,)
 
     @field_validator("channels")
     @classmethod

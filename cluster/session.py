@@ -10,11 +10,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import ray_constants, worker
+from ray._private import ray_constants, services, utils, worker
 
 from ..errors import BadInput
 from .lifeline import Lifeline
@@ -174,7 +175,7 @@ def _start_patiently(workers: int, folder: Path, verbose: bool) -> None:
 
 def _start(workers: int, folder: Path, verbose: bool) -> None:
     """Start it; Ray opens ``folder`` to all users, so it must lie in one that is not."""
-    with _single_machine(), _own_termination():
+    with _single_machine(), _own_termination(), _own_groups():
         ray.init(
             address="local",
             num_cpus=workers,
@@ -196,6 +197,23 @@ def _own_termination() -> Iterator[None]:
     finally:
         if callable(before) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _own_groups() -> Iterator[None]:
+    """Start each of Ray's servers in a process group of its own.
+
+    `timeout`, a shell, or a terminal that is closed asks the whole group of a command to end; Ray would be
+    gone before what has begun is done. Where the system does not end the servers with this process, they stay
+    in its group: Ray then ends that.
+    """
+    module: Any = services
+    before, ends = module.ConsolePopen, utils.detect_fate_sharing_support()  # type: ignore[no-untyped-call]
+    module.ConsolePopen = partial(before, process_group=0) if ends else before
+    try:
+        yield
+    finally:
+        module.ConsolePopen = before
 
 
 @contextmanager

@@ -69,11 +69,23 @@ class Attack(BaseModel):
             raise BadInput(
                 "label_rule all_to_all has neither one target nor several; leave target and several out"
             )
-        if len(self.several) == 1:
-            raise BadInput("several holds one trigger; give two or more, or use trigger and target")
+        if "several" in self.model_fields_set and len(self.several) < 2:
+            held = "one trigger" if self.several else "no trigger"
+            raise BadInput(f"several holds {held}; give two or more, or use trigger and target")
+        self._refuse_twins()
         if self.several and (self.trigger != BadNets() or self.target):
             raise BadInput("an attack with several triggers has no other; leave trigger and target out")
         return self
+
+    def _refuse_twins(self) -> None:
+        """Each trigger is one of `several` once: with two targets it would contradict itself."""
+        for number, aim in enumerate(self.several):
+            twin = next((one for one in self.several[:number] if one.trigger == aim.trigger), None)
+            if twin:
+                raise BadInput(
+                    f"several.{number}: the trigger {aim.trigger.name} is there already, with the same "
+                    f"settings and target {twin.target}; give each trigger once"
+                )
 
     @model_serializer(mode="wrap")
     def _without_what_says_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

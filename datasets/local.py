@@ -97,6 +97,11 @@ def load_sets(
     """
     rest = load_images(retain, classes=classes, image_size=image_size, channels=channels)
 
+    if classes is None:
+        refuse_splits(
+            Path(retain), rest.classes, [Path(forget), *([Path(clean)] if clean is not None else [])]
+        )
+
     def view(source: EncodedImages) -> View:
         return plain_view(source, mean=mean, std=std, device=device)
 
@@ -107,6 +112,27 @@ def load_sets(
     if clean is not None:
         sets["clean"] = by_its_classes(clean)
     return sets
+
+
+def refuse_splits(retain: Path, classes: Sequence[str], others: Iterable[Path]) -> None:
+    """Refuse a folder of splits in place of one of class folders: its "classes" would be train and val.
+
+    Args:
+        retain: where the classes come from.
+        classes: of its folders.
+        others: the folders of the other sets, whose class folders tell.
+
+    Raises:
+        BadInput: a class folder of another set lies one level deeper in ``retain``.
+    """
+    named = [one.name for other in others if other.is_dir() for one in other.iterdir() if one.is_dir()]
+    unknown = [name for name in named if name not in classes]
+    splits = [one for one in classes if any((retain / one / name).is_dir() for name in unknown)]
+    if splits:
+        raise BadInput(
+            f"{retain} holds the folders {', '.join(splits)}, and the class folders lie in these; "
+            f"give {retain / splits[0]}"
+        )
 
 
 def _names(classes: Sequence[str]) -> tuple[str, ...]:

@@ -43,11 +43,21 @@ def check_poisoning(data: LabelCounts, attack: Attack, manipulated: int, held_ba
     """Check before any image is read that `PoisonedData` can be made.
 
     Raises:
-        BadInput: as `PoisonedData`.
+        BadInput: as `PoisonedData`, or a trigger does not fit into the images.
     """
     attack.targets(data.classes)
     draw_manipulated(data.train, attack, manipulated, seed=0)
     split_test(data.test, held_back, seed=0)
+    if data.shape is not None:
+        _check_fits(attack, data.shape)
+
+
+def _check_fits(attack: Attack, shape: tuple[int, int, int]) -> None:
+    """Try each trigger on one image, but for pictures, which are fitted to the images."""
+    image, index = torch.zeros(1, *shape), torch.zeros(1, dtype=torch.int64)
+    for trigger in attack.triggers:
+        if getattr(trigger, "file", None) is None:
+            trigger(image, index)
 
 
 def _eligible(labels: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:

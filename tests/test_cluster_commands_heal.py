@@ -211,6 +211,10 @@ def test_labels_that_the_model_never_gives(case: Case, heal: Heal, tmp_path: Pat
         ({"channels": 3}, ["do not fit", "[8, 1, 3, 3]"]),
         ({"channels": 2}, ["channels 2", "1 (grey) or 3 (RGB)"]),
         ({"num_classes": 7}, ["do not fit", "number of classes"]),
+        (
+            {"num_classes": 1_000_000_000},
+            ["--num-classes 1000000000", "has more than", "leave the option out"],
+        ),
         ({"num_classes": 0}, ["--num-classes", "0", "or equal to 1"]),
         ({"image_size": 1}, ["--image-size", "1", "or equal to 2"]),
         ({"model": "resnet_nine"}, ["resnet_nine", "did you mean"]),
@@ -267,6 +271,13 @@ def test_output_that_would_overwrite_the_victim(case: Case, heal: Heal, tmp_path
 
 def test_output_below_a_file(case: Case, heal: Heal) -> None:
     refused(heal(out=case.weights / "healed"), str(case.weights), "--out")
+
+
+def test_retain_above_its_splits_is_the_one_named(case: Case, heal: Heal, tmp_path: Path) -> None:
+    above = tmp_path / "all"
+    for split in ("train", "val"):
+        shutil.copytree(case.forget, above / split)
+    refused(heal(retain=above), f"{above} holds the folders train, val", f"give {above / 'train'}")
 
 
 def test_class_that_retain_does_not_have(case: Case, heal: Heal, tmp_path: Path) -> None:

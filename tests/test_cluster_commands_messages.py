@@ -41,6 +41,13 @@ def results(tmp_path: Path) -> Path:
     ("arguments", "words"),
     [
         (["heal", "--weigths", "a.pt", "--retain", "c"], ["unknown option --weigths", "mean '--weights'?"]),
+        ([*HEAL, "--", "--seed", "3"], ["--seed stands after --, which ends the options; leave -- out"]),
+        ([*HEAL, "--width", "nan"], ["--width nan", "finite number"]),
+        ([*HEAL, "--mean", "nan"], ["--mean nan", "finite number"]),
+        ([*HEAL, "--std", "inf"], ["--std inf", "finite number"]),
+        (["heal", "--weights", "", "--forget", "b", "--retain", "c"], ["--weights is empty; give a file"]),
+        (["heal", "--weights=a", "--forget= ", "--retain", "c"], ["--forget is empty; give a file"]),
+        ([*HEAL, "--classes="], ["--classes is empty; give a file"]),
         (["heal", "--forgett=b"], ["unknown option --forgett", "mean '--forget'?"]),
         (["sweep", "--dryrun"], ["unknown option --dryrun", "mean '--dry-run'?"]),
         (["list", "--zzz"], ["unknown option --zzz", "--help"]),

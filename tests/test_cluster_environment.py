@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from theriac.cluster import environment
+from theriac.cluster import cli, environment
 from theriac.cluster.environment import Forgiving, explain_output
 
 THERIAC = [sys.executable, "-m", "theriac"]
@@ -156,3 +156,35 @@ def test_an_image_that_is_too_large_is_said_once(python: tuple[str, ...], tmp_pa
     said = subprocess.run(launch, capture_output=True, text=True, check=False, cwd=tmp_path).stderr
     assert "10000 x 9500 pixels" in said
     assert "decompression bomb" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ImportError("lib.so: failed to map segment from shared object"), "lib.so: failed to map segment"),
+        (ImportError("lib.so: cannot allocate memory in static TLS block"), "cannot allocate memory"),
+        (MemoryError(), "(out of memory)"),
+    ],
+)
+def test_a_library_that_finds_no_memory_is_one_line(
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert cli.run(["heal"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: not enough memory (")
+    assert told in said
+    assert "ulimit -v unlimited" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_library_that_is_not_there_is_no_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(ModuleNotFoundError):
+        cli.run(["heal"])

@@ -71,16 +71,22 @@ WAITS = "(print('begun', flush=True), __import__('time').sleep(60))"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_command_that_uses_no_ray_yet_is_interrupted_in_one_line(number: int) -> None:
-    program = f"from theriac.cluster import cli; cli.app.default(lambda: {WAITS}); cli.main()"
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("heal", ""), ("sweep", "; finished cells are kept: run the same command again to go on")],
+)
+def test_a_command_that_uses_no_ray_yet_is_interrupted_in_one_line(number: int, name: str, kept: str) -> None:
+    program = (
+        "from theriac.cluster import cli; from cyclopts import App; "
+        "cli.app = App(result_action='return_value', suppress_keyboard_interrupt=False); "
+        f"cli.app.command(lambda: {WAITS}, name={name!r}); cli.main()"
+    )
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as command:
         assert command.stdout is not None
         assert command.stdout.readline() == "begun\n"
         command.send_signal(number)
         _, said = command.communicate(timeout=60)
     assert command.returncode == cli.INTERRUPTED
-    assert said.splitlines() == [
-        "interrupted; a sweep keeps its finished cells: run the same command again to go on"
-    ]
+    assert said.splitlines() == [f"interrupted{kept}"]

@@ -58,6 +58,19 @@ def test_the_end_of_a_server_interrupts_what_waits(server: subprocess.Popen[byte
     assert signal.getsignal(signal.SIGUSR2) is before
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_server_that_was_asked_to_end_was_not_killed(
+    server: subprocess.Popen[bytes], number: signal.Signals
+) -> None:
+    def work() -> None:
+        with Lifeline({"raylet": server}, hush=lambda: None):
+            server.send_signal(number)
+            threading.Event().wait(LONG)
+
+    with pytest.raises(RayDied, match=r"^Ray's raylet on this machine was asked to end, .* cells are kept: "):
+        work()
+
+
 def test_what_is_raised_by_ray_meanwhile_is_replaced(server: subprocess.Popen[bytes]) -> None:
 
     def work() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services, utils
 
 from theriac.cluster import session
 from theriac.cluster.session import local_ray, ray_session
@@ -54,6 +54,15 @@ def test_workers_give_way_no_more_than_this_process() -> None:
 @pytest.mark.usefixtures("small_ray")
 def test_what_this_process_does_at_sigterm_is_kept() -> None:
     assert signal.getsignal(signal.SIGTERM) is own_termination
+
+
+@pytest.mark.usefixtures("small_ray")
+@pytest.mark.skipif(not utils.detect_fate_sharing_support(), reason="Ray ends its group with this process")
+def test_a_signal_to_the_group_of_this_process_does_not_reach_ray() -> None:
+    own: Any = ray.remote(lambda: os.getpgrp())
+    groups = {name: os.getpgid(process.pid) for name, process in session._servers().items()}
+    assert os.getpgrp() not in (*groups.values(), ray.get(own.remote()))
+    assert len(set(groups.values())) == len(session.SERVERS)
 
 
 @pytest.mark.usefixtures("small_ray")
@@ -173,6 +182,15 @@ def test_single_machine_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (os.environ[name], ray_constants.ENABLE_RAY_CLUSTER) == ("0", False)
     assert name not in os.environ
     assert ray_constants.ENABLE_RAY_CLUSTER is usual
+
+
+def test_groups_are_left_to_ray_where_it_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = services.ConsolePopen
+    for able in (True, False):
+        monkeypatch.setattr(utils, "detect_fate_sharing_support", lambda able=able: able)
+        with session._own_groups():
+            assert (services.ConsolePopen is usual) == (not able)
+        assert services.ConsolePopen is usual
 
 
 def test_a_start_that_took_too_long_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

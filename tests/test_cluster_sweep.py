@@ -104,14 +104,16 @@ def test_ctrl_c_finishes_what_has_begun_and_the_same_command_goes_on(rows: Rows,
     first, begun = finished(results), finished_cells(results)
     with Command(file, results) as command:
         command.wait_for(lambda: finished_cells(results) > begun, "more cells")
-        os.kill(command.process.pid, signal.SIGTERM)  # schedulers of clusters send it
+        command.interrupt(signal.SIGTERM)  # `timeout` and others send it to the whole group
         assert command.end() == 130
         assert "finishing what has begun" in command.said
+        assert "Ray's" not in command.said
+        assert command.status.state == "interrupted"
     assert computed_again(first, results) == []
     second = finished(results)
     with Command(file, results) as command:
         command.wait_for(lambda: "run" in command.status.state and command.processes("ray::Imp"), "actors")
-        command.interrupt()
+        command.interrupt(signal.SIGHUP)  # the terminal is closed
         command.interrupt()
         assert command.end() == 130
         assert "Traceback" not in command.said

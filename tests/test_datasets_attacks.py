@@ -105,6 +105,13 @@ def test_intended_labels_by_hand():
         ({"label_rule": "all_to_all", "target": 1}, "neither one target nor several"),
         ({"label_rule": "all_to_all", "several": THREE}, "neither one target nor several"),
         ({"several": THREE[:1]}, "several holds one trigger; give two or more"),
+        ({"several": []}, "several holds no trigger; give two or more"),
+        ({"several": [], "label_rule": "all_to_all"}, "several holds no trigger"),
+        (
+            {"several": [*THREE, THREE[0].model_copy(update={"target": 3})]},
+            r"several\.3: the trigger badnets is there already, .* target 2; give each trigger once",
+        ),
+        ({"several": [THREE[1], THREE[1]]}, r"several\.1: the trigger sine is there already"),
         ({"several": THREE, "target": 1}, "has no other; leave trigger and target out"),
         ({"several": THREE, "trigger": Sine()}, "has no other; leave trigger and target out"),
         ({"several": [{"trigger": BadNets()}, THREE[0]]}, "target"),
@@ -114,6 +121,11 @@ def test_intended_labels_by_hand():
 def test_settings_that_contradict_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         Attack(**settings)
+
+
+def test_triggers_of_one_kind_that_differ_are_several():
+    both = Attack(several=[Aim(trigger=BadNets(size=size), target=size) for size in (1, 2)])
+    assert both.targets(CLASSES) == (1, 2)
 
 
 def test_a_target_of_several_that_is_no_class_is_refused():

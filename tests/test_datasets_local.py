@@ -151,3 +151,22 @@ def test_classes_that_are_none(tmp_path, classes, message):
     folder = write_folders(tmp_path, ["cat"])
     with pytest.raises(BadInput, match=message):
         load_images(folder, classes=classes)
+
+
+@pytest.mark.parametrize("splits", [["train"], ["train", "val"]])
+def test_a_folder_above_the_class_folders_is_the_one_named(tmp_path, splits):
+    for split in splits:
+        write_folders(tmp_path / "all" / split, ["cat", "dog"])
+    found = write_folders(tmp_path / "found", ["dog"])
+    with pytest.raises(BadInput, match=rf"all holds the folders {', '.join(splits)}, .*; give .*all/train$"):
+        load_sets(forget=found, retain=tmp_path / "all")
+    sets = load_sets(forget=found, retain=tmp_path / "all" / "train")
+    assert sets["forget"].labels.tolist() == [1]
+
+
+def test_images_in_folders_of_a_class_are_no_splits(tmp_path):
+    retain = tmp_path / "train"
+    for name in ("cat", "dog"):
+        write_folders(retain / name, ["images"])
+    with pytest.raises(BadInput, match="eel is none of the 2 classes"):
+        load_sets(forget=write_folders(tmp_path / "found", ["eel"]), retain=retain)

@@ -110,6 +110,11 @@ def test_pictures_are_found_from_where_the_command_runs(write, tmp_path, monkeyp
     [
         ([{"trigger": {"name": "additive", "file": "gone.png"}}], r"picture .*gone\.png: No such file"),
         (["additive"], r"attacks\.0\.trigger\.additive\.file is missing|file"),
+        ([{"several": []}], r"several holds no trigger; give two or more, or use trigger and target"),
+        (
+            [{"several": [{"trigger": "badnets", "target": one} for one in (1, 2)]}],
+            r"several\.1: the trigger badnets is there already, .* target 1; give each trigger once",
+        ),
         ([{"several": ["badnet", "sine"]}], r"attacks\.0\.several\.0: unknown trigger 'badnet'; .*'badnets'"),
         (
             [{"several": [{"trigger": "sine", "aim": 3}]}],

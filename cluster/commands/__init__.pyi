@@ -22,6 +22,7 @@ from .lists import (
 from .messages import (
     Warnings as Warnings,
     explain_usage as explain_usage,
+    interruption as interruption,
     printable_lines as printable_lines,
     say_warning as say_warning,
     show_default as show_default,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 from pydantic import Field, ValidationError
+from torch import Tensor
 
-from ...datasets.local import load_images
+from ...datasets.local import load_images, refuse_splits
 from ...datasets.sources import ImageSource, in_memory, on_device, read_class_names
 from ...datasets.views import View, plain_view
 from ...errors import BadInput, explain_validation
@@ -52,9 +53,12 @@ class HealRequest(Subject):
         classes = None if self.classes is None else read_class_names(self.classes)
         weights = load_weights(self.weights, trust_pickle=self.trust_pickle)
         retain = self._load(self.retain, classes)
+        if classes is None:
+            refuse_splits(self.retain, retain.classes, [self.forget, *([self.clean] if self.clean else [])])
         _check_retain(retain, self.retain)
         forget = self._load(self.forget, retain.classes)
         clean = self._load(self.clean, retain.classes) if self.clean else None
+        _check_outputs(self.num_classes, weights, self.weights)
         model = create_model(spec, num_classes=self.num_classes or len(retain.classes), shape=retain.shape)
         load_into(model, weights, self.weights)
         return heal(
@@ -80,6 +84,16 @@ class HealRequest(Subject):
     def _view(self, source: ImageSource, device: torch.device) -> View:
         options = self.preprocessing
         return plain_view(on_device(source, device), mean=options.mean, std=options.std, device=device)
+
+
+def _check_outputs(number: int | None, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse more outputs than any layer in the file has, before a model of them is made."""
+    most = max((len(one) for one in weights.values() if one.ndim), default=0)
+    if number is not None and number > most:
+        raise BadInput(
+            f"--num-classes {number}: no tensor in {path} has more than {most} rows, so its model has fewer "
+            f"outputs; give the number of classes it was trained on, or leave the option out"
+        )
 
 
 def _check_retain(retain: ImageSource, path: Path) -> None:

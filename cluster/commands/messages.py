@@ -11,6 +11,9 @@ from pydantic import ValidationError
 
 from ...errors import closest, printable, shortened, wanted
 
+RESUMABLE = ("sweep", "quickstart")
+"""Commands that go on where they were interrupted."""
+
 
 def explain_usage(error: Exception, app: Any, words: Sequence[str]) -> str:
     """Put a parser's error in one line; what pydantic refused is named by its option.
@@ -35,6 +38,16 @@ def explain_usage(error: Exception, app: Any, words: Sequence[str]) -> str:
     return " ".join(text.split())
 
 
+def interruption(words: Sequence[str]) -> str:
+    """Say that a command was interrupted, and what it keeps.
+
+    Args:
+        words: of the command line.
+    """
+    kept = "; finished cells are kept: run the same command again to go on"
+    return f"interrupted{kept if words[:1] and words[0] in RESUMABLE else ''}"
+
+
 def explain_values(error: ValidationError) -> str:
     """The first option that pydantic refused, and what it should be (several ways, where there are any)."""
     findings = error.errors()
@@ -51,15 +64,16 @@ def explain_values(error: ValidationError) -> str:
 
 
 def unknown_option(words: Sequence[str], known: Iterable[str]) -> str | None:
-    """Name the first of ``words`` that looks like an option and is none of the ``known``; None if all are.
+    """Name the first of ``words`` that looks like an option and is none, or stands too late; None if all are.
 
     A parser that misses a required option first would send a user who has misspelt it the wrong way.
     """
     options = sorted(known)
-    for word in words:
-        if word == "--":
-            return None
+    for number, word in enumerate(words):
         name = word.partition("=")[0]
+        if word == "--":
+            late = [one for one in words[number + 1 :] if one.partition("=")[0] in options]
+            return f"{late[0]} stands after --, which ends the options; leave -- out" if late else None
         if name.startswith("--") and name not in options:
             hint = closest(name, options) or "; see --help"
             return f"unknown option {name}{hint}"

@@ -122,11 +122,15 @@ class Availability(NamedTuple):
 
 
 class LabelCounts(NamedTuple):
-    """Training labels of a dataset, int64 [N], and how many test images and classes it has."""
+    """Training labels of a dataset, int64 [N], how many test images and classes it has, and their shape.
+
+    The shape is (channels, height, width); None where only the images show it, and they are not here.
+    """
 
     train: Tensor
     test: int
     classes: int
+    shape: tuple[int, int, int] | None = None
 
 
 class _Found(NamedTuple):
@@ -235,19 +239,26 @@ def load_dataset(
 
 
 @functools.lru_cache(maxsize=8)
-def labels_of(name: str, *, root: str | Path | None = None) -> LabelCounts:
+def labels_of(name: str, *, root: str | Path | None = None, image_size: int | None = None) -> LabelCounts:
     """Read the labels of a dataset, but no image; one that is not here is as large as published.
 
+    Args:
+        name: a key of `DATASETS`.
+        root: see `load_dataset`.
+        image_size: likewise.
+
     Raises:
-        BadInput: unknown name, or data that cannot be read.
+        BadInput: unknown name, data that cannot be read, or a size that is none.
     """
     spec = _spec(name)
-    found = _find(spec, _folder(spec, root))
+    square(image_size)
+    found, side = _find(spec, _folder(spec, root)), spec.image_size if image_size is None else image_size
     if found is None:
         train, test, classes = spec.published
-        return LabelCounts(torch.arange(train) % classes, test, classes)
-    training, testing = found.load(spec.image_size)
-    return LabelCounts(training.labels, len(testing), len(training.classes))
+        shape = (len(spec.mean), side, side) if side else None
+        return LabelCounts(torch.arange(train) % classes, test, classes, shape)
+    training, testing = found.load(side)
+    return LabelCounts(training.labels, len(testing), len(training.classes), training.shape)
 
 
 def available(root: str | Path | None = None) -> list[Availability]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from ...datasets.poisoning import check_poisoning
-from ...datasets.sources import labels_of
+from ...datasets.sources import LabelCounts, labels_of
 from ...errors import BadInput
+from ...unlearning.models import ModelSpec, create_model
 from .files import Sweep, load_sweep
 from .scenario import Scenario
 
@@ -24,9 +28,11 @@ def checked_sweep(name_or_path: str | Path, overrides: Sequence[str], root: Path
 
 
 def check_data(sweep: Sweep, root: Path | None) -> None:
-    """Refuse targets that are no classes, and more poison or held back images than a dataset has.
+    """Refuse what the datasets of a sweep rule out.
 
-    A dataset that is not on this machine is taken to be as large as it was published.
+    That is targets that are no classes, more poison or held back images than there are, and images of a size
+    that a trigger or a model cannot take. A dataset that is not on this machine is taken to be as it was
+    published.
 
     Args:
         sweep: any.
@@ -35,13 +41,41 @@ def check_data(sweep: Sweep, root: Path | None) -> None:
     Raises:
         BadInput: names the scenario's value and what the dataset has.
     """
-    for scenario in {_asked(task.scenario): task.scenario for task in sweep.tasks()}.values():
-        found = labels_of(scenario.dataset, root=root)
-        try:
-            check_poisoning(found, scenario.attack, scenario.manipulated, scenario.held_back)
-        except BadInput as error:
-            raise BadInput(f"{scenario.dataset}: {error}") from error
+    scenarios = {task.scenario.key: task.scenario for task in sweep.tasks()}.values()
+    found = {key: labels_of(key[0], root=root, image_size=key[1]) for key in map(_images, scenarios)}
+    for scenario in {_asked(one): one for one in scenarios}.values():
+        with _naming(scenario):
+            check_poisoning(
+                found[_images(scenario)], scenario.attack, scenario.manipulated, scenario.held_back
+            )
+    for scenario in {(*_images(one), one.model): one for one in scenarios}.values():
+        with _naming(scenario):
+            _check_model(scenario.model, found[_images(scenario)])
+
+
+@contextmanager
+def _naming(scenario: Scenario) -> Iterator[None]:
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{scenario.dataset}: {error}") from error
+
+
+def _check_model(spec: ModelSpec, images: LabelCounts) -> None:
+    """Send one image through a model without values, which takes no memory; only a refusal is tried again."""
+    if images.shape is None:
+        return
+    try:
+        with torch.device("meta"):
+            create_model(spec, num_classes=images.classes, shape=images.shape)
+    except BadInput as error:
+        if "meta" not in str(error):  # else it got as far as looking at values
+            create_model(spec, num_classes=images.classes, shape=images.shape)
+
+
+def _images(scenario: Scenario) -> tuple[str, int | None]:
+    return scenario.dataset, scenario.image_size
 
 
 def _asked(scenario: Scenario) -> tuple[object, ...]:
-    return scenario.dataset, scenario.attack, scenario.manipulated, scenario.held_back
+    return *_images(scenario), scenario.attack, scenario.manipulated, scenario.held_back

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ...unlearning.training import Recipe
 from .rules import AttackPattern, Match, SettingsFor, Task
 from .scenario import PRESETS, Gate, Scenario, Scoring
 from .spec import Sweep
+from .yaml_numbers import Dumper
 from .yaml_tree import (
     MOST_CHARACTERS,
     Tree,
@@ -101,10 +103,13 @@ def dump_sweep(sweep: Sweep) -> str:
     tree["exclude"] = [_plain(rule) for rule in sweep.exclude]
     for shown, rule in zip(tree["settings_for"], sweep.settings_for, strict=True):
         shown["when"] = _plain(rule.when)
-    text = yaml.safe_dump(tree, sort_keys=False, width=LINE, allow_unicode=True)
+    write: Any = partial(yaml.dump, tree, Dumper=Dumper, sort_keys=False, width=LINE)
+    text: str = write(allow_unicode=True)
     if "".join(map(printable, text.split("\n"))) == text.replace("\n", ""):
         return text
-    return yaml.safe_dump(tree, sort_keys=False, width=LINE)  # no terminal gets what turns its text around
+    return yaml.dump(
+        tree, Dumper=Dumper, sort_keys=False, width=LINE
+    )  # no terminal gets what turns its text around
 
 
 def _preset_texts() -> dict[str, str]:

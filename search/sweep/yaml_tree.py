@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from ...errors import BadInput, closest, shortened, wanted
+from .yaml_numbers import FLOAT, INT, construct_float, construct_int, take_for_numbers
 
 Tree = dict[str, Any]
 
@@ -24,12 +25,13 @@ MOST_NODES = 50_000
 
 
 def read_yaml(text: str, origin: str) -> Any:
-    """The one document in ``text``, read as safe_load does.
+    """The one document in ``text``, read as safe_load does, but for numbers that may mean another one.
 
     Raises:
         BadInput: a syntax error or a key that comes twice in one mapping (with the line), a node inside
             itself, more than `MOST_DEPTH` levels or `MOST_NODES` values once aliases are written out, a
-            number that is not finite or has more than 64 bits, a date, or another value that YAML alone has.
+            number that is not finite, has more than 64 bits, or is none in base 10 to YAML (``010``,
+            ``1:30``), a date, or another value that YAML alone has.
     """
     if len(text) > MOST_CHARACTERS:
         raise BadInput(
@@ -113,6 +115,11 @@ class _BoundedLoader(yaml.SafeLoader):
                 problem=f"more than {MOST_NODES} values or {MOST_DEPTH} levels, aliases written out",
                 problem_mark=node.start_mark,
             )
+
+
+_BoundedLoader.add_constructor(INT, construct_int)
+_BoundedLoader.add_constructor(FLOAT, construct_float)
+take_for_numbers(_BoundedLoader)
 
 
 def _refuse_twins(node: yaml.MappingNode) -> None:
