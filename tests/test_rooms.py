@@ -104,5 +104,6 @@ def test_a_door_leads_to_all_that_it_names(room: str) -> None:
 @pytest.mark.parametrize("room", [*PARTS, *ROOMS])
 def test_a_room_says_what_belongs_there_and_is_on_the_map(room: str) -> None:
     text = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text()))
-    assert text and len(text) > 60
+    assert text
+    assert len(text) > 60
     assert f"{room}/" in MAP
