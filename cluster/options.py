@@ -55,9 +55,9 @@ class Where(BaseModel):
 
     store: str | None = None
     address: str | None = None
-    workers: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=None, ge=1, le=2**31)
     device: Device = "auto"
-    per_gpu: int | None = Field(default=None, ge=1)
+    per_gpu: int | None = Field(default=None, ge=1, le=2**31)
     data: Path | None = None
 
 
@@ -89,10 +89,10 @@ class Subject(BaseModel):
     clean: Path | None = None
     model: str = "resnet9"
     width: FiniteFloat = 1.0
-    num_classes: int | None = Field(default=None, ge=1)
+    num_classes: int | None = Field(default=None, ge=1, le=2**31)
     classes: Path | None = None
     device: str = "auto"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     trust_pickle: bool = False
 
     def check_used(self, method: str) -> None:
@@ -130,7 +130,7 @@ class HealOptions(HealSettings):
 
     method: Method | TrainedMethod = "xlf"  # type: ignore[assignment]
     search: AnySearch = "auto"  # type: ignore[assignment]
-    together: int = Field(default=1, ge=1)
+    together: int = Field(default=1, ge=1, le=2**31)
     pareto: bool = False
     sampler_seed: int = Field(default=0, ge=0, lt=2**32)
 
@@ -191,7 +191,7 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image_size: int | None = Field(default=None, ge=2)
+    image_size: int | None = Field(default=None, ge=2, le=65_536)
     channels: int = 3
     mean: tuple[FiniteFloat, ...] = (0.0,)
     std: tuple[FiniteFloat, ...] = (1.0,)

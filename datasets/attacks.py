@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import BadInput
 from .triggers import AnyTrigger, BadNets
 
-Target = Annotated[int, Field(ge=0)]
+Target = Annotated[int, Field(ge=0, le=2**31)]
 
 
 class Aim(BaseModel):

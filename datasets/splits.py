@@ -22,8 +22,8 @@ class HeldBack(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    clean: int = Field(default=0, ge=0)
-    selection: int = Field(default=0, ge=0)
+    clean: int = Field(default=0, ge=0, le=2**31)
+    selection: int = Field(default=0, ge=0, le=2**31)
 
 
 NOTHING = HeldBack()

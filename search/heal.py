@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import nn
 
 from ..datasets.normalisation import Normalisation, normalisation
 from ..datasets.views import View
-from ..errors import BadInput, closest
+from ..errors import BadInput, closest, shortened
 from ..unlearning.inference import first_line
 from .dampening_run import Operation, Outcome, Progress, compared_part, metrics_of, operate, silent
 from .given import (
@@ -22,10 +23,13 @@ from .given import (
     VictimCheck,
     as_batches,
     as_samples,
+    check_alike,
+    check_behaviour,
     check_classes,
     device_of,
     first_look,
     save_weights,
+    telling_of_dead_workers,
     with_weights,
     working_copy,
 )
@@ -144,7 +148,7 @@ def heal(
     mean: Numbers | None = None,
     std: Numbers | None = None,
     seed: int | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> Healing:
     """Heal a poisoned classifier of the trigger that ``forget`` shows.
@@ -155,7 +159,8 @@ def heal(
             of the original. The latter plays no part: every method changes all floating-point parameters,
             frozen or not. DataParallel and `torch.compile` around a module are taken off: the healed model is
             the module.
-        forget: S_f, the samples known to be poisoned, with the labels the poison was trained with.
+        forget: S_f, the samples known to be poisoned, with the labels the poison was trained with; one may be
+            given as it is, (image, label).
         retain: the rest of the training set, undiscovered poison included. Both sets are preprocessed as in
             training but not augmented; see `as_batches` for what they may be. Labels of all sets are
             positions in one list of classes, that of the model's outputs; `load_sets` sees to it.
@@ -167,8 +172,9 @@ def heal(
         mean: of the normalisation of images in [0, 1], one number or one a channel; methods that train must
             know it, where the sets are no `View`. Methods that dampen, and Views, refuse it.
         std: its standard deviation, likewise.
-        seed: of a method that trains, 0 unless given; those that dampen draw nothing and refuse it.
-        progress: called with (phase, done, total or None).
+        seed: of a method that trains, in [0, 2^63), 0 unless given; those that dampen draw nothing and refuse
+            it.
+        progress: called with (phase, done, total or None); None: nothing is.
         **settings: fields of `HealSettings`, such as search="grid", or of `TuneSettings`, such as samples=50.
 
     Returns:
@@ -184,21 +190,31 @@ def heal(
         hint = closest(str(method), known)
         raise BadInput(f"unknown method {method!r:.60}; choose one of {', '.join(known)}{hint}")
     refuse_unused(method, clean=clean, base=base, mean=mean, std=std, seed=seed)
-    if method in TRAINED_METHODS:
-        given, scale = (forget, retain, clean), _normalisation(mean, std, (forget, retain, clean))
-        return _heal_by_training(model, given, base, scale, seed or 0, progress, method=method, **settings)
-    chosen = heal_settings(method=method, **settings)
+    drawn, told = _seed(seed), _progress(progress)
+    with telling_of_dead_workers({"forget set": forget, "retain set": retain, "clean set": clean}):
+        if method in TRAINED_METHODS:
+            given, scale = (forget, retain, clean), _normalisation(mean, std, (forget, retain, clean))
+            return _heal_by_training(model, given, base, scale, drawn, told, method=method, **settings)
+        return _heal_by_dampening(model, forget, retain, told, method=method, **settings)
+
+
+def _heal_by_dampening(
+    model: nn.Module, forget: Any, retain: Any, progress: Progress, **settings: Any
+) -> Healing:
+    chosen = heal_settings(**settings)
     victim = working_copy(model)
     device = device_of(victim)
     check_classes({"forget set": forget, "retain set": retain})
     found = as_batches(forget, name="forget set", device=device, batch_size=chosen.batch_size)
     rest = as_batches(retain, name="retain set", device=device, batch_size=chosen.batch_size)
     _check_sizes(len(found), len(rest))
-    first_look(victim, {"forget set": found, "retain set": rest})
-    check = VictimCheck(victim, method, compared_part(rest, chosen.compared))
+    sets = {"forget set": found, "retain set": rest}
+    first_look(victim, sets)
+    doubts = (*check_behaviour(victim, sets), *check_alike(sets))
+    check = VictimCheck(victim, chosen.method, compared_part(rest, chosen.compared))
     outcome = operate(Operation(victim, found, rest, chosen, check=check, progress=progress))
     metrics = {**metrics_of(outcome, len(found), len(rest)), "classes_seen": check.classes_seen}
-    return _conclude(model, victim, outcome, chosen, metrics, check.warnings)
+    return _conclude(model, victim, outcome, chosen, metrics, (*doubts, *check.warnings))
 
 
 def _heal_by_training(
@@ -233,6 +249,7 @@ def _heal_by_training(
         for name, one in data.items()
     }
     first_look(victim, sets, trained="retain set")
+    doubts = (*check_behaviour(victim, sets), *check_alike(batches))
     trained = heal_by_training(
         victim, _by_role(sets), _by_role(batches), chosen, base=start, seed=seed, progress=progress
     )
@@ -246,8 +263,29 @@ def _heal_by_training(
         trace=found.rows,
         metrics=trained.metrics,
         settings={**chosen.model_dump(), **in_force},
-        warnings=trained.warnings,
+        warnings=(*doubts, *trained.warnings),
     )
+
+
+def _seed(given: Any) -> int:
+    if given is None:
+        return 0
+    whole = isinstance(given, numbers.Integral) and not isinstance(given, bool)
+    if not whole or not 0 <= given < 2**63:
+        raise BadInput(f"seed = {shortened(given)}: give a whole number from 0 to 2^63 - 1")
+    return int(given)
+
+
+def _progress(given: Any) -> Progress:
+    if given is None:
+        return silent
+    if not callable(given):
+        raise BadInput(
+            f"progress = {shortened(given)}: it cannot be called; give a function of (phase, done, total), "
+            f"or None"
+        )
+    told: Progress = given
+    return told
 
 
 def _by_role(sets: dict[str, Given]) -> dict[str, Given]:

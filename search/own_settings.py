@@ -41,9 +41,9 @@ class SearchFields(BaseModel):
     search: Search = "ptn"
     collapse_drop: float = Field(default=0.1, gt=0, le=1)
     collapse_share: float = Field(default=0.25, gt=0, le=1)
-    compared: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    compared: Annotated[int, Field(ge=1, le=2**31)] | Literal["all"] = "all"
     precision: Precision = "float32"
-    batch_size: int = Field(default=512, ge=1)
+    batch_size: int = Field(default=512, ge=1, le=2**31)
 
     @property
     def kind(self) -> Kind:
@@ -75,4 +75,4 @@ class HeldOutFields(SearchFields):
             they count in the importances of retain as well. They are kept in memory.
     """
 
-    held_out: int = Field(default=1000, ge=1)
+    held_out: int = Field(default=1000, ge=1, le=2**31)

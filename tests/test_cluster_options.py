@@ -28,6 +28,9 @@ FILES = ["heal", "--weights", "nowhere.pt", "--forget", "nowhere", "--retain", "
         ("--search guarded --samples 3", ["samples", "guarded", "does not use this"]),
         ("--samples 3", ["samples", "ptn", "does not use this"]),
         ("--method ibau", ["ibau needs images", "--clean"]),
+        ("--batch-size 9223372036854775808", ["--batch-size", "less than or equal to 2147483648"]),
+        ("--method ga --seed 99999999999999999999", ["seed", "less than 9223372036854775808"]),
+        ("--num-classes 9223372036854775808", ["--num-classes", "less than or equal to"]),
     ],
 )
 def test_what_would_be_ignored_is_refused_before_files_are_read(

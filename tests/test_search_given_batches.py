@@ -195,3 +195,36 @@ def test_sets_must_number_classes_alike():
         check_classes({"forget set": Named("dog"), "retain set": Named("cat", "dog")})
     with pytest.raises(BadInput, match="class 1 is 'dog' in the retain set and 'emu' in the clean set"):
         check_classes({"retain set": Named("cat", "dog"), "clean set": Named("cat", "emu")})
+
+
+def label(number: int) -> list[Any]:
+    return [number, torch.tensor(number), np.int64(number), np.array(number)]
+
+
+@pytest.mark.parametrize("shape", [(5,), (8, 8), (3, 8, 8), (1, 3, 8, 8)])
+@pytest.mark.parametrize("y", label(2))
+@pytest.mark.parametrize("made", [torch.rand, np.random.default_rng(0).random])
+def test_a_single_sample_is_a_set_of_one(shape: tuple[int, ...], y: Any, made: Callable[..., Any]):
+    x = made(shape)
+    for data in ((x, y), [x, y], {"image": x, "label": y}):
+        one = as_batches(data, name="forget set", device=torch.device("cpu"))
+        ((images, labels),) = one
+        assert labels.tolist() == [2]
+        assert images.shape == (1, *(shape[1:] if len(shape) == 4 else shape))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (torch.rand(2, 3, 8, 8), torch.tensor(1)),
+        (torch.tensor(1), torch.rand(3, 8, 8)),
+        (torch.tensor(1), torch.tensor(1)),
+        (torch.rand(3, 8, 8), torch.tensor(1.0)),
+        (torch.rand(3, 8, 8), True),
+        ([], torch.tensor(1)),
+    ],
+)
+def test_what_is_no_single_sample_is_one_line(data: Any):
+    with pytest.raises(BadInput, match="forget set") as caught:
+        as_batches(data, name="forget set", device=torch.device("cpu"))
+    assert "\n" not in str(caught.value)

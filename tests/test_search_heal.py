@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -215,6 +216,24 @@ def test_progress_covers_every_phase():
     assert seen["importance of retain"][-1] == seen["check"][-1] == seen["report"][-1] == (count, count)
 
 
+def test_no_progress_is_none():
+    assert heal(progress=None, max_steps=1).metrics["steps"] == 1
+
+
+def test_a_seed_of_numpy_is_a_seed():
+    given = {**TRAINS, "parameters": {"steps": 1}}
+    one, other = heal(**given, seed=np.int64(3)), heal(**given, seed=3)
+    assert all(map(torch.equal, one.model.state_dict().values(), other.model.state_dict().values()))
+
+
+@pytest.mark.parametrize("form", ["a pair", "a pair with a number", "a mapping"])
+def test_one_found_image_needs_no_batch(form: str):
+    alone = {"a pair": (X[0], Y[0]), "a pair with a number": (X[0], 0), "a mapping": {"x": X[0], "y": Y[0]}}
+    healing = heal(forget=alone[form], max_steps=3)
+    assert healing.metrics["forget_count"] == 1
+    assert healing.trace == heal(forget=(X[:1], Y[:1]), max_steps=3).trace
+
+
 def test_save(tmp_path: Path):
     healing = heal()
     folder = healing.save(tmp_path / "new" / "healed")
@@ -254,6 +273,7 @@ class Stream(IterableDataset):
         return iter(zip(RX, RY, strict=True))
 
 
+TRAINS = {"method": "ga", "search": "fixed"}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "empty forget": ({"forget": (X[:0], Y[:0])}, "forget set is empty"),
     "empty list": ({"forget": []}, "forget set is empty"),
@@ -284,6 +304,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "rho out of range": ({"rho": 1.5}, "rho.* = 1.5"),
     "bad granularity": ({"granularity": "both"}, "granularity = 'both'"),
     "bad batch size": ({"batch_size": 0}, "batch_size = 0"),
+    "huge batch size": ({"batch_size": 2**63}, "batch_size = 9223372036854775808: .*less than or equal to"),
+    "seed that is no whole number": ({**TRAINS, "seed": 1.5}, "seed = 1.5: give a whole number from 0 to"),
+    "seed that is text": ({**TRAINS, "seed": "a"}, "seed = 'a': give a whole number"),
+    "seed that is a truth value": ({**TRAINS, "seed": True}, "seed = True: give a whole number"),
+    "negative seed": ({**TRAINS, "seed": -1}, "seed = -1: give a whole number"),
+    "huge seed": ({**TRAINS, "seed": 2**64}, "seed = 18446744073709551616: give a whole number"),
+    "progress that is no function": ({"progress": 3}, "progress = 3: it cannot be called; .*or None"),
 }
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import theriac
-from theriac.search.heal import Healing
 from theriac.search.harm import LEAST_TARGET
+from theriac.search.heal import Healing
 from theriac.search.healed import healed_rho, judged
 from theriac.tests.poisoned import accuracy_of, poisoned_digits
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from theriac.errors import BadInput
 from theriac.search.grid.pairs import GoelGrid
 from theriac.search.ptn.machine import PTNSearch
-from theriac.search.settings import SEARCHES, HealSettings, heal_settings
+from theriac.search.settings import SEARCH_FIELDS, SEARCHES, HealSettings, heal_settings
 from theriac.search.sweep.scenario import Cell
+from theriac.search.training.registry import TRAINED
+from theriac.search.training.settings import TuneSettings
+from theriac.unlearning.training import Recipe
 
 DEFAULTS = {name: field.default for name, field in HealSettings.model_fields.items()}
 CHANGED: dict[str, dict[str, Any]] = {
@@ -89,6 +93,30 @@ def test_the_searches_they_ask_for():
 def test_wrong_values_are_one_clear_error(wrong: dict[str, Any], message: str):
     with pytest.raises(BadInput, match=message):
         heal_settings(**wrong)
+
+
+def whole_numbers(kind: type[BaseModel]) -> list[str]:
+    """The fields that take a whole number, whatever else they take."""
+    return [
+        name
+        for name, field in kind.model_fields.items()
+        if int in (field.annotation, *get_args(field.annotation))
+        or any(int in get_args(one) for one in get_args(field.annotation))
+    ]
+
+
+@pytest.mark.parametrize("kind", [*SEARCH_FIELDS.values(), TuneSettings, *TRAINED.values(), Recipe])
+def test_whole_numbers_beyond_what_a_machine_counts_are_refused(kind: type[BaseModel]):
+    needed = {"method": "ga"} if kind is TuneSettings else {}
+    for name in whole_numbers(kind):
+        with pytest.raises(ValidationError, match="less than") as caught:
+            kind.model_validate({**needed, name: 2**63})
+        assert any(name in error["loc"] for error in caught.value.errors())
+
+
+def test_whole_numbers_are_found():
+    assert {"batch_size", "compared", "piece", "max_steps"} <= set(whole_numbers(SEARCH_FIELDS["ptn"]))
+    assert {"probe_target", "probe_other"} <= set(whole_numbers(SEARCH_FIELDS["guarded"]))
 
 
 def test_they_can_be_read_without_torch():

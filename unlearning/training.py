@@ -50,8 +50,8 @@ class Recipe(BaseModel):
     learning_rate: float = Field(default=0.025, gt=0, le=10)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
-    batch_size: int = Field(default=512, ge=1)
-    iterations: int = Field(default=4000, ge=1)
+    batch_size: int = Field(default=512, ge=1, le=2**31)
+    iterations: int = Field(default=4000, ge=1, le=2**31)
     warmup: float = Field(default=0.01, ge=0, lt=1)
     stretch: float = Field(default=1.25, ge=1)
     augmentation: Augmentation = "crop_flip"

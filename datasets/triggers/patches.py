@@ -27,9 +27,9 @@ class BadNets(Trigger):
     """
 
     name: Literal["badnets"] = "badnets"
-    size: int = Field(default=3, ge=1)
+    size: int = Field(default=3, ge=1, le=2**31)
     value: float = Field(default=1.0, ge=0, le=1)
-    margin: int = Field(default=0, ge=0)
+    margin: int = Field(default=0, ge=0, le=2**31)
 
     def _add(self, images: Tensor, index: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -52,7 +52,7 @@ class MovingPatch(Trigger):
     """
 
     name: Literal["moving"] = "moving"
-    size: int = Field(default=3, ge=1)
+    size: int = Field(default=3, ge=1, le=2**31)
     value: float = Field(default=1.0, ge=0, le=1)
     seed: Seed = 0
 
@@ -83,8 +83,8 @@ class TrojanSquare(Overlay):
     """
 
     name: Literal["trojan_square"] = "trojan_square"
-    size: int = Field(default=5, ge=1)
-    margin: int = Field(default=1, ge=0)
+    size: int = Field(default=5, ge=1, le=2**31)
+    margin: int = Field(default=1, ge=0, le=2**31)
     corner: Corner = "bottom_right"
     seed: Seed = 0
 

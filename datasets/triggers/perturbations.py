@@ -53,7 +53,7 @@ class L0(Overlay):
     """
 
     name: Literal["l0"] = "l0"
-    pixels: int = Field(default=8, ge=1)
+    pixels: int = Field(default=8, ge=1, le=2**31)
     mode: Literal["set", "add"] = "set"
     amplitude: float = Field(default=1.0, gt=0, le=1)
     seed: Seed = 0
@@ -118,7 +118,7 @@ class Smooth(Overlay):
     """
 
     name: Literal["smooth"] = "smooth"
-    cutoff: int = Field(default=4, ge=2)
+    cutoff: int = Field(default=4, ge=2, le=2**31)
     amplitude: float = Field(default=0.1, gt=0, le=1)
     seed: Seed = 0
 

@@ -189,7 +189,7 @@ class Semantic(Pictured):
     ONLY_DRAWN: ClassVar[tuple[str, ...]] = ("cutoff", "seed")
 
     name: Literal["semantic"] = "semantic"
-    cutoff: int = Field(default=5, ge=2)
+    cutoff: int = Field(default=5, ge=2, le=2**31)
     seed: Seed = 0
 
     def layers(self, shape: Shape) -> tuple[Tensor, Tensor]:

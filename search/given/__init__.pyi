@@ -4,6 +4,9 @@ from .batches import (
     check_classes as check_classes,
     random_part as random_part,
 )
+from .behaviour import (
+    check_behaviour as check_behaviour,
+)
 from .first_pass import (
     first_look as first_look,
 )
@@ -16,6 +19,9 @@ from .model import (
 from .pairs import (
     Pair as Pair,
 )
+from .preprocessing_signs import (
+    check_alike as check_alike,
+)
 from .samples import (
     as_samples as as_samples,
 )
@@ -23,4 +29,7 @@ from .victim_check import (
     Check as Check,
     VictimCheck as VictimCheck,
     unchecked as unchecked,
+)
+from .workers import (
+    telling_of_dead_workers as telling_of_dead_workers,
 )

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ...datasets.views import View
 from ...errors import BadInput
@@ -23,6 +22,7 @@ from ...unlearning.inference import (
     evaluating,
 )
 from ...unlearning.models import seeded
+from .behaviour import check_backward
 from .held import Held
 from .kept_tensors import Kept, give_up, kept_by, left_behind
 from .pairs import Pair
@@ -126,16 +126,7 @@ def _train_once(model: nn.Module, x: Tensor, y: Tensor, name: str) -> None:
             model._forward_hooks.update(trained._forward_hooks)
         if not logits.requires_grad:
             raise BadInput(NO_GRADIENT)
-        _backward(trained, x, y, name)
-
-
-def _backward(model: nn.Module, x: Tensor, y: Tensor, name: str) -> None:
-    try:
-        F.cross_entropy(model(x.to(next(model.parameters())).clone()).float(), y).backward()
-    except (BadInput, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise cannot_take(x, f"{name}, in training", error) from error
+        check_backward(trained, (x, y), name, training=True)
 
 
 def _given_up(before: Kept, model: nn.Module, _: object, __: object) -> None:

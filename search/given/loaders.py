@@ -22,6 +22,7 @@ from ...errors import BadInput
 from .pairs import Pair, as_pair, check_batch_of, is_batch, stacked
 from .reading import COMPARED_SAMPLES, asked, check_same, each, said
 from .rereading import Reread
+from .workers import death_behind, worker_died
 
 Rows = list[int]
 
@@ -153,6 +154,10 @@ class Loaded:
         )
 
     def _failed(self, rows: Chunks | list[Rows], number: int, error: Exception) -> BadInput:
+        if (
+            death := death_behind(error, self._like.num_workers)
+        ) is not None:  # what killed a worker would kill this process, too
+            return worker_died(self._name, death)
         culprit = next((row for row in rows[number] if _fails(self._like.dataset, row)), None)
         if culprit is not None:
             return BadInput(
@@ -247,14 +252,15 @@ def _without_batches(
         collate_fn=loader.collate_fn,
         **options(loader, persistent=True),
     )
-    first = next(
-        each(
-            plain,
-            lambda _, error: BadInput(
-                f"{name}: sample {order[0]} cannot be read ({said(error)}); correct it or leave it out"
-            ),
+
+    def failed(_: int, error: Exception) -> BadInput:
+        if (death := death_behind(error, loader.num_workers)) is not None:
+            return worker_died(name, death)
+        return BadInput(
+            f"{name}: sample {order[0]} cannot be read ({said(error)}); correct it or leave it out"
         )
-    )
+
+    first = next(each(plain, failed))
     if is_batch(*as_pair(first, name), name):
         return Reread(plain, len(order), name=name, device=device)
     collate = Samplewise(loader.collate_fn, name)

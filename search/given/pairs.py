@@ -121,26 +121,41 @@ def as_labels(y: Any, name: str) -> Tensor:
 
 
 def as_columns(data: Any, name: str) -> tuple[Any, Any] | None:
-    """Images and labels where a whole set comes as two columns; None where it does not."""
+    """Images and labels where a whole set comes as two columns, or as one sample; None where it does not."""
     if isinstance(data, Mapping):
-        return _by_name(data, name)
+        x, y = _by_name(data, name)
+        return _one_sample(x, y) if _is_sample(x, y) else (x, y)
     if not isinstance(data, tuple | list) or len(data) != 2:
         return None
     x, y = data
+    if _is_sample(x, y):
+        return _one_sample(x, y)
     arrays = isinstance(x, Tensor | np.ndarray) and isinstance(y, Tensor | np.ndarray)
     rows = arrays and (y.ndim == 1 or (y.ndim == 2 and x.ndim != 2))
     return (x, y) if rows or _listed(x, y) else None
 
 
+def _is_sample(x: Any, y: Any) -> bool:
+    """Whether these are one image and its label."""
+    return _is_number(y) and isinstance(x, Tensor | np.ndarray) and x.ndim > 0
+
+
+def _one_sample(x: Any, y: Any) -> tuple[Any, Any]:
+    """A set of one; images have up to three axes, a fourth counts them."""
+    return (x if x.ndim > 3 else x[None]), (y[None] if isinstance(y, Tensor) else [y])
+
+
 def _listed(x: Any, y: Any) -> bool:
     """Whether these are images and a list of their labels."""
-    if not isinstance(y, list | tuple | Tensor | np.ndarray) or not isinstance(
-        x, list | tuple | Tensor | np.ndarray
-    ):
+    if not _is_column(x) or not _is_column(y):
         return False
     scalar = all(_is_number(one) or isinstance(one, str) for one in y)
     image = len(x) > 0 and (not isinstance(x, list | tuple) or not _is_number(x[0]))
     return scalar and image and len(x) == len(y) and len(y) > 0 and not isinstance(x, str)
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, list | tuple | Tensor | np.ndarray) and not _is_number(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -12,6 +12,7 @@ from ...errors import BadInput
 from .held import Held
 from .pairs import Pair, as_pair, check_batch_of
 from .reading import COMPARED_SAMPLES, check_same, each, said
+from .workers import death_behind, worker_died
 
 
 class Reread:
@@ -80,6 +81,8 @@ class Reread:
                 yield pair
 
     def _failed(self, number: int, error: Exception) -> BadInput:
+        if (death := death_behind(error, getattr(self._loader, "num_workers", 0))) is not None:
+            return worker_died(self._name, death)
         return BadInput(
             f"{self._name}: batch {number} cannot be read ({said(error)}); correct it or leave it out"
         )

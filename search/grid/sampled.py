@@ -30,10 +30,10 @@ class TPESearch(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    samples: int = Field(default=50, ge=1)
+    samples: int = Field(default=50, ge=1, le=2**31)
     alpha_range: tuple[float, float] = (0.1, 1e6)
     relative_lambda_range: tuple[float, float] = (0.1, 10.0)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
     @field_validator("alpha_range", "relative_lambda_range")
     @classmethod

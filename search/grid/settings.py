@@ -43,7 +43,7 @@ class TPEFields(HeldOutFields):
         relative_lambda_range: (tpe) least and greatest lambda in multiples of alpha, above 0.
     """
 
-    samples: int = Field(default=50, ge=1)
+    samples: int = Field(default=50, ge=1, le=2**31)
     alpha_range: tuple[float, float] = (0.1, 1e6)
     relative_lambda_range: tuple[float, float] = (0.1, 10.0)
 

@@ -29,8 +29,8 @@ class GuardedFields(ConstantFields):
 
     harm_weight: float = Field(default=12.0, gt=0)
     most_harm: float = Field(default=0.06, gt=0, le=1)
-    probe_target: int = Field(default=600, ge=1)
-    probe_other: int = Field(default=300, ge=1)
+    probe_target: int = Field(default=600, ge=1, le=2**31)
+    probe_other: int = Field(default=300, ge=1, le=2**31)
     probe_precision: Literal["same", Precision] = "same"
 
     @property

@@ -108,7 +108,7 @@ class PTNSearch(BaseModel):
     rho: float = Field(default=0.2, ge=0, lt=1)
     b_start: float = Field(default=25.0, gt=0)
     s_step: float = Field(default=1.1, gt=1)
-    max_steps: int = Field(default=500, ge=1)
+    max_steps: int = Field(default=500, ge=1, le=2**31)
     strategy: Strategy = "plain"
 
     def start(self, *, forget_count: int, train_count: int, victim_forget_accuracy: float) -> PTNState:

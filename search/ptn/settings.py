@@ -29,9 +29,9 @@ class PTNFields(ConstantFields):
     rho: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = 0.2
     b_start: float = Field(default=25.0, gt=0)
     s_step: float = Field(default=1.1, gt=1)
-    max_steps: int = Field(default=500, ge=1)
+    max_steps: int = Field(default=500, ge=1, le=2**31)
     strategy: Strategy = "plain"
-    piece: Annotated[int, Field(ge=1)] | Literal["whole"] = "whole"
+    piece: Annotated[int, Field(ge=1, le=2**31)] | Literal["whole"] = "whole"
 
     def ptn(self, rho: float) -> PTNSearch:
         """Make the PTN search that these settings ask for, with rho as a number."""

@@ -50,7 +50,7 @@ class Scenario(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
-    image_size: int | None = Field(default=None, ge=1)
+    image_size: int | None = Field(default=None, ge=1, le=65_536)
     model: ModelSpec = ModelSpec()
     attack: Attack = Attack()
     manipulated: int = Field(ge=1, lt=2**63)
@@ -148,7 +148,7 @@ class Scoring(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(default=60, ge=0)
+    steps: int = Field(default=60, ge=0, le=2**31)
     reference: bool = True
 
 

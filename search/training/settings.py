@@ -77,8 +77,8 @@ class TuneSettings(BaseModel):
     method: TrainedMethod
     search: TuneSearch = "tpe"
     parameters: Parameters = {}
-    samples: int = Field(default=20, ge=1)
-    together: int = Field(default=1, ge=1)
+    samples: int = Field(default=20, ge=1, le=2**31)
+    together: int = Field(default=1, ge=1, le=2**31)
     space: dict[str, Dimension] = {}
     objective: Objective = "deployable"
     pareto: bool = False
@@ -86,8 +86,8 @@ class TuneSettings(BaseModel):
     rho: float = Field(default=0.2, ge=0, lt=1)
     collapse_drop: float = Field(default=0.1, gt=0, le=1)
     collapse_share: float = Field(default=0.25, gt=0, le=1)
-    compared: Annotated[int, Field(ge=1)] | Literal["all"] = 5000
-    batch_size: int = Field(default=512, ge=1)
+    compared: Annotated[int, Field(ge=1, le=2**31)] | Literal["all"] = 5000
+    batch_size: int = Field(default=512, ge=1, le=2**31)
 
     @field_validator(*TPE_ONLY, mode="before")
     @classmethod

@@ -32,7 +32,7 @@ class FineTuneOnRetain(Recipe, Unlearner):
     needs: ClassVar[tuple[Set, ...]] = ("retain",)
 
     augmentation: Augmentation = "none"
-    round_iterations: int | None = Field(default=None, ge=1)
+    round_iterations: int | None = Field(default=None, ge=1, le=2**31)
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:
         """See `Unlearner`."""
@@ -67,8 +67,8 @@ class CleanFineTuning(Unlearner):
     learning_rate: float = Field(default=0.01, gt=0, le=10)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
-    batch_size: int = Field(default=128, ge=1)
-    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=128, ge=1, le=2**31)
+    epochs: int = Field(default=10, ge=1, le=2**31)
     augmentation: Augmentation = "none"
     precision: Literal["float32", "bfloat16"] = "float32"
 

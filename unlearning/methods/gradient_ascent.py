@@ -139,7 +139,7 @@ class Ascent(Unlearner):
     clip: float = Field(default=1.0, gt=0, le=1e6)
     augmentation: Augmentation = "none"
     batch_norm: BatchNorm = "eval"
-    record_every: int = Field(default=10, ge=1)
+    record_every: int = Field(default=10, ge=1, le=2**31)
     until_forget_accuracy: float | None = Field(default=None, ge=0, le=1)
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:

@@ -50,7 +50,7 @@ class Solver(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["fixed_point", "conjugate_gradient"] = "fixed_point"
-    iterations: int = Field(default=5, ge=0)
+    iterations: int = Field(default=5, ge=0, le=2**31)
     step: float = Field(default=0.1, gt=0)
     damping: float = Field(default=0.0, ge=0)
 

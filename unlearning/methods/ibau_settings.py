@@ -85,9 +85,9 @@ class IBAUSettings(Unlearner):
             on, so it flatters.
     """
 
-    rounds: int = Field(default=2, ge=1)
-    batch_size: int = Field(default=100, ge=1)
-    batches: int | None = Field(default=50, ge=1)
+    rounds: int = Field(default=2, ge=1, le=2**31)
+    batch_size: int = Field(default=100, ge=1, le=2**31)
+    batches: int | None = Field(default=50, ge=1, le=2**31)
     shuffle: bool = True
     norm: Norm = "l2"
     bound: float = Field(default=10.0, gt=0)
@@ -95,13 +95,13 @@ class IBAUSettings(Unlearner):
     clamp: bool = False
     inner_optimizer: Literal["sgd", "adam", "unit"] = "sgd"
     inner_learning_rate: float = Field(default=10.0, gt=0)
-    inner_steps: int | None = Field(default=10, ge=1)
+    inner_steps: int | None = Field(default=10, ge=1, le=2**31)
     inner_labels: Labels = "predicted"
     inner_penalty: float = Field(default=0.001, ge=0)
     inner_batch: Literal["first", "each", "all"] = "first"
-    perturbations: int = Field(default=5, ge=1)
+    perturbations: int = Field(default=5, ge=1, le=2**31)
     solver: Literal["fixed_point", "conjugate_gradient"] = "fixed_point"
-    iterations: int = Field(default=0, ge=0)
+    iterations: int = Field(default=0, ge=0, le=2**31)
     step: float = Field(default=0.1, gt=0)
     damping: float = Field(default=0.0, ge=0)
     patched: float = Field(default=0.3, ge=0, le=1)
@@ -114,9 +114,9 @@ class IBAUSettings(Unlearner):
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     mode: Literal["eval", "train"] = "eval"
     augmentation: Augmentation = "none"
-    probe: int = Field(default=1000, ge=0)
+    probe: int = Field(default=1000, ge=0, le=2**31)
     recovered: float | None = Field(default=0.95, gt=0, le=1)
-    patience: int | None = Field(default=None, ge=1)
+    patience: int | None = Field(default=None, ge=1, le=2**31)
     most_damage: float | None = Field(default=10.0, gt=0, le=100)
 
     @classmethod

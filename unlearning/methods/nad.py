@@ -43,11 +43,11 @@ class NeuralAttentionDistillation(CleanFineTuning):
     needs: ClassVar[tuple[Set, ...]] = ("clean",)
 
     learning_rate: float = Field(default=0.05, gt=0, le=10)
-    batch_size: int = Field(default=64, ge=1)
-    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=64, ge=1, le=2**31)
+    epochs: int = Field(default=20, ge=1, le=2**31)
     beta: float = Field(default=1000.0, ge=0, le=1e6)
     power: float = Field(default=2.0, ge=1, le=8)
-    teacher_epochs: int = Field(default=10, ge=1)
+    teacher_epochs: int = Field(default=10, ge=1, le=2**31)
     layers: tuple[str, ...] = ()
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:

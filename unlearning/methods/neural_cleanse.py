@@ -44,7 +44,7 @@ class NeuralCleanse(CleanFineTuning):
     "fine_tuning" with "loss".
     """
 
-    epochs: int = Field(default=2, ge=1)
+    epochs: int = Field(default=2, ge=1, le=2**31)
     reversal: TriggerReversal = TriggerReversal()
     threshold: float = Field(default=2.0, gt=0, le=100)
     patched: float = Field(default=0.2, ge=0, le=1)

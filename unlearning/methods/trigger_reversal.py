@@ -46,15 +46,15 @@ class TriggerReversal(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rounds: int = Field(default=100, ge=1)
-    steps: int = Field(default=10, ge=1)
-    batch_size: int = Field(default=32, ge=1)
+    rounds: int = Field(default=100, ge=1, le=2**31)
+    steps: int = Field(default=10, ge=1, le=2**31)
+    batch_size: int = Field(default=32, ge=1, le=2**31)
     rate: float = Field(default=0.1, gt=0, le=10)
     weight: float = Field(default=1e-3, gt=0, le=10)
     factor: float = Field(default=2.0, gt=1, le=100)
-    patience: int = Field(default=5, ge=1)
+    patience: int = Field(default=5, ge=1, le=2**31)
     success: float = Field(default=0.99, gt=0, le=1)
-    classes_at_once: int = Field(default=10, ge=1)
+    classes_at_once: int = Field(default=10, ge=1, le=2**31)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
