@@ -106,7 +106,7 @@ def test_searches_of_dampening_are_judged_alike(search: str):
 
 @pytest.mark.parametrize("search", ["grid", "tpe"])
 def test_a_target_class_that_is_wiped_out_is_no_healing(search: str):
-    """Alphas as small as these select nearly every weight: of 170 retain images none is read as 0 any more."""
+    """Alphas as small as these select nearly every weight: no retain image is read as 0 any more."""
     pairs = {"alphas": (1.0,)} if search == "grid" else {"samples": 2, "alpha_range": (0.5, 1.0)}
     healing = theriac.heal(POISONED.model, POISONED.found, POISONED.rest, search=search, **pairs)
     assert healing.metrics["target_kept"] < LEAST_TARGET
