@@ -324,7 +324,7 @@ def test_unreadable_data_folder_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(root: object) -> None:
         raise BadInput("no folder\nat all")
 
-    monkeypatch.setattr("theriac.datasets.sources.names.available", refuse)
+    monkeypatch.setattr("theriac.datasets.sources.available", refuse)
     (check,) = doctor.check_data(None)
     assert (check.ok, check.value) == (False, r"no folder\nat all")
 
