@@ -348,9 +348,7 @@ def test_doctor_of_a_good_and_of_a_bad_place(tmp_path: Path, capsys: Captured) -
 def test_doctor_exit_status_follows_the_checks(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     from theriac.cluster.commands.doctor import Check
 
-    monkeypatch.setattr(
-        "theriac.cluster.commands.diagnose", lambda *_, **__: [Check("all", True, "[well]")]
-    )
+    monkeypatch.setattr("theriac.cluster.commands.diagnose", lambda *_, **__: [Check("all", True, "[well]")])
     assert run(["doctor"]) == 0
     assert capsys.readouterr().out == "ok    all: [well]\n"
 

@@ -12,6 +12,7 @@ from torch import nn
 from theriac.errors import BadInput
 from theriac.search.given.batches import as_batches
 from theriac.search.given.samples import HeldSamples, as_samples
+from theriac.search.harm import LEAST_TARGET
 from theriac.search.training.settings import TuneSettings
 from theriac.search.training.spaces import Choice, Range
 from theriac.search.training.tuning import Tuning
@@ -24,6 +25,8 @@ CPU = torch.device("cpu")
 PIXELS = ((0.0,), (1.0,))
 RATES = {"learning_rate": Range(low=1e-4, high=3e-2, log=True)}
 FEW = {"steps": 20, "record_every": 20}
+GENTLE: dict[str, Any] = {"method": "npo", "space": {"learning_rate": Range(low=8e-3, high=2e-2, log=True)}}
+"""Forgets the found poison and keeps the target class, which plain ascent wipes out."""
 
 
 def tuning(model: nn.Module | None = None, **settings: Any) -> Tuning:
@@ -53,9 +56,9 @@ def test_every_setting_is_a_row_and_the_default_comes_first(whole: list[dict]):
     assert all(len(json.loads(row["trace"])) == 1 for row in whole)
 
 
-def test_the_winner_forgets_and_is_at_hand(whole: list[dict]):
-    search = tuning()
-    found = search.conclude(whole)
+def test_the_winner_forgets_and_is_at_hand():
+    search = tuning(**GENTLE)
+    found = search.conclude(search.carry_on([]))
     assert found.status == "stopped"
     assert found.chosen is not None
     assert found.chosen["score"] == max(row["score"] for row in found.rows if row["status"] != "collapsed")
@@ -66,7 +69,7 @@ def test_the_winner_forgets_and_is_at_hand(whole: list[dict]):
 
 
 def test_the_model_that_is_given_out_is_the_one_that_was_judged(monkeypatch: pytest.MonkeyPatch):
-    search = tuning()
+    search = tuning(**GENTLE)
     found = search.conclude(search.carry_on([]))
     assert found.chosen is not None
     monkeypatch.setattr(Tuning, "_run", lambda *_: pytest.fail("it was trained again"))
@@ -153,7 +156,7 @@ class Overflowing(nn.Module):
 
 
 def test_collapsed_candidates_only_win_where_there_is_no_other():
-    everything = tuning(collapse_drop=0.999, collapse_share=1.0)
+    everything = tuning(**GENTLE, collapse_drop=0.999, collapse_share=1.0)
     rows = everything.carry_on([])
     found = everything.conclude(rows)
     assert found.status == "stopped"
@@ -163,6 +166,12 @@ def test_collapsed_candidates_only_win_where_there_is_no_other():
     assert best is not None
     rows[best] = {**rows[best], "status": "collapsed"}
     assert everything.conclude(rows).winner != best
+
+
+def test_ascent_that_wipes_out_the_target_class_is_collapsed():
+    rows = tuning(search="fixed", parameters={**FEW, "learning_rate": 0.004}).carry_on([])
+    assert rows[0]["target_kept"] < LEAST_TARGET
+    assert rows[0]["status"] == "collapsed"
 
 
 def test_no_stop_where_the_victim_as_it_is_does_better():
@@ -193,7 +202,10 @@ def test_an_oracle_takes_what_is_best_on_what_it_sees():
     seen = iter([0.2, 0.9, 0.4])
     columns = {"selection_clean_accuracy": 0.9}
     oracle = tuning(
-        objective="oracle", samples=2, measure=lambda model: {**columns, "selection_healed_raw": next(seen)}
+        **GENTLE,
+        objective="oracle",
+        samples=2,
+        measure=lambda model: {**columns, "selection_healed_raw": next(seen)},
     )
     found = oracle.conclude(oracle.carry_on([]))
     assert found.winner == 1
