@@ -179,3 +179,21 @@ def test_a_kink_in_a_few_samples_is_no_error(
         estimate_importance(model, [(x, y)])
     assert ("differs between float32 and float64" in caplog.text) == said
     assert bool(caplog.records) == said
+
+
+@pytest.mark.parametrize("certain", [1, 4])
+def test_images_that_the_model_is_certain_of_say_nothing_about_gradients(
+    certain: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    model, batches = randomise(ConvNet()).eval(), data(4, batch=4)
+    x, y = batches[0]
+    with torch.no_grad():
+        scale = 30 / model(x).std()
+        model.fc.weight.mul_(scale)
+        model.fc.bias.mul_(scale)
+        y[:certain] = model(x).argmax(1)[:certain]
+    with caplog.at_level(logging.WARNING):
+        found = estimate_importance(model, [(x, y)], kind="fim").mean()
+    assert caplog.records == []
+    assert all(bool(value.isfinite().all()) for value in found.values())

@@ -32,7 +32,7 @@ from ..models import differentiable
 from ..precision import Arithmetic
 from .layer_gradients import PREPARATIONS, TAPS, Rule, rule_for
 from .per_sample import Given, PerSample
-from .single_samples import largest, same, unlike, weighted_gradients, wrong_beyond_kinks
+from .single_samples import largest, same, telling, unlike, weighted_gradients, wrong_beyond_kinks
 from .slow_gradients import Loss, SlowGradients, Warnings
 
 Contributions = dict[str, list[PerSample]]
@@ -281,6 +281,10 @@ class Traversal:
             self._arithmetic = arithmetic
 
     def _check(self, x: Tensor, y: Tensor) -> None:
+        told = telling(self.loss, self._alone(x), y)
+        if not told.any():
+            return
+        x, y = x[told], y[told]
         draws = torch.randn(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
         logits, expected = weighted_gradients(
             self.model, self.parameters, self.buffers, self.loss, (x, y), draws
