@@ -22,6 +22,7 @@ from theriac.errors import BadInput
 from theriac.search.heal import Healing
 from theriac.search.store.results import ResultsStore
 
+WITHOUT_NOTES = {"target_kept": 0.9, "classes_seen": 1.0}
 COMMANDS = ("quickstart", "heal", "sweep", "status", "plot", "table", "list", "doctor")
 HEAL = ["heal", "--weights", "a.pt", "--forget", "b", "--retain", "c"]
 LAUNCH = [sys.executable, "-c", "from theriac.cluster.cli import main; main()"]
@@ -380,13 +381,7 @@ def test_report_is_json_without_the_trace(
         alpha=2.0,
         dampening_constant=1.0,
         trace=({"s": 1.0},),
-        metrics={
-            "forget_count": 20,
-            "forget_accuracy": 0.15,
-            "agreement": 0.987,
-            "target_kept": 0.9,
-            "classes_seen": 1.0,
-        },
+        metrics={"forget_count": 20, "forget_accuracy": 0.15, "agreement": 0.987, **WITHOUT_NOTES},
         settings={"method": "xlf", "search": "ptn"},
     )
     monkeypatch.setattr("theriac.cluster.commands.heal.HealRequest.run", lambda *_: healed)
