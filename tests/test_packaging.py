@@ -114,11 +114,14 @@ def test_wheel_holds_every_module(names: list[str]) -> None:
 
 def test_wheel_holds_nothing_else(names: list[str]) -> None:
     allowed = re.compile(
-        r"theriac/([\w/]+\.py|py\.typed|[\w/]+\.yaml)|theriac-[\w.]+\.dist-info/(licenses/LICENSE|\w+(\.txt)?)"
+        r"theriac/([\w/]+\.pyi?|py\.typed|[\w/]+\.yaml)|theriac-[\w.]+\.dist-info/(licenses/LICENSE|\w+(\.txt)?)"
     )
     assert [name for name in names if not allowed.fullmatch(name)] == []
     assert not [name for name in names if "tests" in name.split("/")]
     assert "theriac/py.typed" in names
+    stubs = {path.relative_to(ROOT).as_posix() for part in PACKAGES for path in (ROOT / part).rglob("*.pyi")}
+    assert stubs, "packages read from them what they export"
+    assert {f"theriac/{stub}" for stub in stubs} <= set(names)
 
 
 def test_wheel_metadata(wheel: Path, names: list[str]) -> None:
