@@ -186,12 +186,12 @@ def test_images_that_the_model_is_certain_of_say_nothing_about_gradients(
     certain: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.manual_seed(0)
-    model, batches = randomise(ConvNet()).eval(), data(4, batch=4)
-    x, y = batches[0]
+    model, (x, y) = randomise(ConvNet()).eval(), data(4, batch=4)[0]
+    head: Any = model.fc
     with torch.no_grad():
         scale = 30 / model(x).std()
-        model.fc.weight.mul_(scale)
-        model.fc.bias.mul_(scale)
+        for value in head.parameters():
+            value.mul_(scale)
         y[:certain] = model(x).argmax(1)[:certain]
     with caplog.at_level(logging.WARNING):
         found = estimate_importance(model, [(x, y)], kind="fim").mean()

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from theriac.cluster import run_sweep as sweeping
+from theriac.cluster import commands, run_sweep as sweeping
 from theriac.cluster.cli import app
-from theriac.cluster.commands import doctor, heal as healing, lists as catalogue
+from theriac.cluster.commands import doctor, heal as healing
 from theriac.unlearning.models.build import ModelSpec, create_model
 
 from .cases import NUMBERS, TEXTS, Accepted, Case, Printed, Run, misspelt, names, never, shown
@@ -114,7 +114,7 @@ def _run(run: Run, words: list[str]) -> Printed:
         patch.object(sweeping, "measure_costs", _started),
         patch.object(healing, "heal", _started),
         patch.object(doctor, "start_local_ray", lambda: doctor.Check("local ray", True, "not tried")),
-        patch.object(catalogue, "draw_attacks", _started),
+        patch.object(commands, "draw_attacks", _started),
     ):
         return run(*words)
 

@@ -36,7 +36,13 @@ KINDS = {
 
 MOST_SECONDS, MOST_BYTES = 10.0, 1 << 30
 LOOK_SECONDS, MAKING_SECONDS = 0.05, 300.0
-IMPORTED = ("cluster.display", "cluster.sweeping", "cluster.healing", "search.figures", "search.tables")
+IMPORTED = (
+    "cluster.commands.display",
+    "cluster.run_sweep",
+    "cluster.commands.heal",
+    "search.report.all_figures",
+    "search.report.table",
+)
 Job = tuple[str, int]
 
 
