@@ -181,19 +181,17 @@ def test_a_kink_in_a_few_samples_is_no_error(
     assert bool(caplog.records) == said
 
 
-@pytest.mark.parametrize("certain", [1, 4])
-def test_images_that_the_model_is_certain_of_say_nothing_about_gradients(
-    certain: int, caplog: pytest.LogCaptureFixture
+def test_an_image_that_the_model_is_certain_of_says_nothing_about_gradients(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     torch.manual_seed(0)
-    model, (x, y) = randomise(ConvNet()).eval(), data(4, batch=4)[0]
+    model, (x, _) = randomise(ConvNet()).eval(), data(1, batch=1)[0]
     head: Any = model.fc
     with torch.no_grad():
-        scale = 30 / model(x).std()
+        first, second = model(x).topk(2).values[0]
         for value in head.parameters():
-            value.mul_(scale)
-        y[:certain] = model(x).argmax(1)[:certain]
+            value.mul_(16 / (first - second))  # 1 - p is 1e-7, of which float32 keeps half
+        y = model(x).argmax(1)
     with caplog.at_level(logging.WARNING):
-        found = estimate_importance(model, [(x, y)], kind="fim").mean()
+        estimate_importance(model, [(x, y)], kind="fim")
     assert caplog.records == []
-    assert all(bool(value.isfinite().all()) for value in found.values())
