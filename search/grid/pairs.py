@@ -1,6 +1,6 @@
 """The grid of selective synaptic dampening (Goel et al.; design.md section 2): alpha times lambda.
 
-Everything but the work itself, which is `grid_engine`'s; importable without torch.
+Everything but the work itself, which is that of `scorer`; importable without torch.
 """
 
 from __future__ import annotations

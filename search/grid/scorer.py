@@ -1,4 +1,4 @@
-"""Goel's grid on the search engine.
+"""Goel's grid on a dampening problem.
 
 The importances are computed once and sorted once for all pairs; the authors' program computes them for each.
 """

@@ -126,7 +126,7 @@ def guarded_problem(
     pair: tuple[Importance, Importance],
     settings: GuardedFields,
 ) -> GuardedProblem:
-    """Raise suspicion with the importances given, then rank the weights again; see `ranking.rank`.
+    """Raise suspicion with the importances given, then rank the weights again; see `rank`.
 
     Where nothing tells the found poison from other samples of its class there is nothing to rank by.
 

@@ -166,7 +166,7 @@ class Tuning:
     def carry_on(
         self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
     ) -> list[Row]:
-        """Evaluate further settings; see `searching.Searching.carry_on`."""
+        """Evaluate further settings; see `Searching.carry_on`."""
         first, found = len(history) + skip, list[Row]()
         stop = self.start.round_end(first) if skip else self.start.count
         for number in range(first, stop if count is None else min(stop, first + count)):
