@@ -66,7 +66,7 @@ class Healing:
             forget_accuracy, crossed; forget_accuracy is None where the first batches of S_f decided it (only
             if S_f exceeds one batch). Of a grid: alpha, dampening_constant, dampened, forget_accuracy,
             held_out_accuracy, score. Of a guarded search: alpha, dampening_constant, dampened,
-            suspected_healed, flips_target, flips_other, harm, status, left_out, score; see `GuardedStep`. Of a
+            suspected_healed, flips_target, flips_other, harm, status, left_out, score (`GuardedStep`). Of a
             method that trains: parameters, status, forget_accuracy, the fields of `Harm`, score, pareto,
             seconds, and as JSON the trace of the run itself.
         metrics: counts, accuracies before and after (of the stop, also where it was not applied), seconds by
