@@ -128,8 +128,8 @@ class HealOptions(HealSettings):
         sampler_seed: (methods that train) of the sampler.
     """
 
-    method: Method | TrainedMethod = "xlf"  # type: ignore[assignment]
-    search: AnySearch = "auto"  # type: ignore[assignment]
+    method: Method | TrainedMethod = "xlf"
+    search: AnySearch = "auto"
     together: int = Field(default=1, ge=1, le=2**31)
     pareto: bool = False
     sampler_seed: int = Field(default=0, ge=0, lt=2**32)

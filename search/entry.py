@@ -71,6 +71,7 @@ class SearchEntry(Generic[F]):
         chosen: what the setting that it takes does, as in "the setting that scores best".
         gentler: what to try where that setting wrecks the model.
         instead: name of the search to try where it does not heal.
+        fields: the settings it has, a base of `HealSettings`.
         start: the class of its `Start`.
         problem: makes what it searches.
         open: begins it.
@@ -86,6 +87,7 @@ class SearchEntry(Generic[F]):
     chosen: str
     gentler: str
     instead: str
+    fields: type[F]
     start: type[Start]
     problem: Callable[[Material[F]], DampeningProblem]
     open: Callable[[Opening[F]], Searching]

@@ -1,7 +1,7 @@
 """All searches over how hard to dampen, by name.
 
-A new one is a package like `theriac.search.ptn`, and a line here. Its settings are a base of `HealSettings`.
-Whoever asks "which search is it" asks its entry.
+A new one is a package like `theriac.search.ptn`, an entry here and its `Start` below; its settings are a base
+of `HealSettings`. Whoever asks "which search is it" asks its entry.
 """
 
 from __future__ import annotations

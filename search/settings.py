@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import (
     SerializerFunctionWrapHandler,
@@ -15,8 +15,9 @@ from pydantic import (
 from ..errors import explain_validation
 from .grid import GridFields, TPEFields
 from .guarded import GuardedFields
-from .own_settings import METHODS, Method, Search, SearchFields
+from .own_settings import METHODS, Method, SearchFields
 from .ptn import PTNFields
+from .searches import SEARCH_ENTRIES
 
 __all__ = [
     "ALL_FOREIGN",
@@ -29,21 +30,21 @@ __all__ = [
     "refuse_foreign",
 ]
 
-SEARCH_FIELDS: dict[Search, type[SearchFields]] = {
-    "ptn": PTNFields,
-    "grid": GridFields,
-    "tpe": TPEFields,
-    "guarded": GuardedFields,
-}
 SEARCHES: dict[str, tuple[str, ...]] = {
-    name: tuple(field for field in own.model_fields if field not in SearchFields.model_fields)
-    for name, own in SEARCH_FIELDS.items()
+    name: tuple(field for field in entry.fields.model_fields if field not in SearchFields.model_fields)
+    for name, entry in SEARCH_ENTRIES.items()
 }
 """Search -> the settings that not all searches have; those that lack one refuse it."""
 
 
 ALL_FOREIGN = tuple(dict.fromkeys(name for own in SEARCHES.values() for name in own))
 """Those settings, each once."""
+
+# a type checker sees texts, whoever reads the annotation while theriac runs sees the choices
+if TYPE_CHECKING:
+    Search = str
+else:
+    Search = Literal[tuple(SEARCH_ENTRIES)]
 
 
 def refuse_foreign(search: str | None, field: str | None) -> None:
@@ -66,6 +67,8 @@ class HealSettings(GuardedFields, TPEFields, GridFields, PTNFields):
     says in its own class what can be chosen about it.
     """
 
+    search: Search = "ptn"
+
     @field_validator(*ALL_FOREIGN, mode="before")
     @classmethod
     def _of_the_search(cls, value: Any, info: ValidationInfo) -> Any:
@@ -83,7 +86,8 @@ class HealSettings(GuardedFields, TPEFields, GridFields, PTNFields):
     @property
     def setting_count(self) -> int | None:
         """How many settings the search evaluates; None where it cannot know (ptn, guarded)."""
-        return SEARCH_FIELDS[self.search].evaluated(self)
+        fields: type[SearchFields] = SEARCH_ENTRIES[self.search].fields
+        return fields.evaluated(self)
 
 
 def heal_settings(**values: Any) -> HealSettings:

@@ -11,7 +11,7 @@ from .training import NEEDS_CLEAN, TRAINED_METHODS
 
 USED_BY: dict[str, tuple[str, ...]] = {
     "clean": NEEDS_CLEAN,
-    "base": ("rga",),
+    "base": tuple(name for name, entry in TRAINED_METHODS.items() if entry.takes_base),
     "mean": tuple(TRAINED_METHODS),
     "std": tuple(TRAINED_METHODS),
     "seed": tuple(TRAINED_METHODS),

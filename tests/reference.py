@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from theriac.unlearning.kinds import KINDS
+
 Batches = Iterable[tuple[Tensor, Tensor]]
 Values = dict[str, Tensor]
 
@@ -35,7 +37,7 @@ def importances(
 
 
 def sensitivity(model: nn.Module, x: Tensor, y: Tensor, kind: str, exponent: float) -> Values:
-    """|gradient of the mean loss of (x, y)|, squared for fim; one autograd call."""
+    """|gradient of the mean loss of (x, y)|, or its square, as `KINDS` says; one autograd call."""
     losses = [sample_loss(f, int(c), kind, exponent) for f, c in zip(model(x), y, strict=True)]
     loss = torch.stack(losses).sum() / len(x)
     names = [name for name, _ in model.named_parameters()]
@@ -43,16 +45,17 @@ def sensitivity(model: nn.Module, x: Tensor, y: Tensor, kind: str, exponent: flo
     result = {}
     for name, parameter, gradient in zip(names, model.parameters(), gradients, strict=True):
         gradient = torch.zeros_like(parameter) if gradient is None else gradient
-        result[name] = gradient**2 if kind == "fim" else gradient.abs()
+        result[name] = gradient**2 if KINDS[kind].reduction == "square" else gradient.abs()
     return result
 
 
 def sample_loss(logits: Tensor, label: int, kind: str, exponent: float) -> Tensor:
     """Cross-entropy, ||f||^2 or ||f||^w of one sample; the norm of 0 has gradient 0."""
-    if kind == "fim":
+    loss = KINDS[kind].loss
+    if loss == "cross_entropy":
         return torch.log(torch.exp(logits - logits.max()).sum()) - (logits[label] - logits.max())
     square = (logits**2).sum()
-    if kind == "lf":
+    if loss == "squared_norm":
         return square
     return torch.sqrt(square) ** exponent if square > 0 else 0.0 * square
 

@@ -11,7 +11,7 @@ from torch import nn
 from theriac.cluster.commands.closing_sentence import verdict
 from theriac.search.heal import Healing
 from theriac.search.settings import SEARCHES
-from theriac.search.training.settings import TRAINED_METHODS
+from theriac.search.training.registry import TRAINED_METHODS
 
 FOLDER = Path("out")
 METRICS: dict[str, Any] = {

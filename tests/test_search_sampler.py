@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from theriac.search.sampler import Direction, Sampler
-from theriac.search.training.spaces import SPACES, Choice, Range, Space, distributions
+from theriac.search.training.registry import TRAINED_METHODS
+from theriac.search.training.spaces import Choice, Range, Space, distributions
 
 SPACE: Space = {
     "rate": Range(low=1e-4, high=1.0, log=True),
@@ -88,10 +89,10 @@ def test_whole_bounds_give_whole_numbers_and_odd_ones_are_refused():
     assert Choice(choices=(None, True)).holds(None)
 
 
-@pytest.mark.parametrize("method", SPACES)
+@pytest.mark.parametrize("method", TRAINED_METHODS)
 def test_every_space_holds_the_defaults_and_nothing_that_its_method_refuses(method: str):
-    from theriac.search.training.registry import check_space, defaults
+    from theriac.search.training.parameters import check_space, defaults
 
-    check_space(method, SPACES[method], {})
-    for name, dimension in SPACES[method].items():
+    check_space(method, TRAINED_METHODS[method].space, {})
+    for name, dimension in TRAINED_METHODS[method].space.items():
         assert dimension.holds(defaults(method, {})[name]), (name, defaults(method, {})[name])

@@ -13,9 +13,10 @@ from pydantic import BaseModel, ValidationError
 from theriac.errors import BadInput
 from theriac.search.grid.pairs import GoelGrid
 from theriac.search.ptn.machine import PTNSearch
-from theriac.search.settings import SEARCH_FIELDS, SEARCHES, HealSettings, heal_settings
+from theriac.search.searches import SEARCH_ENTRIES
+from theriac.search.settings import SEARCHES, HealSettings, heal_settings
 from theriac.search.sweep.scenario import Cell
-from theriac.search.training.registry import TRAINED
+from theriac.search.training.registry import TRAINED_METHODS
 from theriac.search.training.settings import TuneSettings
 from theriac.unlearning.training import Recipe
 
@@ -105,7 +106,15 @@ def whole_numbers(kind: type[BaseModel]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("kind", [*SEARCH_FIELDS.values(), TuneSettings, *TRAINED.values(), Recipe])
+ALL_SETTINGS: list[type[BaseModel]] = [
+    *(entry.fields for entry in SEARCH_ENTRIES.values()),
+    *(entry.load() for entry in TRAINED_METHODS.values()),
+    TuneSettings,
+    Recipe,
+]
+
+
+@pytest.mark.parametrize("kind", ALL_SETTINGS)
 def test_whole_numbers_beyond_what_a_machine_counts_are_refused(kind: type[BaseModel]):
     needed = {"method": "ga"} if kind is TuneSettings else {}
     for name in whole_numbers(kind):
@@ -115,8 +124,10 @@ def test_whole_numbers_beyond_what_a_machine_counts_are_refused(kind: type[BaseM
 
 
 def test_whole_numbers_are_found():
-    assert {"batch_size", "compared", "piece", "max_steps"} <= set(whole_numbers(SEARCH_FIELDS["ptn"]))
-    assert {"probe_target", "probe_other"} <= set(whole_numbers(SEARCH_FIELDS["guarded"]))
+    assert {"batch_size", "compared", "piece", "max_steps"} <= set(
+        whole_numbers(SEARCH_ENTRIES["ptn"].fields)
+    )
+    assert {"probe_target", "probe_other"} <= set(whole_numbers(SEARCH_ENTRIES["guarded"].fields))
 
 
 def test_they_can_be_read_without_torch():

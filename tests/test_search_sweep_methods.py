@@ -8,7 +8,7 @@ import pytest
 
 from theriac.errors import BadInput
 from theriac.search.sweep.files import Sweep, dump_sweep, load_sweep
-from theriac.search.training.registry import unlearner
+from theriac.search.training.parameters import unlearner
 from theriac.search.training.settings import TuneSettings
 from theriac.unlearning.methods.ibau import IBAU
 

@@ -17,7 +17,7 @@ from theriac.search.sweep.cell_rows import CellRows
 from theriac.search.sweep.cells import run_cell
 from theriac.search.sweep.scenario import Cell, Gate, Scenario, Scoring
 from theriac.search.sweep.victim_bench import Experiment, Part
-from theriac.search.training import registry as methods
+from theriac.search.training import parameters as methods
 from theriac.search.training.settings import TuneSettings
 from theriac.search.training.tuning import Tuning
 from theriac.unlearning.methods.fine_tuning import FineTuneOnClean

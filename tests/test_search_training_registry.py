@@ -1,4 +1,4 @@
-"""The registry of methods that train: names, defaults, spaces, and what a run is said to cost."""
+"""What every method that trains keeps to. A new method is a row of `SHORT`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,13 @@ from torch import Tensor, nn
 
 from theriac.errors import BadInput
 from theriac.search.given.samples import HeldSamples
-from theriac.search.report.table import METHOD_NAMES
-from theriac.search.training.registry import (
-    TRAINED,
-    check_parameters,
-    check_space,
-    defaults,
-    from_recipe,
-    unlearner,
-)
-from theriac.search.training.settings import NEEDS_CLEAN, TRAINED_METHODS, TrainedMethod
-from theriac.search.training.spaces import SPACES, Choice, Range
+from theriac.search.methods import BASELINES, METHOD_ENTRIES
+from theriac.search.settings import METHODS
+from theriac.search.training.parameters import defaults, from_recipe, unlearner
+from theriac.search.training.registry import NEEDS_CLEAN, TRAINED_METHODS, TrainedMethod
 from theriac.tests.poisoned import poisoned_digits
 from theriac.unlearning.methods.unlearner import Known
-from theriac.unlearning.training import Recipe
+from theriac.unlearning.training import Recipe, TrainingDiverged
 
 POISONED = poisoned_digits()
 PIXELS = ((0.0,), (1.0,))
@@ -39,19 +32,23 @@ SHORT: dict[str, dict[str, Any]] = {
     "npo": {"steps": 6},
     "rga": {"steps": 6},
 }
+WITHOUT_CHANCE: tuple[str, ...] = ()
+"""Methods that draw nothing: every seed gives the same model."""
 
 
-def test_every_method_is_everywhere():
-    assert set(TRAINED) == set(TRAINED_METHODS) == set(get_args(TrainedMethod)) == set(SPACES) == set(SHORT)
-    assert set(TRAINED) <= set(METHOD_NAMES)
-    assert {name for name, kind in TRAINED.items() if "clean" in kind.needs} == set(NEEDS_CLEAN)
+def test_every_method_has_a_row():
+    assert list(SHORT) == list(TRAINED_METHODS) == list(get_args(TrainedMethod))
+    assert list(METHOD_ENTRIES) == [*BASELINES, *TRAINED_METHODS, *METHODS]
+    assert len({entry.title for entry in METHOD_ENTRIES.values()}) == len(METHOD_ENTRIES)
+    needing = [name for name, entry in TRAINED_METHODS.items() if "clean" in entry.load().needs]
+    assert needing == list(NEEDS_CLEAN)
 
 
-@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize("method", SHORT)
 def test_defaults_survive_json_and_say_what_they_need(method: str):
-    assert unlearner(method, defaults(method, {})) == TRAINED[method]()
+    assert unlearner(method, defaults(method, {})) == TRAINED_METHODS[method].load()()
     with pytest.raises(ValueError, match="needs"):
-        TRAINED[method]()(POISONED.model, Known())
+        TRAINED_METHODS[method].load()()(POISONED.model, Known())
 
 
 def test_cf_takes_the_recipe_of_the_victim_and_others_how_images_are_augmented():
@@ -59,13 +56,13 @@ def test_cf_takes_the_recipe_of_the_victim_and_others_how_images_are_augmented()
     assert unlearner("cf", from_recipe("cf", recipe)).model_dump(include=set(Recipe.model_fields)) == (
         recipe.model_dump()
     )
-    for method in TRAINED:
+    for method in TRAINED_METHODS:
         assert method == "cf" or from_recipe(method, recipe) == (
             {"augmentation": "crop"} if method in ("ft", "fp", "nad", "nc") else {}
         )
 
 
-@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize("method", SHORT)
 def test_nothing_is_augmented_that_was_not_asked_for(method: str):
     assert defaults(method, {})["augmentation"] == "none"
 
@@ -92,7 +89,7 @@ class Counting(nn.Module):
         return twin.train(self.training)
 
 
-@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize("method", SHORT)
 def test_work_is_about_what_a_run_passes(method: str):
     passed: list[int] = []
     model = Counting(passed).eval()
@@ -105,11 +102,49 @@ def test_work_is_about_what_a_run_passes(method: str):
     assert work <= 4.0 * sum(passed), "backward passes count two at most"
 
 
-@pytest.mark.parametrize("method", TRAINED)
-def test_frozen_parameters_take_part_in_every_method(method: str):
+def known_sets() -> Known:
     sets = (POISONED.found, POISONED.rest, POISONED.clean)
     forget, retain, clean = (HeldSamples(*data, PIXELS) for data in sets)
-    known = Known(forget=forget, retain=retain, clean=clean)
+    return Known(forget=forget, retain=retain, clean=clean)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("method", SHORT)
+def test_a_seed_decides_what_becomes_of_a_victim_which_stays_as_it_is(method: str):
+    one, victim, known = unlearner(method, SHORT[method]), Convolutional().train(), known_sets()
+    before = weights(victim)
+    first, again, other = (one(victim, known, seed=seed) for seed in (3, 3, 4))
+    assert same(weights(first.model), weights(again.model))
+    assert same(weights(victim), before)
+    assert victim.training
+    assert not first.model.training
+    assert [row["round"] for row in first.trace] == list(range(1, len(first.trace) + 1))
+    assert not same(weights(first.model), before)
+    if method not in WITHOUT_CHANCE:
+        assert not same(weights(first.model), weights(other.model))
+
+
+@pytest.mark.parametrize("method", SHORT)
+def test_a_run_that_diverges_says_so(method: str):
+    victim = Convolutional().eval()
+    with torch.no_grad():
+        last = victim[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.fill_(1e38)
+    with pytest.raises((TrainingDiverged, BadInput), match=r"finite|the loss is|lower"):
+        unlearner(method, SHORT[method])(victim, known_sets())
+
+
+@pytest.mark.parametrize("method", SHORT)
+def test_frozen_parameters_take_part_in_every_method(method: str):
+    known = known_sets()
     one, victim = unlearner(method, SHORT[method]), Convolutional().eval()
     expected = one(victim, known).model
     for flags in ([False] * 4, [False, True, False, True]):
@@ -131,38 +166,3 @@ class Convolutional(nn.Sequential):
             torch.manual_seed(0)
             layers = nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 10)
         super().__init__(*layers)
-
-
-@pytest.mark.parametrize(
-    ("given", "taken"),
-    [
-        ({"learning_rate": "1e-3"}, {"learning_rate": 0.001}),
-        ({"learning_rate": 1}, {"learning_rate": 1.0}),
-        ({"weight_decay": -0.0}, {"weight_decay": 0.0}),
-        ({"iterations": 5.0, "augmentation": "none"}, {"iterations": 5, "augmentation": "none"}),
-    ],
-)
-def test_equal_values_are_taken_as_one(given: dict[str, Any], taken: dict[str, Any]):
-    found = check_parameters("cf", given)
-    assert repr(found) == repr(taken)
-    assert check_parameters("cf", found) == found
-
-
-def test_of_what_is_nested_only_what_was_given_is_kept():
-    given: dict[str, Any] = {"reversal": {"rounds": "25"}, "augmentation": "none"}
-    assert check_parameters("nc", given) == {"reversal": {"rounds": 25}, "augmentation": "none"}
-    assert check_parameters("ibau", {"named": "paper"}) == {"named": "paper"}
-
-
-def test_true_is_no_number():
-    with pytest.raises(BadInput, match="learning_rate = True: give a number, not true or false"):
-        check_parameters("cf", {"learning_rate": True})
-
-
-def test_choices_are_taken_as_the_method_does():
-    space = check_space(
-        "cf", {"learning_rate": Choice(choices=("1e-3", 1)), "iterations": Range(low=2, high=9)}, {}
-    )
-    assert space == {"learning_rate": Choice(choices=(0.001, 1.0)), "iterations": Range(low=2, high=9)}
-    with pytest.raises(ValueError, match="two are the same"):
-        check_space("cf", {"learning_rate": Choice(choices=("1e-3", 0.001))}, {})

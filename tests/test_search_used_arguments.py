@@ -12,7 +12,7 @@ from theriac.datasets.sources.digits import load_digits
 from theriac.datasets.views import plain_view
 from theriac.errors import BadInput
 from theriac.search.settings import METHODS
-from theriac.search.training.settings import TRAINED_METHODS
+from theriac.search.training.registry import TRAINED_METHODS
 from theriac.search.used_arguments import USED_BY, refuse_unused
 from theriac.tests.poisoned import poisoned_digits
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,9 +15,9 @@ from theriac.errors import BadInput
 from theriac.tests import reference
 from theriac.tests.importance_models import IMAGE, MODELS, Flat, NeedsItem, data, make
 from theriac.unlearning.importance.batch import BatchSums
-from theriac.unlearning.importance.estimate import Importance, estimate_importance
+from theriac.unlearning.importance.estimate import Importance, estimate_importance, estimate_importances
 from theriac.unlearning.importance.sample import SampleSums
-from theriac.unlearning.kinds import GRANULARITIES, KINDS
+from theriac.unlearning.kinds import GRANULARITIES, KINDS, ImportanceKind, Loss, Reduction
 
 SORTS = [(kind, granularity) for kind in KINDS for granularity in GRANULARITIES]
 estimate: Any = estimate_importance  # called with names from tables
@@ -40,6 +41,32 @@ def test_agrees_with_the_reference(name: str, kind: str, granularity: str) -> No
     expected = reference.importances(model, batches, kind, granularity)
     assert_close(estimate(model, batches, kind=kind, granularity=granularity), expected)
     assert any(value.max() > 0 for value in expected.values())
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("name", ["convnet", "resnet9"])
+def test_any_loss_goes_with_any_reduction(
+    name: str, granularity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six kinds at once: those of one loss share a backward pass, whatever becomes of its gradient."""
+    words = {"method": "made_up", "title": "Made up", "about": "made up"}
+    pairs = itertools.product(get_args(Loss), get_args(Reduction))
+    made = {f"{a}-{b}": ImportanceKind(name=f"{a}-{b}", loss=a, reduction=b, **words) for a, b in pairs}
+    for kind, entry in made.items():
+        monkeypatch.setitem(KINDS, kind, entry)
+    model, batches = make(name), data(7)
+    found = estimate_importances(model, batches, kinds=list(made), granularity=granularity)  # type: ignore[arg-type]
+    assert len(found) == 6
+    for kind in made:
+        assert_close(found[kind], reference.importances(model, batches, kind, granularity))
+
+
+def test_the_kinds_are_the_papers() -> None:
+    assert {name: (kind.loss, kind.reduction, kind.method) for name, kind in KINDS.items()} == {
+        "fim": ("cross_entropy", "square", "ssd"),
+        "lf": ("squared_norm", "absolute", "lf"),
+        "xlf": ("norm", "absolute", "xlf"),
+    }
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)

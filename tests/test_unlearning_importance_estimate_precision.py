@@ -37,7 +37,6 @@ ERRORS["float16", True] = ERRORS["float16", False]
 goes to another position, CELU(0.075) turns off) a rounding moves some of these few samples altogether."""
 
 estimate: Any = estimate_importance
-every_kind: Any = KINDS
 
 
 def assert_near(found: Importance, expected: dict[str, Tensor], errors: tuple[float, float]) -> None:

@@ -21,7 +21,6 @@ from theriac.unlearning.importance.working_model import WorkingModel
 from theriac.unlearning.kinds import KINDS
 
 layers: Any = timm.layers
-every_kind: Any = KINDS
 Shape = tuple[int, ...]
 Layer = Callable[[], nn.Module]
 
@@ -125,7 +124,7 @@ def worst(layer: Layer, shape: Shape, dtype: torch.dtype, slow: bool = False) ->
     torch.manual_seed(0)
     model = Projected(layer(), shape).eval()
     x, y = torch.randn(5, *shape), torch.randint(0, CLASSES, (5,))
-    kinds = [Sensitivity(kind, exponent) for kind, exponent in every_kind.items()]
+    kinds = [Sensitivity(kind) for kind in KINDS]
     sums = SampleSums(WorkingModel(copy.deepcopy(model).to(dtype)), kinds, None)
     sums.add(x.to(dtype), y)
     for traversal in sums._traversals.values():

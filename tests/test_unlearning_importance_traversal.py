@@ -34,7 +34,6 @@ from theriac.unlearning.memory import LARGEST
 
 Case = tuple[Callable[[], nn.Module], int, set[str]]
 estimate: Any = estimate_importance
-every_kind: Any = KINDS
 
 
 def convnext(**options: Any) -> nn.Module:
@@ -121,7 +120,7 @@ def built(make_model: Callable[[], nn.Module]) -> nn.Module:
 
 
 def sums_of(model: nn.Module, x: Tensor, y: Tensor, chunk_size: int | None = None) -> SampleSums:
-    kinds = [Sensitivity(kind, exponent) for kind, exponent in every_kind.items()]
+    kinds = [Sensitivity(kind) for kind in KINDS]
     sums = SampleSums(WorkingModel(model), kinds, chunk_size)
     sums.add(x.clone(), y)
     return sums
@@ -195,7 +194,7 @@ def test_backward_passes(kinds: tuple[Kind, ...], passes: int, monkeypatch: pyte
 
     monkeypatch.setattr(Tensor, "backward", counted)
     monkeypatch.setattr(Traversal, "_fast", sized)
-    sums = SampleSums(WorkingModel(model.eval()), [Sensitivity(k, KINDS[k]) for k in kinds], 4)
+    sums = SampleSums(WorkingModel(model.eval()), [Sensitivity(k) for k in kinds], 4)
     sums.add(*batches[0])
     calls.clear()
     sizes.clear()

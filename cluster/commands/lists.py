@@ -7,19 +7,13 @@ from pathlib import Path
 from ...datasets.sources import available, load_dataset
 from ...datasets.triggers import TRIGGERS
 from ...errors import BadInput
+from ...search.methods import METHOD_ENTRIES, MethodEntry
 from ...search.searches import SEARCH_ENTRIES
-from ...search.settings import METHODS
 from ...search.sweep import PRESETS, Scenario, sweep_presets
-from ...search.training import NEEDS_CLEAN, TRAINED_METHODS, TUNE_SEARCHES
+from ...search.training import TUNE_SEARCHES
 from ...unlearning.models import MODELS
 
 Entries = list[tuple[str, str]]
-
-METHOD_TEXTS = {
-    "ssd": "dampening by the Fisher diagonal: squared gradient of the cross-entropy",
-    "lf": "dampening by the gradient of the squared norm of the logits",
-    "xlf": "dampening by the gradient of the norm of the logits; the default",
-}
 
 ATTACK_TEXTS = {
     "label_rule": "one_target (the default), or all_to_all: class y should become y + 1, the last one 0",
@@ -39,12 +33,7 @@ def catalogue(data: Path | None) -> dict[str, Entries]:
             *((name, _first_line(kind.__doc__)) for name, kind in TRIGGERS.items()),
             *ATTACK_TEXTS.items(),
         ],
-        "methods": [
-            ("none", "the victim as it is"),
-            ("eu", "exact unlearning: retrain from scratch on retain"),
-            *((name, METHOD_TEXTS[name]) for name in METHODS),
-            *((name, _with_needs(name, text)) for name, text in TRAINED_METHODS.items()),
-        ],
+        "methods": [(name, _with_needs(entry)) for name, entry in METHOD_ENTRIES.items()],
         "searches": [
             *((name, entry.about) for name, entry in SEARCH_ENTRIES.items()),
             *((name, text) for name, text in TUNE_SEARCHES.items() if name not in SEARCH_ENTRIES),
@@ -75,8 +64,8 @@ def draw_attacks(path: Path, dataset: str, data: Path | None) -> Path:
     return attack_sheet(load_dataset(dataset, root=data), path)
 
 
-def _with_needs(method: str, text: str) -> str:
-    return f"{text}; needs images known to be clean" if method in NEEDS_CLEAN else text
+def _with_needs(entry: MethodEntry) -> str:
+    return f"{entry.about}; needs images known to be clean" if entry.needs_clean else entry.about
 
 
 def _found(found: bool, detail: str) -> str:

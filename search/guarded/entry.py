@@ -41,6 +41,7 @@ GUARDED = SearchEntry(
     chosen="scores best",
     gentler="a higher --harm-weight",
     instead="ptn",
+    fields=GuardedFields,
     start=GuardedStart,
     problem=_problem,
     open=_open,

@@ -47,6 +47,7 @@ PTN = SearchEntry(
     chosen="forgets",
     gentler="a higher --rho (or auto)",
     instead="guarded",
+    fields=PTNFields,
     start=PTNStart,
     problem=_problem,
     open=_open,

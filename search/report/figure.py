@@ -18,6 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ...errors import BadInput
+from ...unlearning.kinds import GRANULARITIES
+from ..settings import METHODS
 from ..store import write_atomically
 from .table import describe, method_name
 
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-METHODS = ("ssd", "lf", "xlf")
-GRANULARITIES = ("sample", "batch")
 FORMATS = ("png", "pdf", "svg")
 CURVES = {
     "forget_accuracy": ("accuracy on the found poison (forget)", "#D55E00"),

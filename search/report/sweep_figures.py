@@ -23,7 +23,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from ...errors import BadInput
-from .figure import FAINT, GRANULARITIES, INK, new_figure, save_figure
+from ...unlearning.kinds import GRANULARITIES
+from .figure import FAINT, INK, new_figure, save_figure
 from .table import describe, method_name
 
 Row = Mapping[str, Any]

@@ -14,29 +14,13 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from ...unlearning.kinds import GRANULARITIES
+from ..methods import METHOD_ENTRIES
 from ..searches import SEARCH_ENTRIES
 from .table_formats import FORMATS, SOFT, Column, ResultTable, Row, Spread, TerminalTable, render
 
 __all__ = ["FORMATS", "ResultTable", "TerminalTable", "describe", "method_name", "render", "searches_table"]
 
-METHOD_NAMES = {
-    "none": "None",
-    "eu": "EU",
-    "cf": "CF",
-    "ft": "FT",
-    "fp": "FP",
-    "nad": "NAD",
-    "nc": "NC",
-    "ibau": "I-BAU",
-    "ga": "GA",
-    "npo": "NPO",
-    "rga": "RGA",
-    "ssd": "SSD",
-    "lf": "LF",
-    "xlf": "XLF",
-}
-"""Display names, in the order of the table; the search (PTN, Grid, TPE) is put before those it applies to."""
-GRANULARITIES = ("sample", "batch")
 CONTEXT = ("dataset", "model", "attack", "manipulated", "share")
 """What one experiment differs from another in, besides the seed."""
 GROUP = (*CONTEXT, "method", "granularity", "search", "uses_oracle")
@@ -110,7 +94,7 @@ TEXTS = ("status", "uses_oracle", "objective", "parameters", "error_class", "err
 def searches_table(searches: pa.Table, *, aggregate: bool = False) -> ResultTable:
     """Arrange ``searches``: one line per method and granularity (and scenario, share, seed if several).
 
-    The order is that of `METHOD_NAMES`, sample before batch. What all rows share goes into the caption.
+    The order is that of `METHOD_ENTRIES`, sample before batch. What all rows share goes into the caption.
     ``seconds`` is the time of the method itself: importances and search, without the training of the victim
     and the evaluation.
 
@@ -142,7 +126,11 @@ def _prepared(row: Row) -> Row:
 
 def _order(row: Row) -> tuple[object, ...]:
     context = [_sortable(row[name]) for name in (*CONTEXT, "seed", "scenario")]
-    method = _position(row["method"], tuple(METHOD_NAMES)), _sortable(row["method"]), _sortable(row["search"])
+    method = (
+        _position(row["method"], tuple(METHOD_ENTRIES)),
+        _sortable(row["method"]),
+        _sortable(row["search"]),
+    )
     return (*context, *method, _position(row["granularity"], (None, *GRANULARITIES)), row["uses_oracle"])
 
 
@@ -226,8 +214,9 @@ def method_name(row: Row) -> str | None:
     """The display name of a row's method, such as "PTN-XLF"; an asterisk marks the use of held-out truth."""
     if row["method"] is None:
         return None
-    name = METHOD_NAMES.get(str(row["method"]), str(row["method"]).upper())
-    search = SEARCH_ENTRIES.get(str(row["search"])) if row["method"] not in ("none", "eu") else None
+    entry = METHOD_ENTRIES.get(str(row["method"]))
+    name = entry.title if entry else str(row["method"]).upper()
+    search = SEARCH_ENTRIES.get(str(row["search"])) if entry is None or entry.searched else None
     return (f"{search.title}-{name}" if search else name) + ("*" if row["uses_oracle"] else "")
 
 

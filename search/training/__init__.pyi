@@ -6,17 +6,19 @@ from .objectives import (
     SELECTION_CLEAN as SELECTION_CLEAN,
     SELECTION_HEALED as SELECTION_HEALED,
 )
-from .registry import (
+from .parameters import (
     defaults as defaults,
     from_recipe as from_recipe,
     unlearner as unlearner,
 )
-from .settings import (
+from .registry import (
     NEEDS_CLEAN as NEEDS_CLEAN,
-    TPE_ONLY as TPE_ONLY,
     TRAINED_METHODS as TRAINED_METHODS,
-    TUNE_SEARCHES as TUNE_SEARCHES,
     TrainedMethod as TrainedMethod,
+)
+from .settings import (
+    TPE_ONLY as TPE_ONLY,
+    TUNE_SEARCHES as TUNE_SEARCHES,
     TuneSearch as TuneSearch,
     TuneSettings as TuneSettings,
 )

@@ -16,22 +16,8 @@ from pydantic import (
 )
 
 from ..store import row_key
-from .spaces import SPACES, Dimension, Parameters, Space
-
-TrainedMethod = Literal["cf", "ft", "fp", "nad", "nc", "ibau", "ga", "npo", "rga"]
-TRAINED_METHODS: dict[str, str] = {
-    "cf": "fine-tuning on retain (catastrophic forgetting)",
-    "ft": "plain fine-tuning",
-    "fp": "Fine-Pruning",
-    "nad": "Neural Attention Distillation",
-    "nc": "Neural Cleanse, and unlearning of the triggers it finds",
-    "ibau": "I-BAU: adversarial unlearning by an implicit hypergradient",
-    "ga": "gradient ascent on the found poison",
-    "npo": "negative preference optimisation",
-    "rga": "robust gradient ascent",
-}
-NEEDS_CLEAN = ("ft", "fp", "nad", "nc", "ibau")
-"""Methods that cannot do without images known to be clean."""
+from .registry import TRAINED_METHODS, TrainedMethod
+from .spaces import Dimension, Parameters, Space
 
 TuneSearch = Literal["tpe", "fixed"]
 TUNE_SEARCHES: dict[TuneSearch, str] = {
@@ -54,8 +40,8 @@ class TuneSettings(BaseModel):
         samples: (tpe) how many settings.
         together: (tpe) settings that may be under way at once: those of a round know nothing of each other.
             The answer depends on this number, not on how many workers there are.
-        space: (tpe) where hyperparameters are looked for, in place of `SPACES`: each a `Range` or a `Choice`.
-            None: as in `SPACES`; those that are named are added or changed.
+        space: (tpe) where hyperparameters are looked for, in place of the method's own space: each a
+            `Range` or a `Choice`. Those that are named are added or changed.
         objective: (tpe) "deployable" sees S_f and retain alone: the distance of Acc_forget from
             rho * Acc_forget(victim), plus the share of retain samples, not of a target class, on which the
             victim is contradicted. "oracle" sees held-out truth: clean accuracy plus healed_raw on test
@@ -100,7 +86,7 @@ class TuneSettings(BaseModel):
     @classmethod
     def _known_parameters(cls, values: Parameters, info: ValidationInfo) -> Parameters:
         if values and "method" in info.data:
-            from .registry import check_parameters  # torch takes seconds to import, few give parameters
+            from .parameters import check_parameters  # torch takes seconds to import, few give parameters
 
             return check_parameters(info.data["method"], values)
         return values
@@ -109,7 +95,7 @@ class TuneSettings(BaseModel):
     @classmethod
     def _known_dimensions(cls, space: Space, info: ValidationInfo) -> Space:
         if space and "method" in info.data:
-            from .registry import check_space
+            from .parameters import check_space
 
             return check_space(info.data["method"], space, info.data.get("parameters", {}))
         return space
@@ -131,14 +117,14 @@ class TuneSettings(BaseModel):
     @property
     def needs_clean(self) -> bool:
         """Whether the method needs images known to be clean."""
-        return self.method in NEEDS_CLEAN
+        return TRAINED_METHODS[self.method].needs_clean
 
     @property
     def searched(self) -> Space:
         """What is looked for, and where."""
         if self.search == "fixed":
             return {}
-        whole: Mapping[str, Dimension] = {**SPACES[self.method], **self.space}
+        whole: Mapping[str, Dimension] = {**TRAINED_METHODS[self.method].space, **self.space}
         return {name: dimension for name, dimension in whole.items() if name not in self.parameters}
 
     @property

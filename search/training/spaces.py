@@ -1,4 +1,4 @@
-"""Where the hyperparameters of each training method are looked for. Needs no torch."""
+"""What the hyperparameters of a method that trains may be, and where they are looked for. Needs no torch."""
 
 from __future__ import annotations
 
@@ -84,54 +84,9 @@ Dimension = Range | Choice
 Space = dict[str, Dimension]
 
 
-def _log(low: float, high: float) -> Range:
+def log_range(low: float, high: float) -> Range:
+    """Return a range that is looked through on a logarithmic scale."""
     return Range(low=low, high=high, log=True)
-
-
-_ASCENT: Space = {"learning_rate": _log(1e-5, 1e-3), "steps": Range(low=20, high=300, log=True)}
-
-_DECAY = _log(1e-5, 1e-2)
-
-SPACES: Mapping[str, Space] = {
-    "cf": {"learning_rate": _log(1e-3, 0.1), "weight_decay": _DECAY},
-    "ft": {
-        "learning_rate": _log(1e-3, 1.0),
-        "epochs": Range(low=2, high=30, log=True),
-        "batch_size": Choice(choices=(64, 128, 256)),
-        "weight_decay": _DECAY,
-    },
-    "fp": {
-        "accuracy_drop": Range(low=0.02, high=0.4),
-        "learning_rate": _log(1e-3, 0.2),
-        "epochs": Range(low=2, high=20, log=True),
-    },
-    "nad": {
-        "beta": _log(100.0, 5000.0),
-        "learning_rate": _log(5e-3, 0.2),
-        "teacher_epochs": Range(low=3, high=20),
-        "epochs": Range(low=5, high=20),
-        "power": Choice(choices=(1.0, 2.0, 4.0)),
-    },
-    "nc": {
-        "threshold": Range(low=1.0, high=3.0),
-        "patched": Range(low=0.05, high=0.5),
-        "learning_rate": _log(1e-3, 0.1),
-        "epochs": Range(low=1, high=5),
-    },
-    "ibau": {
-        "learning_rate": _log(3e-4, 5e-3),
-        "patched": _log(0.02, 0.5),
-        "largest": _log(1.0, 20.0),
-        "bound": _log(2.0, 20.0),
-        "perturbations": Range(low=1, high=8),
-        "rounds": Range(low=1, high=3),
-        "distillation": Range(low=0.0, high=0.6),
-    },
-    "ga": _ASCENT,
-    "npo": {**_ASCENT, "beta": _log(0.1, 5.0)},
-    "rga": {**_ASCENT, "c": _log(0.1, 3.0), "mu": _log(1e-4, 0.1)},
-}
-"""Method -> where its hyperparameters are looked for; its default lies inside."""
 
 
 def distributions(space: Mapping[str, Dimension]) -> dict[str, Any]:

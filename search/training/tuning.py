@@ -27,7 +27,7 @@ from ..harm import Harm, compare_on_retain, expected_rate
 from ..sampler import Direction, Sampler
 from ..threshold import crosses
 from .objectives import pareto_front, parts, score, told
-from .registry import defaults, unlearner
+from .parameters import defaults, unlearner
 from .settings import TuneSettings
 from .spaces import Space, distributions
 from .start import start_of

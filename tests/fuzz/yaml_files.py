@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from theriac.search.sweep.files import dump_sweep, load_sweep
-from theriac.search.training.settings import TRAINED_METHODS
+from theriac.search.training.registry import TRAINED_METHODS
 
 from .cases import ODD, TEXTS, Case, Printed, Run, damaged, misspelt, names, never, shown
 

@@ -116,10 +116,10 @@ def estimate_importances(
             their gradient or cannot be put in eval mode, or memory too small for one sample.
     """
     sensitivities = [Sensitivity(kind, _power(kind, exponent)) for kind in _checked(kinds, granularity)]
-    if exponent is not None and "xlf" not in kinds:
+    if exponent is not None and not any(map(_takes_exponent, kinds)):
         raise BadInput(
-            f"exponent {exponent} with {', '.join(map(repr, kinds))}: only xlf takes an exponent; leave it "
-            f"out"
+            f"exponent {exponent} with {', '.join(map(repr, kinds))}: only "
+            f"{' and '.join(filter(_takes_exponent, KINDS))} takes an exponent; leave it out"
         )
     if chunk_size is not None and chunk_size < 1:
         raise BadInput(f"chunk_size {chunk_size}: give a whole number of samples, 1 or more")
@@ -150,11 +150,15 @@ def _checked(kinds: Sequence[Kind], granularity: str) -> list[Kind]:
     return list(dict.fromkeys(kinds))
 
 
+def _takes_exponent(kind: Kind) -> bool:
+    return KINDS[kind].loss == "norm"
+
+
 def _power(kind: Kind, exponent: float | None) -> float | None:
-    if kind != "xlf" or exponent is None:
-        return KINDS[kind]
+    if exponent is None or not _takes_exponent(kind):
+        return None
     if not 0 < exponent <= 16:
-        raise BadInput(f"exponent {exponent}: give xlf a number in (0, 16]")
+        raise BadInput(f"exponent {exponent}: give {kind} a number in (0, 16]")
     return float(exponent)
 
 
@@ -174,7 +178,7 @@ class _Reading:
         self.sums = kind_of_sums(model, sensitivities, chunk_size)
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        labels_count = any(s.squared for s in self.sensitivities)
+        labels_count = any(s.labels_count for s in self.sensitivities)
         x, y = self.model.accept(x, y, check_numbers=labels_count)
         self.data.add(x, y)
         self.sums.add(self.model.arranged(x), y)
@@ -190,7 +194,7 @@ class _Reading:
                 count=count,
                 kind=s.kind,
                 granularity=granularity,
-                exponent=None if s.exponent == KINDS[s.kind] else s.exponent,
+                exponent=None if s.power == 1.0 else s.power,
                 precision=self.model.arithmetic.precision,
                 model=model,
                 data=self.data.number,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..memory import LARGEST, ChunkSize, chunk_budget, ran_out
 from .per_sample import PerSample, sums_of_sizes
-from .sensitivities import Sensitivity, cross_entropy, norm
+from .sensitivities import SampleLoss, Sensitivity
 from .slow_gradients import Warnings
 from .traversal import Traversal
 from .working_model import WorkingModel
@@ -33,9 +33,9 @@ Sums = list[dict[str, Tensor]]
 
 
 class SampleSums:
-    """Sums over samples of |gradient| for several kinds at once.
+    """Sums over samples of |gradient|, or its square, for several kinds at once.
 
-    All kinds that look at the norm of the logits share one traversal; fim takes one of its own.
+    Kinds that differentiate the same loss share one traversal: lf and xlf do, fim takes one of its own.
 
     Args:
         model: whose gradients.
@@ -58,11 +58,10 @@ class SampleSums:
         self.chunk = ChunkSize(chunk_size or LARGEST)
         self._fitted_to: int | None = None if chunk_size is None else sys.maxsize
         self._block = CUDA_BLOCK if model.device.type == "cuda" else CPU_BLOCK
-        losses = {s.squared: cross_entropy if s.squared else norm for s in sensitivities}
         warnings = Warnings()
         self._traversals = {
-            squared: Traversal(model.model, model.parameters, model.buffers, loss, warnings, model.arithmetic)
-            for squared, loss in losses.items()
+            loss: Traversal(model.model, model.parameters, model.buffers, loss, warnings, model.arithmetic)
+            for loss in dict.fromkeys(s.differentiated for s in sensitivities)
         }
 
     def add(self, x: Tensor, y: Tensor) -> None:
@@ -101,19 +100,31 @@ class SampleSums:
 
     def _sums(self, x: Tensor, y: Tensor) -> Sums:
         sums: Sums = [{} for _ in self.sensitivities]
-        for squared, traversal in self._traversals.items():
-            places = [i for i, s in enumerate(self.sensitivities) if s.squared == squared]
+        for loss, traversal in self._traversals.items():
             logits, scales, found = traversal.gradients(x, y)
-            units = scales.square() if squared else scales
-            weights = torch.stack([self.sensitivities[i].weights(logits) / units for i in places])
+            # absolute values first: sizes are made in place, and |g| has the square of g
+            groups = [(squared, self._alike(loss, squared)) for squared in (False, True)]
+            weights = {squared: self._weights(places, logits, scales) for squared, places in groups if places}
             for name in list(found):
                 # taken out one by one, so that what a layer saved is free before the next one unfolds
-                for place, value in zip(places, self._sizes(found.pop(name), weights, squared), strict=False):
-                    sums[place][name] = value
+                contributions = found.pop(name)
+                for squared, places in groups:
+                    if places and contributions:
+                        sizes = self._sizes(contributions, weights[squared], squared)
+                        for place, value in zip(places, sizes, strict=True):
+                            sums[place][name] = value
         return sums
 
+    def _alike(self, loss: SampleLoss, squared: bool) -> list[int]:
+        """Return the places of the kinds with this loss and this reduction."""
+        kinds = enumerate(self.sensitivities)
+        return [i for i, s in kinds if s.differentiated is loss and s.squared == squared]
+
+    def _weights(self, places: Sequence[int], logits: Tensor, scales: Tensor) -> Tensor:
+        """Return what each sample's gradient, or its square, is multiplied by: [kinds, samples]."""
+        chosen = [self.sensitivities[i] for i in places]
+        factors = torch.stack([s.weights(logits) for s in chosen]) / scales
+        return factors.square() if chosen[0].squared else factors
+
     def _sizes(self, contributions: list[PerSample], weights: Tensor, squared: bool) -> Sequence[Tensor]:
-        if not contributions:
-            return ()
-        sizes = sums_of_sizes(contributions, weights, squared=squared, budget=self._block)
-        return sizes.unbind(0)
+        return sums_of_sizes(contributions, weights, squared=squared, budget=self._block).unbind(0)

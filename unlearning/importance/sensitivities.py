@@ -2,45 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..kinds import Kind
+from ..kinds import KINDS, Kind, Loss
+
+SampleLoss = Callable[[Tensor, Tensor], Tensor]
+"""(logits [n, classes], labels [n]) -> one number a sample, [n]."""
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One kind of importance.
+    """A kind of importance, at work.
 
     Args:
-        kind: "fim", "lf" or "xlf".
-        exponent: w of ||f(x)||_2^w; None for "fim".
+        kind: one of `KINDS`.
+        power: w of ||f(x)||_2^w where the loss is the norm; None: 1.
     """
 
     kind: Kind
-    exponent: float | None
+    power: float | None = None
 
     @property
     def squared(self) -> bool:
         """Whether gradients are squared instead of taken without their sign."""
-        return self.exponent is None
+        return KINDS[self.kind].reduction == "square"
+
+    @property
+    def differentiated(self) -> SampleLoss:
+        """The loss of the backward pass; kinds that have it in common share that pass."""
+        return DIFFERENTIATED[KINDS[self.kind].loss]
+
+    @property
+    def exponent(self) -> float | None:
+        """Return w of ||f(x)||_2^w; None where the loss is not a norm."""
+        return {"cross_entropy": None, "squared_norm": 2.0, "norm": self.power or 1.0}[KINDS[self.kind].loss]
+
+    @property
+    def labels_count(self) -> bool:
+        """Whether the loss looks at the labels."""
+        return KINDS[self.kind].loss == "cross_entropy"
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """One number a sample [n]: the cross-entropy with the label, or ||f||_2^w (gradient 0 at f = 0)."""
+        """Return one number a sample [n]: the cross-entropy, or ||f||_2^w (its gradient at f = 0 is 0)."""
         if self.exponent is None:
-            return cross_entropy(logits, labels)
+            return self.differentiated(logits, labels)
         if self.exponent == 2.0:
             return logits.square().sum(1)
         return _power(logits, self.exponent)
 
     def weights(self, logits: Tensor) -> Tensor:
-        """By what a sample's |gradient of ||f||| is multiplied, [n]: w ||f||^(w - 1), 0 at f = 0.
+        """Return what each sample's gradient of `differentiated` is multiplied by, [n].
 
-        The chain rule makes every kind that looks at the norm a multiple of the same gradient, sample by
-        sample, so that one backward pass serves them all.
+        That is w ||f||^(w - 1) for a power of the norm, 0 at f = 0: the chain rule makes every kind that
+        looks at the norm a multiple of the same gradient, sample by sample. For other losses it is 1.
         """
         norms = torch.linalg.vector_norm(logits, dim=1)
         if self.exponent is None or self.exponent == 1.0:
@@ -50,13 +69,21 @@ class Sensitivity:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of each sample with its label, [n]."""
+    """Return the cross-entropy of each sample with its label, [n]."""
     return F.cross_entropy(logits, labels, reduction="none")
 
 
 def norm(logits: Tensor, labels: Tensor) -> Tensor:
-    """||f||_2 of each sample, [n]; its gradient at f = 0 is 0, not NaN."""
+    """Return ||f||_2 of each sample, [n]; its gradient at f = 0 is 0, not NaN."""
     return _power(logits, 1.0)
+
+
+DIFFERENTIATED: Mapping[Loss, SampleLoss] = {
+    "cross_entropy": cross_entropy,
+    "squared_norm": norm,
+    "norm": norm,
+}
+"""Loss -> what is differentiated for it; every power of the norm follows from the norm itself."""
 
 
 def _power(logits: Tensor, exponent: float) -> Tensor:
