@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .expected import Expected
 from .interface import Start
 from .own_settings import SearchFields
 
@@ -71,8 +72,10 @@ class SearchEntry(Generic[F]):
         chosen: what the setting that it takes does, as in "the setting that scores best".
         gentler: what to try where that setting wrecks the model.
         instead: name of the search to try where it does not heal.
+        not_apart: what became of it where its metrics say that S_f is not ``apart`` from other samples.
         fields: the settings it has, a base of `HealSettings`.
         start: the class of its `Start`.
+        expected: what a plan expects of it.
         problem: makes what it searches.
         open: begins it.
         depends_on: settings that its problem depends on, besides those that all problems do.
@@ -89,8 +92,10 @@ class SearchEntry(Generic[F]):
     instead: str
     fields: type[F]
     start: type[Start]
+    expected: Expected[F, Any]
     problem: Callable[[Material[F]], DampeningProblem]
     open: Callable[[Opening[F]], Searching]
+    not_apart: str = ""
     depends_on: tuple[str, ...] = ()
     in_order: bool = False
     walks: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,8 @@ def test_rows_of_earlier_runs_refine_the_costs(sweep: Sweep, costs: Costs) -> No
     (one,) = found.sorts.values()
     assert one.training == 50
     assert one.measured_setting == {"ptn": 2, "grid": 2}
-    assert found.steps == {(method, name): 10 for method in ("ssd", "xlf") for name in ("sample", "batch")}
+    sorts = itertools.product(("ssd", "xlf"), ("sample", "batch"))
+    assert found.steps == {("ptn", method, granularity): 10 for method, granularity in sorts}
     assert found.peak_memory == 9 << 40
     assert plan_sweep(sweep, found, workers=(1,)).settings == {"ptn": 160, "grid": 200}
 
@@ -208,6 +210,8 @@ def test_the_text_says_it_all(plan: SweepPlan) -> None:
     assert [line.split()[0] for line in lines[head + 1 : head + 4]] == ["1", "2", "4"]
     assert len({len(line) for line in lines[head : head + 4]}) == 1
     assert "a PTN search stops after 40 steps" in text
+    assert "a grid tries all its pairs" in text
+    assert "guarded" not in text
 
 
 def test_the_json_reads_back(plan: SweepPlan) -> None:

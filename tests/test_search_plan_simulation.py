@@ -9,10 +9,11 @@ import pytest
 
 from theriac.search.plan.costs import Costs, ForgetPass, Line, Reading, ScenarioSort, SortCosts, large_sets
 from theriac.search.plan.simulation import Simulated, simulate
-from theriac.search.settings import HealSettings
+from theriac.search.settings import METHODS, HealSettings
 from theriac.search.sweep.files import Task
 from theriac.search.sweep.scenario import Cell, Scenario
 from theriac.search.training.settings import TuneSettings
+from theriac.unlearning.kinds import GRANULARITIES
 
 START, OVERHEAD = 3.0, 0.01
 
@@ -57,6 +58,10 @@ def costs_of(one: SortCosts | None = None, **changes: Any) -> Costs:
     return Costs(sorts={ScenarioSort.of(scenario()): one or sort_costs()}, **values)
 
 
+def steps_of(count: float) -> dict[tuple[str, str, str], float]:
+    return {("ptn", method, name): count for method in METHODS for name in GRANULARITIES}
+
+
 def run(tasks: list[Task], workers: int, costs: Costs | None = None, **options: Any) -> Simulated:
     given = {"reference": True, "overhead": OVERHEAD, "start_seconds": START, **options}
     return simulate(tasks, costs or costs_of(), workers, **given)
@@ -72,7 +77,7 @@ def test_one_worker_does_everything_one_after_another() -> None:
 
 def test_the_work_of_one_worker_adds_up() -> None:
     """One PTN search, by hand: a victim, one reading of S_tr, eleven pieces of S_m, 25 settings."""
-    found = run([task(scenario(), 1.0)], 1, costs_of(ptn_steps=25), reference=False)
+    found = run([task(scenario(), 1.0)], 1, costs_of(steps=steps_of(25)), reference=False)
     one = sort_costs()
     truth = 2 * 100 * 0.0001
     phases = {
@@ -106,20 +111,21 @@ def test_it_is_the_same_every_time() -> None:
 
 
 def test_settings_and_searches_are_those_asked_for() -> None:
-    found = run(some_tasks(1), 1, costs_of(ptn_steps=25))
+    found = run(some_tasks(1), 1, costs_of(steps=steps_of(25)))
     assert found.settings == 12 * 25 + 2 * 50
     assert found.jobs["untreated"] == 4
     assert found.jobs["train"] == 4  # victim, clean, EU at two shares
 
 
 def test_measured_steps_take_the_place_of_the_assumed() -> None:
-    found = run([task(scenario(), 0.5)], 1, costs_of(ptn_steps=25, steps={("xlf", "sample"): 7.4}))
+    found = run([task(scenario(), 0.5)], 1, costs_of(steps={("ptn", "xlf", "sample"): 7.4}))
     assert found.settings == 7
+    assert run([task(scenario(), 0.5)], 1, costs_of()).settings == 40
 
 
 def test_coarse_steps_are_fewer() -> None:
     plain, coarse = (
-        run([task(scenario(), 0.5, strategy=name)], 1, costs_of(ptn_steps=80)).settings
+        run([task(scenario(), 0.5, strategy=name)], 1, costs_of(steps=steps_of(80))).settings
         for name in ("plain", "coarse_fine")
     )
     assert plain == 80

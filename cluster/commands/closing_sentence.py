@@ -46,8 +46,8 @@ def _finding(healing: Healing) -> str:
         return (_FIXED if search == "fixed" else _TRAINED)[status]
     if status == "collapsed":
         return f"the setting that {SEARCH_ENTRIES[search].chosen} wrecks the model"
-    if search == "guarded" and not healing.metrics["apart"]:
-        return "dampening moves the found samples no more than others of their class"
+    if healing.metrics.get("apart") is False:
+        return SEARCH_ENTRIES[search].not_apart
     return SEARCH_ENTRIES[search].no_stop
 
 
@@ -72,8 +72,8 @@ def _advice(healing: Healing) -> str:
     if status == "collapsed":
         return f"Try another --granularity, {SEARCH_ENTRIES[search].gentler}, or more found samples"
     check = "check that the forget set shows one trigger"
-    if search == "guarded" and status == "no_stop" and not healing.metrics["apart"]:
-        return f"Find more of the poison, try --search ptn, and {check}"
+    if status == "no_stop" and healing.metrics.get("apart") is False:
+        return f"Find more of the poison, try --search {SEARCH_ENTRIES[search].instead}, and {check}"
     if status == "not_healed":
         return f"Try --search {SEARCH_ENTRIES[search].instead}, --granularity or --method, and {check}"
     return f"Try --granularity or --method, and {check}"

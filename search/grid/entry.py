@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..entry import Material, Opening, SearchEntry
+from .expected import ExpectedGrid, ExpectedTPE
 from .settings import GridFields, TPEFields
 from .start import GridStart, TPEStart
 
@@ -56,6 +57,7 @@ GRID = SearchEntry(
     about="pairs of alpha and lambda (Goel et al.: 50), judged on found poison and a part of retain",
     fields=GridFields,
     start=GridStart,
+    expected=ExpectedGrid(),
     problem=_problem,
     open=_open_grid,
 )
@@ -66,6 +68,7 @@ TPE = SearchEntry(
     about="such pairs, or hyperparameters of a method that trains, sampled by Optuna's TPE",
     fields=TPEFields,
     start=TPEStart,
+    expected=ExpectedTPE(),
     problem=_problem,
     open=_open_tpe,
     in_order=True,

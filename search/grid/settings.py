@@ -25,7 +25,7 @@ class GridFields(HeldOutFields):
     def _sizes(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         return check_sizes(values)
 
-    def evaluated(self) -> int | None:
+    def evaluated(self) -> int:
         """Count the pairs."""
         return len(self.grid().pairs())
 
@@ -52,7 +52,7 @@ class TPEFields(HeldOutFields):
     def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
         return check_range(value)
 
-    def evaluated(self) -> int | None:
+    def evaluated(self) -> int:
         """Count the samples."""
         return self.samples
 

@@ -7,12 +7,6 @@ from .machine import (
     GuardedStep as GuardedStep,
     Probes as Probes,
 )
-from .problem import (
-    MOST_FOUND as MOST_FOUND,
-)
-from .ranking import (
-    MOST_MEASURED as MOST_MEASURED,
-)
 from .settings import (
     GuardedFields as GuardedFields,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..entry import Material, Opening, SearchEntry
+from .expected import ExpectedGuarded
 from .settings import GuardedFields
 from .start import GuardedStart
 
@@ -41,8 +42,10 @@ GUARDED = SearchEntry(
     chosen="scores best",
     gentler="a higher --harm-weight",
     instead="ptn",
+    not_apart="dampening moves the found samples no more than others of their class",
     fields=GuardedFields,
     start=GuardedStart,
+    expected=ExpectedGuarded(),
     problem=_problem,
     open=_open,
     depends_on=("probe_target", "probe_other", "measured_in", "compared"),

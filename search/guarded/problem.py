@@ -20,10 +20,7 @@ from .machine import Measures, Probes
 from .probe import Probe, draw_probe, take
 from .ranking import Accused, rank
 from .responses import look_for_suspects
-from .settings import GuardedFields
-
-MOST_FOUND = 500
-"""Samples of S_f, at most, that suspicion and ranking are computed from."""
+from .settings import MOST_FOUND, GuardedFields
 
 
 class GuardedProblem(DampeningProblem):

@@ -15,12 +15,10 @@ from ..importance_for import importance_for
 from .bystanders import kept
 from .probe import take
 from .responses import look_again
-from .settings import GuardedFields
+from .settings import MOST_MEASURED, GuardedFields
 
 ImportancePair = tuple[Importance, Importance]
 
-MOST_MEASURED = 100
-"""Samples of S_f, and of what is suspected beside it, that a step is measured on, at most each."""
 MOST_ROUNDS = 4
 
 

@@ -10,6 +10,11 @@ from ...unlearning.kinds import Precision
 from ..own_settings import ConstantFields
 from .machine import GuardedSearch
 
+MOST_FOUND = 500
+"""Samples of S_f, at most, that suspicion and ranking are computed from."""
+MOST_MEASURED = 100
+"""Samples of S_f, and of what is suspected beside it, that a step is measured on, at most each."""
+
 
 class GuardedFields(ConstantFields):
     """The settings of a guarded search.

@@ -14,7 +14,8 @@ from ...unlearning.kinds import Granularity, Precision
 from ...unlearning.methods import Set
 from ...unlearning.models import ModelSpec
 from ...unlearning.training import Recipe
-from ..guarded import MOST_MEASURED
+from ..expected import Looked, Sizes
+from ..searches import SEARCH_ENTRIES
 from ..settings import HealSettings
 from ..sweep import VICTIM, Answer, ImportanceJob, ImportancePart, Scenario, ScenarioPlan, Task
 from ..training import TRAINED_METHODS, TuneSettings, from_recipe, unlearner
@@ -172,12 +173,9 @@ class SortCosts:
         measured = (self.measured_setting or {}).get(pace_name(settings.method, settings.search))
         if measured is not None:
             return measured
-        step = self.setting[ForgetPass.of(settings)]
-        if settings.search == "guarded":
-            watched = min(2 * settings.probe_other, self.train_count)
-            return step.at(min(forget_count, MOST_MEASURED)) + watched * self.forward
-        held_out = min(settings.held_out, self.train_count) if settings.search != "ptn" else 0
-        return step.at(forget_count) + held_out * self.forward
+        sizes = Sizes(forget=forget_count, train=self.train_count)
+        looked: Looked = SEARCH_ENTRIES[settings.search].expected.setting(settings, sizes)
+        return self.setting[ForgetPass.of(settings)].at(looked.forget) + looked.others * self.forward
 
     def trial_seconds(self, settings: TuneSettings, recipe: Recipe, sizes: Mapping[Set, int]) -> float:
         """Of one run of a method that trains, without judging it, on sets of these sizes."""
@@ -186,10 +184,6 @@ class SortCosts:
             return measured
         given = {**from_recipe(settings.method, recipe), **settings.parameters}
         return unlearner(settings.method, given).work(sizes, self.classes) * self.forward
-
-
-GUARDED_STEPS = 15
-"""Steps that a guarded search takes; those of the victims in `tests/benchmarks/results` took 11 to 36."""
 
 
 def pace_name(method: str, search: str) -> str:
@@ -206,8 +200,7 @@ class Costs:
         device: where they were measured: "cpu", or the name of a GPU.
         peak_memory: bytes that a worker takes, at most.
         device_memory: bytes of the GPU; None on a CPU.
-        ptn_steps: settings of a PTN search, for those that ``steps`` does not name.
-        steps: (method, granularity) -> mean settings of a PTN search, where earlier runs measured it.
+        steps: (search, method, granularity) -> its mean settings, where earlier runs measured them.
         notes: how they came about: what was assumed or shortened.
     """
 
@@ -215,30 +208,24 @@ class Costs:
     device: str
     peak_memory: int
     device_memory: int | None = None
-    ptn_steps: int = 40
-    steps: Mapping[tuple[str, str], float] | None = None
+    steps: Mapping[tuple[str, str, str], float] | None = None
     notes: tuple[str, ...] = ()
 
     def of(self, scenario: Scenario) -> SortCosts:
         """Those of a scenario."""
         return self.sorts[ScenarioSort.of(scenario)]
 
-    def expected_steps(self, settings: HealSettings) -> int:
-        """Plain steps after which a PTN search is taken to stop, at least 1."""
-        measured = (self.steps or {}).get((settings.method, settings.granularity), self.ptn_steps)
-        return max(1, min(settings.max_steps, round(measured)))
+    def sizes(self, settings: HealSettings, forget_count: int, train_count: int) -> Sizes:
+        """How large a search with these settings is."""
+        measured = (self.steps or {}).get((settings.search, settings.method, settings.granularity))
+        return Sizes(forget=forget_count, train=train_count, measured=measured)
 
     def expected_settings(self, settings: HealSettings | TuneSettings) -> int:
         """Settings that a search evaluates to its end."""
-        if isinstance(settings, TuneSettings) or settings.setting_count is not None:
-            return settings.setting_count or 0
-        if settings.search == "guarded":
-            return GUARDED_STEPS
-        search, stop, count = settings.ptn(0.2), self.expected_steps(settings), 0
-        state = search.start(forget_count=1, train_count=1000, victim_forget_accuracy=1.0)
-        while state.status == "searching":
-            state = search.update(state, 0.0 if state.offset >= stop - 1 else 1.0)
-            count += 1
+        if isinstance(settings, TuneSettings):
+            return settings.setting_count
+        measured = self.sizes(settings, 1, 1).measured
+        count: int = SEARCH_ENTRIES[settings.search].expected.count(settings, measured)
         return count
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ..searches import SEARCH_ENTRIES
 from ..sweep import ImportancePart, Sweep, Task
 from .costs import Costs, ScenarioSort, large_sets, pace_name
 from .gpu_sharing import actors_that_fit
@@ -202,10 +203,11 @@ def refined(costs: Costs, tasks: Sequence[Task], rows: Iterable[Row]) -> Costs:
         )
         for sort, found in by_sort.items()
     }
-    ptn = [row for row in used if row["search"] == "ptn" and row["steps"]]
-    sorted_rows: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row in ptn:
-        sorted_rows[row["method"], row["granularity"]].append(row["steps"])
+    sorted_rows: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for row in used:
+        entry = SEARCH_ENTRIES.get(row["search"])
+        if entry and not entry.expected.counted and row["steps"]:
+            sorted_rows[row["search"], row["method"], row["granularity"]].append(row["steps"])
     return replace(
         costs,
         sorts={**costs.sorts, **changed},
@@ -312,15 +314,25 @@ def _scale(run: Simulated, alone: Simulated, start: float) -> Scale:
     )
 
 
+def _measured_steps(search: str, costs: Costs) -> str:
+    known = [
+        f"{method} {granularity} {mean:.0f}"
+        for (name, method, granularity), mean in (costs.steps or {}).items()
+        if name == search
+    ]
+    return f", measured: {', '.join(known)}" if known else ""
+
+
 def _assumed(
     left: Sequence[Task], done: Sequence[Task], costs: Costs, overhead: float, start: float
 ) -> list[str]:
-    steps = f"a PTN search stops after {costs.ptn_steps} steps"
-    if costs.steps:
-        known = (f"{method} {granularity} {mean:.0f}" for (method, granularity), mean in costs.steps.items())
-        steps += f", measured: {', '.join(known)}"
+    searches = {task.cell.search for task in left}
     found = [
-        f"{steps}; a grid tries all its pairs, and each dampens something (those that do not are cheaper)",
+        *(
+            entry.expected.assumed + _measured_steps(name, costs)
+            for name, entry in SEARCH_ENTRIES.items()
+            if name in searches
+        ),
         "every victim passes its gate; nothing fails; workers keep what they have loaded and do not slow each"
         " other down",
         f"{start:g} s to start Ray, {1000 * overhead:g} ms of the driver for each job, one job after another",

@@ -8,10 +8,8 @@ from itertools import pairwise
 
 from ...datasets.poisoning import discovered_count
 from ...unlearning.methods import Set
-from ..grid import GridStart, TPEStart
-from ..guarded import MOST_FOUND
-from ..interface import Row, Start
-from ..ptn import PTNStart
+from ..interface import Row
+from ..searches import SEARCH_ENTRIES
 from ..settings import HealSettings
 from ..sweep import (
     STEPS_AFTER_STOP,
@@ -36,12 +34,6 @@ from .costs import Costs, Reading, SortCosts
 
 LOOK_UP = 0.01
 """Seconds of a job that finds its result in the store."""
-LOOKS = 6
-"""Forward passes over found poison and probe that a guarded search needs to suspect and look again; 3
-to 6 follow from `guarded-cost.md`."""
-AUTOMATIC_RHO = 0.2
-"""Made-up accuracies are 1 or 0: where the threshold lies between them plays no part."""
-
 TRAINING, IMPORTANCE, SEARCH, EVALUATION, LOADING, WAITING = (
     "training",
     "importance",
@@ -195,11 +187,12 @@ class SimulatedWork:
         done.add(EVALUATION, count * costs.forward)
         if self._takes(worker, (scenario, cell.share, problem_sort(settings))):
             self._problem(scenario, cell, settings, costs, done, now)
-        start = self._start(settings, count, costs)
-        rows = self._rows(start, job, settings)
+        expected = SEARCH_ENTRIES[settings.search].expected
+        sizes = self._costs.sizes(settings, count, costs.train_count)
+        start = expected.start(settings, sizes)
+        rows = expected.rows(start, settings, sizes, job.history, job.skip, job.count)
         seconds = len(rows) * costs.setting_seconds(settings, count)
-        if settings.search != "ptn":  # the victim on the held-out samples, for every job anew
-            seconds += min(settings.held_out, costs.train_count) * costs.forward
+        seconds += expected.beginning(settings, sizes).others * costs.forward
         done.add(SEARCH, seconds)
         evaluated = len(job.history) + len(rows)
         finished = job.finish and start.place([*job.history, *rows]) is None
@@ -239,7 +232,7 @@ class SimulatedWork:
         truth, wanted = costs.truth_seconds(scenario), self._scoring.steps
         if not wanted:
             return truth
-        beyond = STEPS_AFTER_STOP if settings.search == "ptn" else 0
+        beyond = STEPS_AFTER_STOP if SEARCH_ENTRIES[settings.search].walks else 0
         models = 1 + -(-evaluated // max(1, evaluated // wanted)) + beyond
         return models * truth + beyond * costs.setting_seconds(settings, count)
 
@@ -256,11 +249,13 @@ class SimulatedWork:
         for part in parts:
             self._piece(scenario, part, costs, done, now)
         done.add(LOADING, (1 + len(parts)) * costs.read + costs.problem)
-        if settings.search == "guarded":
-            found = min(MOST_FOUND, discovered_count(scenario.manipulated, cell.share))
-            samples = found + min(settings.probe_target, costs.train_count)
+        count = discovered_count(scenario.manipulated, cell.share)
+        sizes = self._costs.sizes(settings, count, costs.train_count)
+        looked = SEARCH_ENTRIES[settings.search].expected.problem(settings, sizes)
+        if looked.read:
             reading = Reading.of(part_for(cell.share, settings))
-            done.add(IMPORTANCE, costs.reading_seconds(reading, samples) + LOOKS * samples * costs.forward)
+            done.add(IMPORTANCE, costs.reading_seconds(reading, looked.read))
+        done.add(IMPORTANCE, looked.others * costs.forward)
 
     def _piece(
         self, scenario: Scenario, part: SmallPart, costs: SortCosts, done: DoneWork, now: float
@@ -273,40 +268,10 @@ class SimulatedWork:
         done.add(IMPORTANCE, seconds + len(kinds) * costs.store)
         self._there.update(dict.fromkeys(kinds, now + done.seconds))
 
-    def _start(self, settings: HealSettings, count: int, costs: SortCosts) -> Start:
-        if settings.setting_count is not None:
-            sort = GridStart(count=settings.setting_count)
-            return sort if settings.search == "grid" else TPEStart(count=settings.setting_count)
-        if settings.search == "guarded":  # like a sampler's, each of its steps needs all before it
-            return TPEStart(count=self._costs.expected_settings(settings))
-        return PTNStart(
-            search=settings.ptn(AUTOMATIC_RHO if settings.rho == "auto" else settings.rho),
-            forget_count=count,
-            train_count=costs.train_count,
-            forget_accuracy=1.0,
-        )
-
-    def _rows(self, start: Start, job: SearchJob, settings: HealSettings) -> list[Row]:
-        if not isinstance(start, PTNStart):
-            left = self._costs.expected_settings(settings) - len(job.history) - job.skip
-            return [{} for _ in range(max(0, min(job.count, left)))]
-        return _steps(start, job, self._costs.expected_steps(settings))
-
 
 def set_size(scenario: Scenario, part: ImportancePart, train_count: int) -> int:
     """Samples of the large set of a part."""
     return train_count - (0 if part.share is None else discovered_count(scenario.manipulated, part.share))
-
-
-def _steps(start: PTNStart, job: SearchJob, stop: int) -> list[Row]:
-    """Rows of a PTN search that crosses at its plain step ``stop``, from 1."""
-    rows: list[Row] = []
-    state = start.search.ahead(start.after(job.history), job.skip)
-    while state.status == "searching" and len(rows) < job.count:
-        forget_accuracy = 0.0 if state.offset >= stop - 1 else 1.0
-        rows.append({"forget_accuracy": forget_accuracy})
-        state = start.search.update(state, forget_accuracy)
-    return rows
 
 
 def _compared(settings: HealSettings | TuneSettings, retain_count: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..entry import Material, Opening, SearchEntry
+from .expected import ExpectedPTN
 from .settings import PTNFields
 from .start import PTNStart
 
@@ -49,6 +50,7 @@ PTN = SearchEntry(
     instead="guarded",
     fields=PTNFields,
     start=PTNStart,
+    expected=ExpectedPTN(),
     problem=_problem,
     open=_open,
     walks=True,

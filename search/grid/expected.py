@@ -1,0 +1,35 @@
+"""What a plan expects of searches over pairs of alpha and lambda."""
+
+from __future__ import annotations
+
+from ..expected import Expected, Sizes
+from .settings import GridFields, TPEFields
+from .start import GridStart, TPEStart
+
+
+class ExpectedGrid(Expected[GridFields, GridStart]):
+    """A grid: all its pairs."""
+
+    assumed = "a grid tries all its pairs, and each dampens something (those that do not are cheaper)"
+
+    def count(self, settings: GridFields, measured: float | None) -> int:
+        """See `Expected.count`."""
+        return settings.evaluated()
+
+    def start(self, settings: GridFields, sizes: Sizes) -> GridStart:
+        """See `Expected.start`."""
+        return GridStart(count=settings.evaluated())
+
+
+class ExpectedTPE(Expected[TPEFields, TPEStart]):
+    """A search by sampling: all its samples, each after all before it."""
+
+    assumed = "every sampled pair dampens something (those that do not are cheaper)"
+
+    def count(self, settings: TPEFields, measured: float | None) -> int:
+        """See `Expected.count`."""
+        return settings.evaluated()
+
+    def start(self, settings: TPEFields, sizes: Sizes) -> TPEStart:
+        """See `Expected.start`."""
+        return TPEStart(count=settings.evaluated())

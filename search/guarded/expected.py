@@ -1,0 +1,42 @@
+"""What a plan expects of a guarded search."""
+
+from __future__ import annotations
+
+from ..expected import Expected, Looked, Sizes
+from ..grid import TPEStart
+from .settings import MOST_FOUND, MOST_MEASURED, GuardedFields
+
+USUAL_STEPS = 15
+"""Steps that it takes; those of the victims in `tests/benchmarks/results` took 11 to 36."""
+LOOKS = 6
+"""Forward passes over found poison and probe that it needs to suspect and look again; 3 to 6 follow from
+`guarded-cost.md`."""
+
+
+class ExpectedGuarded(Expected[GuardedFields, TPEStart]):
+    """Steps of which each needs all before it, as samples of a sampler do; these stand in for them."""
+
+    assumed = f"a guarded search takes {USUAL_STEPS} steps"
+    counted = False
+
+    def count(self, settings: GuardedFields, measured: float | None) -> int:
+        """See `Expected.count`."""
+        return max(1, round(measured or USUAL_STEPS))
+
+    def start(self, settings: GuardedFields, sizes: Sizes) -> TPEStart:
+        """See `Expected.start`."""
+        return TPEStart(count=self.count(settings, sizes.measured))
+
+    def beginning(self, settings: GuardedFields, sizes: Sizes) -> Looked:
+        """See `Expected.beginning`: nothing is held out."""
+        return Looked()
+
+    def setting(self, settings: GuardedFields, sizes: Sizes) -> Looked:
+        """See `Expected.setting`."""
+        watched = min(2 * settings.probe_other, sizes.train)
+        return Looked(forget=min(sizes.forget, MOST_MEASURED), others=watched)
+
+    def problem(self, settings: GuardedFields, sizes: Sizes) -> Looked:
+        """See `Expected.problem`: importances of a probe, and looks at it."""
+        probe = min(MOST_FOUND, sizes.forget) + min(settings.probe_target, sizes.train)
+        return Looked(read=probe, others=LOOKS * probe)
