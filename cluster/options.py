@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from ..errors import BadInput
+from ..search.searches import SEARCH_ENTRIES
 from ..search.settings import (
     ALL_FOREIGN,
     METHODS,
@@ -25,13 +26,23 @@ from ..search.settings import (
     refuse_foreign,
 )
 from ..search.store import checked_folder
-from ..search.training import NEEDS_CLEAN, TRAINED_METHODS, Parameters, TrainedMethod, TuneSettings
+from ..search.training import (
+    NEEDS_CLEAN,
+    TRAINED_METHODS,
+    TUNE_SEARCHES,
+    Parameters,
+    TrainedMethod,
+    TuneSettings,
+)
 from ..search.used_arguments import refuse_unused
 
 Device = Literal["auto", "cpu", "cuda"]
 Topic = Literal["datasets", "models", "attacks", "methods", "searches", "presets", "sweeps"]
 Format = Literal["terminal", "markdown", "latex", "csv"]
-AnySearch = Literal["auto", "ptn", "grid", "tpe", "guarded", "fixed"]
+if TYPE_CHECKING:
+    AnySearch = str
+else:
+    AnySearch = Literal[tuple(dict.fromkeys(("auto", *SEARCH_ENTRIES, *TUNE_SEARCHES)))]
 
 
 def folder(type_: Any, tokens: Sequence[Any]) -> Path:

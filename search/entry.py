@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from .expected import Expected
 from .interface import Start
@@ -81,6 +81,8 @@ class SearchEntry(Generic[F]):
         depends_on: settings that its problem depends on, besides those that all problems do.
         in_order: each setting depends on all before it, so none can be evaluated ahead.
         walks: settings beyond the stop are worth measuring: what over-forgetting would cost.
+        curve: the figure that shows its steps: "tradeoff" draws accuracies against s, "flips" what heals
+            and what flips against the weights dampened; None: there is none.
     """
 
     name: str
@@ -99,3 +101,4 @@ class SearchEntry(Generic[F]):
     depends_on: tuple[str, ...] = ()
     in_order: bool = False
     walks: bool = False
+    curve: Literal["tradeoff", "flips"] | None = None

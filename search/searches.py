@@ -17,5 +17,11 @@ from .ptn import PTN, PTNStart
 
 SEARCH_ENTRIES: dict[str, SearchEntry[Any]] = {entry.name: entry for entry in (PTN, GRID, TPE, GUARDED)}
 
+
+def with_curve(curve: str) -> tuple[str, ...]:
+    """Name the searches whose steps this figure shows."""
+    return tuple(name for name, entry in SEARCH_ENTRIES.items() if entry.curve == curve)
+
+
 AnyStart = Annotated[PTNStart | GridStart | TPEStart | GuardedStart, Field(discriminator="sort")]
 """A `Start` as a field of a model."""

@@ -50,4 +50,5 @@ GUARDED = SearchEntry(
     open=_open,
     depends_on=("probe_target", "probe_other", "measured_in", "compared"),
     in_order=True,
+    curve="flips",
 )

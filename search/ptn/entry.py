@@ -54,4 +54,5 @@ PTN = SearchEntry(
     problem=_problem,
     open=_open,
     walks=True,
+    curve="tradeoff",
 )

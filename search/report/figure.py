@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ...errors import BadInput
 from ...unlearning.kinds import GRANULARITIES
+from ..searches import with_curve
 from ..settings import METHODS
 from ..store import write_atomically
 from .table import describe, method_name
@@ -54,7 +55,11 @@ def tradeoff_figure(steps: pa.Table, searches: pa.Table, path: str | Path) -> Pa
         BadInput: no search with steps, several that would share a panel, or another file ending.
     """
     traces = _traces(steps)
-    shown = [row for row in searches.to_pylist() if row["method"] in METHODS and row["search"] == "ptn"]
+    shown = [
+        row
+        for row in searches.to_pylist()
+        if row["method"] in METHODS and row["search"] in with_curve("tradeoff")
+    ]
     panels = _panels([row for row in shown if row["key"] in traces or row["status"] == "failed"])
     if not any(row["key"] in traces for row in panels.values()):
         raise BadInput(

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from ..searches import with_curve
 from .figure import CURVES, FAINT, INK, log_axis, new_figure, save_figure
 from .sweep_figures import (
     GROUP,
@@ -72,8 +73,10 @@ def guard_figures(steps: pa.Table, searches: pa.Table, directory: Path) -> tuple
     for row in steps.to_pylist():
         if row["suspected_healed"] is not None and row["dampened"]:
             traces[row["search"]].append(row)
-    shown = [row for row in searches.to_pylist() if row["search"] == "guarded" and traces[row["key"]]]
-    names = file_names([("guarded", *(row[name] for name in PLACE)) for row in shown])
+    shown = [
+        row for row in searches.to_pylist() if row["search"] in with_curve("flips") and traces[row["key"]]
+    ]
+    names = file_names([(row["search"], *(row[name] for name in PLACE)) for row in shown])
     return tuple(
         save_figure(_curves(row, sorted(traces[row["key"]], key=lambda step: step["step"])), path)
         for row, path in zip(shown, (directory / f"{name}.png" for name in names), strict=True)
