@@ -1,16 +1,18 @@
-"""What a Ray actor does: it holds victims, importances and data on its device, and answers with scalars."""
+"""What a Ray actor does: it holds victims, importances and data on its device, and answers with scalars.
+
+Trials look its class up, so this module is imported wherever one runs: torch, which takes seconds and hundreds
+of megabytes, is imported by the actor alone.
+"""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from ..search.store import ArtifactStore
-from ..search.sweep import CellRows, JobRunner, Scoring, read_job
-from ..unlearning.memory import free_memory
+if TYPE_CHECKING:
+    from ..search.sweep import CellRows
 
 GIBIBYTE = 1 << 30
 
@@ -47,6 +49,12 @@ class ImportanceActor:
     """
 
     def __init__(self, settings: ActorSettings) -> None:
+        import torch
+
+        from ..search.store import ArtifactStore
+        from ..search.sweep import JobRunner, Scoring
+        from ..unlearning.memory import free_memory
+
         torch.set_num_threads(settings.threads)
         self._lock = threading.Lock()
         self._phase: Phase | None = None
@@ -61,6 +69,8 @@ class ImportanceActor:
 
     def work(self, job: str) -> str:
         """Do a job (JSON of `search.jobs`); the answer as JSON."""
+        from ..search.sweep import read_job
+
         with self._lock:
             self._phase = ("starting", 0, None)
             try:
