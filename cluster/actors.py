@@ -1,7 +1,7 @@
 """What a Ray actor does: it holds victims, importances and data on its device, and answers with scalars.
 
-Trials look its class up, so this module is imported wherever one runs: torch, which takes seconds and hundreds
-of megabytes, is imported by the actor alone.
+Trials look its class up, so this module is imported wherever one runs: torch, which takes seconds and
+hundreds of megabytes, is imported by the actor alone.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class ActorSettings:
         sharers: actors that share the memory of the device; each keeps between jobs what fits its part of
             half of what is free when it starts.
         threads: of torch.
+        code: the user's own modules, see `shipped_code`.
     """
 
     store: str = field(repr=False)  # it may hold a password
@@ -39,6 +40,7 @@ class ActorSettings:
     scoring: str = "{}"
     sharers: int = 1
     threads: int = 1
+    code: str = field(default="[]", repr=False)
 
 
 class ImportanceActor:
@@ -51,10 +53,12 @@ class ImportanceActor:
     def __init__(self, settings: ActorSettings) -> None:
         import torch
 
+        from ..datasets.own_code import take_code
         from ..search.store import ArtifactStore
         from ..search.sweep import JobRunner, Scoring
         from ..unlearning.memory import free_memory
 
+        take_code(settings.code)
         torch.set_num_threads(settings.threads)
         self._lock = threading.Lock()
         self._phase: Phase | None = None

@@ -11,7 +11,6 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,7 +25,23 @@ from .commands import Warnings, explain_usage, interruption, printable_lines, sa
 from .environment import allow_warnings, expand_home, explain_output, forgive_streams, no_memory, unusable
 from .interrupts import heed_termination
 from .lifeline import by_force
-from .options import Format, HealOptions, Preprocessing, Subject, Topic, Where, check_figure_folder, folder
+from .options import (
+    Code,
+    Data,
+    Folder,
+    Format,
+    HealOptions,
+    Other,
+    Preprocessing,
+    Results,
+    Set,
+    Some,
+    Subject,
+    Topic,
+    Verbose,
+    Where,
+    check_figure_folder,
+)
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -43,14 +58,6 @@ app = App(
     default_parameter=Parameter(negative=(), consume_multiple=True, show_default=show_default),
     suppress_keyboard_interrupt=False,  # `run` says what to do next
 )
-
-Some = Annotated[int, Parameter(validator=Number(gte=1))]
-Folder = Annotated[Path, Parameter(converter=folder)]
-Results = Annotated[Folder, Parameter(help="Folder of results.")]
-Other = Annotated[Path | None, Parameter(converter=folder)]
-Data = Annotated[Other, Parameter(help="Datasets; by default the variable THERIAC_DATA, else ./data.")]
-Set = Annotated[list[str], Parameter(name="--set", consume_multiple=False)]
-Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], help="Let Ray and the workers log to stderr.")]
 
 
 @app.command
@@ -100,6 +107,7 @@ def heal(
     preprocessing: Annotated[Preprocessing, Parameter(name="*")] = Preprocessing(),  # noqa: B008 (frozen)
     settings: Annotated[HealOptions, Parameter(name="*")] = HealOptions(),  # noqa: B008 (frozen)
     set_: Set = [],  # noqa: B006 (read only)
+    code: Code = (),
 ) -> int:
     """Heal one model of the trigger that some found samples show.
 
@@ -136,6 +144,7 @@ def sweep(
     *,
     set_: Set = [],  # noqa: B006 (read only)
     results: Folder = Path("theriac-results"),
+    code: Code = (),
     where: Annotated[Where, Parameter(name="*")] = Where(),  # noqa: B008 (frozen)
     log: Literal["tensorboard", "mlflow", "wandb"] | None = None,
     fresh: bool = False,
@@ -185,6 +194,7 @@ def plan(
     *,
     set_: Set = [],  # noqa: B006 (read only)
     results: Folder = Path("theriac-results"),
+    code: Code = (),
     data: Data = None,
     seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 8.0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -241,9 +251,7 @@ def status(results: Results, /, *, json: bool = False) -> int:
 
 @app.command
 def plot(results: Results, /, *, to: Other = None) -> int:
-    """Draw healing and damage against the share found and each other, trials that train, guarded searches.
-
-    Works while results are being written.
+    """Draw healing and damage against share and each other, trials, guarded searches; works meanwhile.
 
     Parameters
     ----------
@@ -278,6 +286,7 @@ def table(results: Results, /, *, format: Format = "terminal", aggregate: bool =
 @app.command(name="list")
 def list_(
     topic: Topic | None = None,
+    name: str | None = None,
     /,
     *,
     sheet: Path | None = None,
@@ -290,17 +299,18 @@ def list_(
     ----------
     topic
         One of the lists.
+    name
+        With methods: one of them, with all that can be set about it.
     sheet
         Also draw all triggers to this file (.png, .pdf or .svg); with the topic attacks.
     dataset
         Whose images the sheet shows.
     """
-    from .commands import catalogue, check_sheet, draw_attacks
+    from .commands import check_sheet, draw_attacks, listing
 
     check_sheet(sheet, topic, dataset)
-    for title, entries in catalogue(data).items():
-        if topic in (None, title):
-            _print_entries(title, entries)
+    for line in listing(topic, name, data):
+        out.print(printable(line), markup=False, highlight=False, style=None if line[:1] == " " else "bold")
     if sheet:
         _say(f"drawn to {draw_attacks(sheet, dataset, data)}")
     return 0
@@ -388,10 +398,3 @@ def _print_table(searches: Any, format: Format, *, aggregate: bool) -> None:
     else:
         text = render(arranged, "text" if format == "terminal" else format).rstrip("\n")
         print(text) if format == "csv" and not out.is_terminal else _print(text)
-
-
-def _print_entries(title: str, entries: Sequence[tuple[str, str]]) -> None:
-    out.print(f"[bold]{title}[/]")
-    width = max(len(name) for name, _ in entries)
-    for name, text in entries:
-        _show(f"  {name:<{width}}  {text}")

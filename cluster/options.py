@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from cyclopts import Parameter
+from cyclopts.validators import Number
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -16,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..datasets.own_code import use_code
 from ..errors import BadInput
 from ..search.searches import SEARCH_ENTRIES
 from ..search.settings import (
@@ -45,9 +48,36 @@ else:
     AnySearch = Literal[tuple(dict.fromkeys(("auto", *SEARCH_ENTRIES, *TUNE_SEARCHES)))]
 
 
+def in_use(type_: Any, paths: Sequence[Path]) -> None:
+    """Import the user's own modules."""
+    for path in paths:
+        use_code(path)
+
+
+Code = Annotated[
+    tuple[Path, ...],
+    Parameter(
+        name="--code",
+        consume_multiple=False,
+        validator=in_use,
+        help="A module of your own (my_parts.py, or a package's folder) whose models, datasets and triggers "
+        "are named as my_parts:Name; it goes to every node. May be given again.",
+    ),
+]
+
+
 def folder(type_: Any, tokens: Sequence[Any]) -> Path:
     """Take a folder from the command line, where "" would otherwise be the current one."""
     return checked_folder(tokens[0].value, "folder")
+
+
+Some = Annotated[int, Parameter(validator=Number(gte=1))]
+Folder = Annotated[Path, Parameter(converter=folder)]
+Results = Annotated[Folder, Parameter(help="Folder of results.")]
+Other = Annotated[Path | None, Parameter(converter=folder)]
+Data = Annotated[Other, Parameter(help="Datasets; by default the variable THERIAC_DATA, else ./data.")]
+Set = Annotated[list[str], Parameter(name="--set", consume_multiple=False)]
+Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], help="Let Ray and the workers log to stderr.")]
 
 
 class Where(BaseModel):

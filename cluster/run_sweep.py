@@ -13,6 +13,7 @@ from pathlib import Path
 import ray
 
 from .. import __version__
+from ..datasets.own_code import shipped_code
 from ..datasets.sources import data_folder
 from ..errors import BadInput, printable
 from ..search.dampening_run import Progress
@@ -154,6 +155,7 @@ class SweepRun(Where, arbitrary_types_allowed=True):
             data_root=str(data_folder(self.data).absolute()),  # other nodes lack this one's variables
             device=device,
             scoring=self.sweep.scoring.model_dump_json(),
+            code=shipped_code(),
         )
         per_gpu = self.per_gpu or (self._fitting() if device == "cuda" else 1)
         fleet = Fleet(settings, size=self.workers, per_gpu=per_gpu)

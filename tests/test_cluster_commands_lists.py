@@ -2,7 +2,7 @@ from pathlib import Path
 
 from theriac.cluster.cli import run
 from theriac.cluster.commands.lists import catalogue
-from theriac.datasets.triggers.registry import TRIGGERS
+from theriac.datasets.triggers import TRIGGERS
 
 
 def test_every_attack_has_one_line(capsys, tmp_path):

@@ -14,7 +14,7 @@ from theriac.datasets.poisoning import PoisonedData, draw_manipulated
 from theriac.datasets.sources.decoding import EncodedImages
 from theriac.datasets.sources.images import MemoryImages
 from theriac.datasets.sources.names import ImageDataset
-from theriac.datasets.triggers.registry import BadNets, MovingPatch, Sine, WaNet
+from theriac.datasets.triggers import BadNets, MovingPatch, Sine, WaNet
 from theriac.datasets.views import BATCH_SIZE, NO_TRIGGER
 from theriac.errors import BadInput
 from theriac.search.store.row_origin import row_key

@@ -12,7 +12,7 @@ from theriac.datasets.poisoning import Attack, PoisonedData, discovered_count, d
 from theriac.datasets.sources.decoding import EncodedImages, in_memory
 from theriac.datasets.sources.images import MemoryImages
 from theriac.datasets.sources.names import ImageDataset
-from theriac.datasets.triggers.registry import BadNets, MovingPatch, Sine
+from theriac.datasets.triggers import BadNets, MovingPatch, Sine
 from theriac.errors import BadInput
 
 COUNT, TESTS, CLASSES = 120, 20, 4

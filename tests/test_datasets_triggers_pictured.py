@@ -10,9 +10,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from theriac.datasets.attacks import Attack
+from theriac.datasets.triggers import parse_trigger
 from theriac.datasets.triggers.picture_files import read_picture
 from theriac.datasets.triggers.pictured import Additive, Blend, Masked, Semantic
-from theriac.datasets.triggers.registry import parse_trigger
 from theriac.errors import BadInput
 from theriac.search.store.row_origin import row_key
 from theriac.tests.trigger_table import write_pictures

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from theriac.datasets.triggers.base import Trigger, _layers
-from theriac.datasets.triggers.registry import (
+from theriac.datasets.triggers import (
     TRIGGERS,
     AnyTrigger,
     BadNets,
@@ -14,6 +13,7 @@ from theriac.datasets.triggers.registry import (
     Sine,
     parse_trigger,
 )
+from theriac.datasets.triggers.base import Trigger, _layers
 from theriac.datasets.triggers.warps import _places
 from theriac.errors import BadInput
 from theriac.tests.trigger_table import TABLE, write_pictures

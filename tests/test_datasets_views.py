@@ -8,7 +8,7 @@ from PIL import Image
 from theriac.datasets.augmentation import augment
 from theriac.datasets.sources.decoding import EncodedImages, in_memory
 from theriac.datasets.sources.images import MemoryImages, on_device
-from theriac.datasets.triggers.registry import BadNets, MovingPatch, Sine
+from theriac.datasets.triggers import BadNets, MovingPatch, Sine
 from theriac.datasets.views import BATCH_SIZE, View, seeded_generator
 
 COUNT = 23

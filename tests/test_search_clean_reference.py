@@ -10,7 +10,7 @@ import torch
 from theriac.datasets.attacks import Aim, Attack
 from theriac.datasets.poisoning import draw_manipulated
 from theriac.datasets.splits import HeldBack
-from theriac.datasets.triggers.registry import BadNets, Sine
+from theriac.datasets.triggers import BadNets, Sine
 from theriac.search.store.artifacts import ArtifactStore
 from theriac.search.sweep import victim_bench as experiment_module
 from theriac.search.sweep.cells import run_cell

@@ -5,7 +5,7 @@ from PIL import Image
 
 from theriac.datasets.sources.images import MemoryImages
 from theriac.datasets.sources.names import ImageDataset
-from theriac.datasets.triggers.registry import TRIGGERS
+from theriac.datasets.triggers import TRIGGERS
 from theriac.errors import BadInput
 from theriac.search.report.trigger_sheet import (
     Size,

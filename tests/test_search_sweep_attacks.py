@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from theriac.datasets.triggers.registry import BadNets, Blend, Sine, WaNet
+from theriac.datasets.triggers import BadNets, Blend, Sine, WaNet
 from theriac.errors import BadInput
 from theriac.search.sweep.cell_rows import identity
 from theriac.search.sweep.files import dump_sweep, load_sweep

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from pydantic import ValidationError
 
 import theriac
-from theriac.datasets.triggers.registry import BadNets
+from theriac.datasets.triggers import BadNets
 from theriac.errors import BadInput
 from theriac.search.settings import HealSettings
 from theriac.search.store.artifacts import ArtifactStore

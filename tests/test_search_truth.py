@@ -9,7 +9,7 @@ from theriac.datasets.attacks import Aim, Attack
 from theriac.datasets.poisoning import PoisonedData
 from theriac.datasets.sources.images import MemoryImages
 from theriac.datasets.sources.names import ImageDataset
-from theriac.datasets.triggers.registry import BadNets, Sine
+from theriac.datasets.triggers import BadNets, Sine
 from theriac.search.sweep.cell_rows import truth_columns
 from theriac.search.truth import Truth, measure_truth
 

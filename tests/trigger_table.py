@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from theriac.datasets.triggers import parse_trigger
 from theriac.datasets.triggers.base import Trigger
-from theriac.datasets.triggers.registry import parse_trigger
 
 
 def write_pictures(folder: Path) -> None:

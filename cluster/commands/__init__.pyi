@@ -15,9 +15,9 @@ from .heal import (
     prepare_output as prepare_output,
 )
 from .lists import (
-    catalogue as catalogue,
     check_sheet as check_sheet,
     draw_attacks as draw_attacks,
+    listing as listing,
 )
 from .messages import (
     Warnings as Warnings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...datasets.own_code import Group, own_names
 from ...datasets.sources import available, load_dataset
 from ...datasets.triggers import TRIGGERS
 from ...errors import BadInput
@@ -12,6 +13,7 @@ from ...search.searches import SEARCH_ENTRIES
 from ...search.sweep import PRESETS, Scenario, sweep_presets
 from ...search.training import TUNE_SEARCHES
 from ...unlearning.models import MODELS
+from .method_lines import method_lines
 
 Entries = list[tuple[str, str]]
 
@@ -24,13 +26,18 @@ ATTACK_TEXTS = {
 def catalogue(data: Path | None) -> dict[str, Entries]:
     """Title -> (name, what it is) for everything a user can name."""
     return {
-        "datasets": [(name, _found(found, detail)) for name, found, detail in available(data)],
+        "datasets": [
+            *((name, _found(found, detail)) for name, found, detail in available(data)),
+            *_own("datasets"),
+        ],
         "models": [
             *((name, "with a width factor") for name in MODELS),
+            *_own("models"),
             ("<timm name>", "any of timm.list_models()"),
         ],
         "attacks": [
             *((name, _first_line(kind.__doc__)) for name, kind in TRIGGERS.items()),
+            *_own("triggers"),
             *ATTACK_TEXTS.items(),
         ],
         "methods": [(name, _with_needs(entry)) for name, entry in METHOD_ENTRIES.items()],
@@ -41,6 +48,32 @@ def catalogue(data: Path | None) -> dict[str, Entries]:
         "presets": [(name, _about(scenario)) for name, scenario in PRESETS.items()],
         "sweeps": list(sweep_presets().items()),
     }
+
+
+def listing(topic: str | None, name: str | None, data: Path | None) -> list[str]:
+    """Write a list, or all of them, as lines: titles at the margin, entries indented.
+
+    Args:
+        topic: a title of `catalogue`; None: all.
+        name: a method, whose settings are listed instead; only with the topic "methods".
+        data: the folder of the datasets.
+
+    Raises:
+        BadInput: a name with another topic, or of no method.
+    """
+    if name is not None:
+        if topic != "methods":
+            raise BadInput(
+                f"{name!r}: only methods can be looked at by name; run theriac list methods {name}"
+            )
+        return method_lines(name)
+    chosen = {title: entries for title, entries in catalogue(data).items() if topic in (None, title)}
+    return [line for title, entries in chosen.items() for line in (title, *_aligned(entries))]
+
+
+def _aligned(entries: Entries) -> list[str]:
+    width = max(len(name) for name, _ in entries)
+    return [f"  {name:<{width}}  {text}" for name, text in entries]
 
 
 def check_sheet(sheet: Path | None, topic: str | None, dataset: str) -> None:
@@ -62,6 +95,10 @@ def draw_attacks(path: Path, dataset: str, data: Path | None) -> Path:
     )
 
     return attack_sheet(load_dataset(dataset, root=data), path)
+
+
+def _own(group: Group) -> Entries:
+    return [(name, f"of an installed package: {entry.value}") for name, entry in own_names(group).items()]
 
 
 def _with_needs(entry: MethodEntry) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ..file_checks import expanded
+from ..own_code import is_own, own_part
 from .decoding import in_memory, square
 from .digits import IMAGE_SIZE as DIGITS_SIZE, load_digits
 from .folder import load_folder
@@ -214,7 +215,8 @@ def load_dataset(
     come with scikit-learn.
 
     Args:
-        name: a key of `DATASETS`.
+        name: a key of `DATASETS`, or a part of the user's own (`theriac.datasets.own_code`), which is called
+            with ``root`` and ``image_size`` and returns an `ImageDataset`.
         root: the folder that holds datasets; None: environment variable ``THERIAC_DATA``, else ``data``.
         image_size: side to resize and centre-crop to; None: the dataset's own.
         progress: called with (images decoded, images in all) for each split.
@@ -223,8 +225,10 @@ def load_dataset(
         MissingDataset: says which folder was looked at, what is expected there and how to fetch it.
         BadInput: unknown name, or data that cannot be read.
     """
-    spec = _spec(name)
     square(image_size)
+    if is_own(name, "datasets"):
+        return _own_dataset(name, root, image_size)
+    spec = _spec(name)
     found = _find(spec, _folder(spec, root))
     if found is None:
         raise MissingDataset(_missing(spec, _folder(spec, root)))
@@ -250,8 +254,11 @@ def labels_of(name: str, *, root: str | Path | None = None, image_size: int | No
     Raises:
         BadInput: unknown name, data that cannot be read, or a size that is none.
     """
-    spec = _spec(name)
     square(image_size)
+    if is_own(name, "datasets"):
+        own = _own_dataset(name, root, image_size)
+        return LabelCounts(own.train.labels, len(own.test), len(own.classes), own.shape)
+    spec = _spec(name)
     found, side = _find(spec, _folder(spec, root)), spec.image_size if image_size is None else image_size
     if found is None:
         train, test, classes = spec.published
@@ -259,6 +266,16 @@ def labels_of(name: str, *, root: str | Path | None = None, image_size: int | No
         return LabelCounts(torch.arange(train) % classes, test, classes, shape)
     training, testing = found.load(side)
     return LabelCounts(training.labels, len(testing), len(training.classes), training.shape)
+
+
+def _own_dataset(name: str, root: str | Path | None, image_size: int | None) -> ImageDataset:
+    dataset = own_part(name, "datasets")(root=data_folder(root), image_size=image_size)
+    if not isinstance(dataset, ImageDataset):
+        raise BadInput(
+            f"dataset {name}: it gave {type(dataset).__name__}; return an ImageDataset of "
+            f"theriac.datasets.sources"
+        )
+    return dataset
 
 
 def available(root: str | Path | None = None) -> list[Availability]:

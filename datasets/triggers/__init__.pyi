@@ -24,6 +24,7 @@ from .pictured import (
 from .registry import (
     TRIGGERS as TRIGGERS,
     AnyTrigger as AnyTrigger,
+    is_trigger as is_trigger,
     parse_trigger as parse_trigger,
 )
 from .warps import (

@@ -6,77 +6,51 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
 from ...errors import BadInput
+from ..own_code import is_own
 from .base import Trigger
+from .own import OwnTrigger
 from .patches import BadNets, MovingPatch, TrojanSquare, TrojanWatermark
 from .perturbations import L0, L2, Sine, Smooth
 from .pictured import Additive, Blend, Masked, Semantic
 from .warps import WaNet
 
-__all__ = [
-    "L0",
-    "L2",
-    "TRIGGERS",
-    "Additive",
-    "AnyTrigger",
-    "BadNets",
-    "Blend",
-    "Masked",
-    "MovingPatch",
-    "Semantic",
-    "Sine",
-    "Smooth",
-    "Trigger",
-    "TrojanSquare",
-    "TrojanWatermark",
-    "WaNet",
-    "parse_trigger",
-]
+_TRIGGERS: tuple[type[Trigger], ...] = (
+    BadNets,
+    MovingPatch,
+    Sine,
+    Blend,
+    Additive,
+    Masked,
+    TrojanSquare,
+    TrojanWatermark,
+    L0,
+    L2,
+    Smooth,
+    WaNet,
+    Semantic,
+)
+TRIGGERS: dict[str, type[Trigger]] = {kind.model_fields["name"].default: kind for kind in _TRIGGERS}
+"""Name -> trigger; a new one is a class in a module beside this, and a line above."""
 
-AnyTrigger = Annotated[
-    BadNets
-    | MovingPatch
-    | Sine
-    | Blend
-    | Additive
-    | Masked
-    | TrojanSquare
-    | TrojanWatermark
-    | L0
-    | L2
-    | Smooth
-    | WaNet
-    | Semantic,
-    Field(discriminator="name"),
-]
 
-TRIGGERS: dict[str, type[Trigger]] = {
-    "badnets": BadNets,
-    "moving": MovingPatch,
-    "sine": Sine,
-    "blend": Blend,
-    "additive": Additive,
-    "masked": Masked,
-    "trojan_square": TrojanSquare,
-    "trojan_watermark": TrojanWatermark,
-    "l0": L0,
-    "l2": L2,
-    "smooth": Smooth,
-    "wanet": WaNet,
-    "semantic": Semantic,
-}
+def is_trigger(name: Any) -> bool:
+    """Tell whether a trigger has this name: one of `TRIGGERS`, or a part of the user's own."""
+    return isinstance(name, str) and (name in TRIGGERS or is_own(name, "triggers"))
 
 
 def parse_trigger(given: str | Mapping[str, Any]) -> Trigger:
-    """A trigger from its name, or from a mapping with its ``name`` and any of its settings.
+    """Make a trigger from its name, or from a mapping with its ``name`` and any of its settings.
 
     Raises:
         BadInput: unknown name (the valid ones are listed), unknown, missing or invalid setting.
     """
     settings = {"name": given} if isinstance(given, str) else dict(given)
     name = settings.get("name")
+    if isinstance(name, str) and is_own(name, "triggers"):
+        return OwnTrigger.model_validate(settings)
     if not isinstance(name, str) or name not in TRIGGERS:
         close = difflib.get_close_matches(str(name), TRIGGERS, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
@@ -85,6 +59,15 @@ def parse_trigger(given: str | Mapping[str, Any]) -> Trigger:
         return TRIGGERS[name].model_validate(settings)
     except ValidationError as error:
         raise _first_problem(name, error) from error
+
+
+def _as_trigger(given: Any) -> Any:
+    """Take what a model's field is given; pydantic says what is wrong with anything else."""
+    return parse_trigger(given) if isinstance(given, str | Mapping) else given
+
+
+AnyTrigger = Annotated[SerializeAsAny[Trigger], BeforeValidator(_as_trigger)]
+"""A trigger as a field of a model, with its own settings in every dump."""
 
 
 def _first_problem(name: str, error: ValidationError) -> BadInput:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ...datasets.attacks import Aim, Attack
 from ...datasets.file_checks import expanded, read_text
 from ...datasets.splits import HeldBack
-from ...datasets.triggers import TRIGGERS
+from ...datasets.triggers import TRIGGERS, is_trigger
 from ...errors import BadInput, closest, printable, shortened
 from ...unlearning.models import ModelSpec
 from ...unlearning.training import Recipe
@@ -242,7 +242,7 @@ def _attack(given: Any, path: str, origin: str) -> Any:
         return given
     trigger = given["trigger"]
     trigger = {"name": trigger} if isinstance(trigger, str) else trigger
-    if isinstance(trigger, Mapping) and "name" in trigger and trigger["name"] not in list(TRIGGERS):
+    if isinstance(trigger, Mapping) and "name" in trigger and not is_trigger(trigger["name"]):
         name = trigger["name"]
         raise BadInput(
             f"{origin}: {path}: unknown trigger {name!r}; choose one of {', '.join(TRIGGERS)}"

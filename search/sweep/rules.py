@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from ...datasets.attacks import Attack
-from ...datasets.triggers import TRIGGERS
+from ...datasets.triggers import is_trigger
 from ...errors import BadInput, closest
 from ...unlearning.kinds import Granularity
 from ..settings import METHODS, SEARCHES, HealSettings, Search
@@ -165,7 +165,7 @@ def _pattern(value: Any, axis: str) -> Any:
     if axis == "models":
         return {"name": value} if isinstance(value, str) else value
     if isinstance(value, str):
-        return {"trigger": {"name": value}} if value in TRIGGERS else {"name": value}
+        return {"trigger": {"name": value}} if is_trigger(value) else {"name": value}
     if isinstance(value, Mapping) and isinstance(value.get("trigger"), str):
         return {**value, "trigger": {"name": value["trigger"]}}
     return value

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
+from ...datasets.own_code import Group, code_digests, own_module
 from ...datasets.poisoning import Attack, Share
 from ...datasets.splits import NOTHING, HeldBack
+from ...errors import BadInput
 from ...unlearning.models import ModelSpec
 from ...unlearning.training import Recipe
 from ..settings import HealSettings
@@ -45,6 +54,7 @@ class Scenario(BaseModel):
         held_back: test images that are given to the defender or to oracles, and never reported on.
         gate: least quality of the victim.
         seed: of S_m, initial weights, sample order and augmentation, and of what is held back.
+        code: the user's own modules that its parts come from, each with its digest; filled in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +68,22 @@ class Scenario(BaseModel):
     held_back: HeldBack = NOTHING
     gate: Gate = Gate()
     seed: int = Field(default=0, ge=0, lt=SEEDS)
+    code: tuple[tuple[str, str], ...] = ()
+
+    @model_validator(mode="after")
+    def _of_this_code(self) -> Scenario:
+        here = code_digests(self._parts(self.attack))
+        for module, digest in here.items():
+            if dict(self.code).get(module, digest) != digest:
+                raise BadInput(
+                    f"code {module}: this is another version than the sweep began with; bring them together"
+                )
+        object.__setattr__(self, "code", tuple(sorted({**dict(self.code), **here}.items())))
+        return self
+
+    def _parts(self, attack: Attack) -> list[tuple[str, Group]]:
+        parts: list[tuple[str, Group]] = [(self.dataset, "datasets"), (self.model.name, "models")]
+        return [*parts, *((trigger.name, "triggers") for trigger in attack.triggers)]
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -65,6 +91,8 @@ class Scenario(BaseModel):
         tree: dict[str, Any] = handler(self)
         if self.held_back == NOTHING:
             tree.pop("held_back", None)
+        if not self.code:
+            tree.pop("code", None)
         return tree
 
     @property
@@ -83,7 +111,11 @@ class Scenario(BaseModel):
 
         It is equal for attacks that draw the same S_m: they share one reference for `healed`.
         """
-        return self.model_copy(update={"attack": self.attack.drawing, "gate": Gate(), "held_back": NOTHING})
+        drawing = self.attack.drawing
+        modules = {own_module(name, group) for name, group in self._parts(drawing)}
+        code = tuple((module, digest) for module, digest in self.code if module in modules)
+        changes = {"attack": drawing, "gate": Gate(), "held_back": NOTHING, "code": code}
+        return self.model_copy(update=changes)
 
     @property
     def clean_key(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ...datasets.own_code import is_own
 from ...datasets.poisoning import Attack, Share
 from ...datasets.sources import DATASETS
 from ...errors import BadInput, closest
@@ -277,7 +278,7 @@ def _check_numbers(task: Task) -> None:
 
 
 def _check_dataset(name: str, path: str) -> None:
-    if name not in DATASETS:
+    if name not in DATASETS and not is_own(name, "datasets"):
         raise BadInput(
             f"{path} = {name!r}: unknown dataset; choose one of {', '.join(DATASETS)}"
             f"{closest(name, DATASETS)}"
@@ -285,7 +286,7 @@ def _check_dataset(name: str, path: str) -> None:
 
 
 def _check_model(name: str, path: str) -> None:
-    if name in MODELS:
+    if name in MODELS or is_own(name, "models"):
         return
     import timm  # here, because it takes a second to import
 

@@ -14,6 +14,7 @@ from .parameters import (
 from .registry import (
     NEEDS_CLEAN as NEEDS_CLEAN,
     TRAINED_METHODS as TRAINED_METHODS,
+    TrainedEntry as TrainedEntry,
     TrainedMethod as TrainedMethod,
 )
 from .settings import (
@@ -23,7 +24,9 @@ from .settings import (
     TuneSettings as TuneSettings,
 )
 from .spaces import (
+    Choice as Choice,
     Parameters as Parameters,
+    Range as Range,
 )
 from .start import (
     start_of as start_of,

@@ -27,7 +27,7 @@ from torch import nn
 
 from theriac.datasets.attacks import Attack
 from theriac.datasets.poisoning import PoisonedData, Share
-from theriac.datasets.triggers.registry import parse_trigger
+from theriac.datasets.triggers import parse_trigger
 from theriac.search.report.table import method_name
 from theriac.search.settings import HealSettings
 from theriac.search.store.artifacts import ArtifactStore

@@ -33,7 +33,7 @@ from theriac.datasets.attacks import Attack
 from theriac.datasets.augmentation import Augmentation, augment
 from theriac.datasets.poisoning import PoisonedData, Share
 from theriac.datasets.seeding import seeded_generator
-from theriac.datasets.triggers.registry import parse_trigger
+from theriac.datasets.triggers import parse_trigger
 from theriac.search.dampening_run import Progress, silent
 from theriac.search.given.batches import Batches, as_batches, random_part
 from theriac.search.guarded import (

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import theriac
 from theriac.datasets.attacks import Aim, Attack
-from theriac.datasets.triggers.registry import BadNets, Sine
+from theriac.datasets.triggers import BadNets, Sine
 from theriac.search.store.artifacts import ArtifactStore
 from theriac.search.store.row_origin import provenance
 from theriac.search.sweep.scenario import PRESETS

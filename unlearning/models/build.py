@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import nn
 
+from ...datasets.own_code import is_own, own_part
 from ...errors import BadInput
 from ..inference import check_logits, evaluating, first_line
 from .checkpoints import load_into, load_weights
@@ -25,8 +26,9 @@ class ModelSpec(BaseModel):
 
     Attributes:
         name: a name of `MODELS`, or any name of ``timm.list_models()``; without the tag of pretrained weights
-            (``vit_tiny_patch16_224.augreg_in21k``), which are not loaded.
-        width: factor on the channels of our own architectures; timm's have fixed widths.
+            (``vit_tiny_patch16_224.augreg_in21k``), which are not loaded; or a part of the user's own
+            (`theriac.datasets.own_code`), which is called with ``num_classes`` and ``shape``.
+        width: factor on the channels of our own architectures; others have fixed widths.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +39,8 @@ class ModelSpec(BaseModel):
     @field_validator("name")
     @classmethod
     def _untagged(cls, value: str) -> str:
+        if is_own(value, "models"):
+            return value
         architecture, dot, tag = value.removeprefix("timm/").partition(".")
         if dot:
             raise BadInput(
@@ -86,6 +90,17 @@ def _timm_model(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) 
     return create_timm_model(spec.name, width=spec.width, num_classes=num_classes, shape=shape, others=MODELS)
 
 
+def _own_model(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    if spec.width != 1.0:
+        raise BadInput(f"model {spec.name}: width {spec.width}: it has none; leave it out")
+    model = own_part(spec.name, "models")(num_classes=num_classes, shape=shape)
+    if not isinstance(model, nn.Module):
+        raise BadInput(
+            f"model {spec.name}: it gave {type(model).__name__}, not an nn.Module; return the model"
+        )
+    return model
+
+
 MODELS: dict[str, Callable[[ModelSpec, int, tuple[int, int, int]], nn.Module]] = {
     "resnet9": _resnet9,
     "small_vgg": _small_vgg,
@@ -109,7 +124,7 @@ def create_model(
         BadInput: unknown name, a width given for a timm model, or images that the model cannot take.
     """
     with seeded(seed, torch.device("cpu")):
-        build = MODELS.get(spec.name, _timm_model)
+        build = MODELS.get(spec.name, _own_model if is_own(spec.name, "models") else _timm_model)
         try:
             model = build(spec, num_classes, shape)
             _try_one_image(model, num_classes, shape)

@@ -1,0 +1,246 @@
+"""Code that users bring along: their own models, datasets and triggers, beside those known by name.
+
+A part is named ``module:attribute``, of a module that was handed over with `use_code` (``--code`` on the
+command line): no text in a sweep file makes theriac import anything by itself. Installed packages may declare
+parts under names of their own, as entry points of the groups ``theriac.models``, ``theriac.datasets`` and
+``theriac.triggers``. What a module's files say is part of every key: results of another version are never
+taken for those of this one, and a node whose version differs refuses to work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ..errors import BadInput, closest
+from .file_checks import expanded, read_text
+
+Group = Literal["models", "datasets", "triggers"]
+MOST_FILES = 200
+MOST_BYTES = 4 << 20
+"""Most files, and bytes, of a module: it goes to every actor."""
+REMEDY = "give a file such as my_parts.py, or the folder of a package"
+
+
+class OwnCode(BaseModel):
+    """A module of the user's, as it goes to other machines.
+
+    Attributes:
+        module: its name.
+        files: path below the folder that holds it -> text.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    module: str
+    files: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything its files say."""
+        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()[:16]
+
+    @classmethod
+    def read(cls, path: str | Path) -> OwnCode:
+        """Read a module from its file, or from the folder of a package with all that lies in it.
+
+        Raises:
+            BadInput: nothing there, no module, or more than a module's code.
+        """
+        place = expanded(path).absolute()
+        if place.is_dir() and not (place / "__init__.py").is_file():
+            raise BadInput(f"code {path}: the folder holds no __init__.py; {REMEDY}")
+        if not place.is_dir() and place.suffix != ".py":
+            raise BadInput(f"code {path}: no file of Python; {REMEDY}")
+        sources = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        if len(sources) > MOST_FILES:
+            raise BadInput(f"code {path}: it holds more than {MOST_FILES} files; {REMEDY}")
+        files = {str(one.relative_to(place.parent)): _text(one) for one in sources}
+        if sum(map(len, files.values())) > MOST_BYTES:
+            raise BadInput(f"code {path}: it is larger than {MOST_BYTES >> 20} MiB; {REMEDY}")
+        return cls(module=place.stem if place.suffix else place.name, files=files)
+
+    def load(self, folder: Path) -> None:
+        """Import the module from ``folder``, under its name.
+
+        Raises:
+            BadInput: another module has its name, or its own code fails.
+        """
+        if _is_another(self):
+            raise BadInput(f"code {self.module}: another module is called so; rename yours")
+        package = f"{self.module}/__init__.py" in self.files
+        place = folder / self.module if package else folder
+        spec = importlib.util.spec_from_file_location(
+            self.module,
+            place / ("__init__.py" if package else f"{self.module}.py"),
+            submodule_search_locations=[str(place)] if package else None,
+        )
+        if spec is None or spec.loader is None:
+            raise BadInput(f"code {self.module}: Python cannot import it; {REMEDY}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[self.module] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[self.module]
+            raise BadInput(f"code {self.module}: {_said(error)}; correct it") from error
+
+
+_USED: dict[str, OwnCode] = {}
+
+
+def use_code(path: str | Path) -> OwnCode:
+    """Import a module of one's own, so that sweeps and models may name what is in it.
+
+    Args:
+        path: a file such as ``my_parts.py``, or the folder of a package.
+
+    Raises:
+        BadInput: see `OwnCode`; or it was imported with other content before.
+    """
+    code = OwnCode.read(path)
+    if not _known(code):
+        code.load(expanded(path).absolute().parent)
+        _USED[code.module] = code
+    return code
+
+
+def shipped_code() -> str:
+    """Write all code in use as JSON, for `take_code` on another machine."""
+    return json.dumps([code.model_dump() for code in _USED.values()])
+
+
+def take_code(shipped: str) -> None:
+    """Import the code that another process uses; ``shipped`` is what its `shipped_code` gave.
+
+    Raises:
+        BadInput: see `OwnCode.load`.
+    """
+    for code in map(OwnCode.model_validate, json.loads(shipped)):
+        if _known(code):
+            continue
+        folder = Path(tempfile.mkdtemp(prefix="theriac-code-"))
+        for name, text in code.files.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        code.load(folder)
+        _USED[code.module] = code
+
+
+def is_own(name: str, group: Group) -> bool:
+    """Whether a name is one of users' parts, here or elsewhere."""
+    return ":" in name or name in own_names(group)
+
+
+@lru_cache
+def own_names(group: Group) -> Mapping[str, EntryPoint]:
+    """Name the parts of a group that installed packages declare."""
+    return {entry.name: entry for entry in entry_points(group=f"theriac.{group}")}
+
+
+def own_part(name: str, group: Group) -> Any:
+    """Return a part of a user's, such as the class of a model.
+
+    Args:
+        name: ``module:attribute``, or the name of an entry point.
+        group: which kind of part.
+
+    Raises:
+        BadInput: its module is not in use, has no such attribute, or fails.
+    """
+    entry = own_names(group).get(name)
+    if entry is not None:
+        try:
+            return entry.load()
+        except Exception as error:
+            raise BadInput(f"{name} of an installed package: {_said(error)}; correct it") from error
+    module, _, attribute = name.partition(":")
+    if module.partition(".")[0] not in _USED:
+        top = module.partition(".")[0] or "my_parts"
+        raise BadInput(
+            f"{name!r} names code of your own that is not in use; give its file with --code {top}.py (in "
+            f"Python: theriac.datasets.own_code.use_code)"
+        )
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        raise BadInput(f"{name!r}: {_said(error)}; correct it") from error
+    if not hasattr(found, attribute):
+        known = [one for one in vars(found) if not one.startswith("_")]
+        raise BadInput(f"{name!r}: the module has no {attribute!r}; correct it{closest(attribute, known)}")
+    return getattr(found, attribute)
+
+
+def code_digests(names: Iterable[tuple[str, Group]]) -> dict[str, str]:
+    """Return the digests of the modules that these parts come from, by module; those in use alone."""
+    found = {}
+    for name, group in names:
+        module = own_module(name, group)
+        if module is not None and name in own_names(group):
+            found[module] = _installed_digest(module)
+        elif module in _USED:
+            found[module] = _USED[module].digest
+    return found
+
+
+def own_module(name: str, group: Group) -> str | None:
+    """Return the outermost module that a part comes from; None for what is no user's part."""
+    if not is_own(name, group):
+        return None
+    entry = own_names(group).get(name)
+    return (entry.value if entry else name).partition(":")[0].partition(".")[0]
+
+
+@lru_cache
+def _installed_digest(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    code = _read_origin(spec.origin) if spec and spec.origin else None
+    if code is None:
+        raise BadInput(f"module {module} of an entry point cannot be read; install it again")
+    return code.digest
+
+
+def _known(code: OwnCode) -> bool:
+    used = _USED.get(code.module)
+    if used is not None and used.digest != code.digest:
+        raise BadInput(f"code {code.module}: it was imported with other content; start Python anew")
+    return used is not None
+
+
+def _is_another(code: OwnCode) -> bool:
+    """Whether Python knows a module of this name that says something else."""
+    try:
+        spec = importlib.util.find_spec(code.module)
+    except (ImportError, ValueError):  # imported, and without a spec
+        return True
+    if spec is None:
+        return False
+    return spec.origin is None or not spec.has_location or _read_origin(spec.origin) != code
+
+
+def _read_origin(origin: str) -> OwnCode | None:
+    place = Path(origin)
+    try:
+        return OwnCode.read(place.parent if place.name == "__init__.py" else place)
+    except BadInput:
+        return None
+
+
+def _text(file: Path) -> str:
+    return read_text(file, "code", remedy=REMEDY, most_bytes=MOST_BYTES)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
