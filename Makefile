@@ -14,8 +14,11 @@ ifneq ($(STAMPED),$(CURDIR))
 $(shell rm -f $(STAMP) $(DEV_STAMP))
 endif
 
+# tests of a file share victims, so they stay in one process; the order of the files is that of their names
+TWO_PROCESSES := -n 2 --dist loadgroup --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test fuzz lint format wheel clean
+.PHONY: help quickstart install test test-fast fuzz lint format wheel clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -27,7 +30,10 @@ quickstart: $(STAMP)  ## install into .venv, then heal a poisoned model of handw
 install: $(STAMP)  ## install into .venv only
 
 test: lint  ## install into .venv with the developers' tools, then lint, check types and test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO_PROCESSES)
+
+test-fast: $(DEV_STAMP)  ## the tests that need neither Ray nor a training: a few minutes
+	$(BIN)/python -m pytest $(TWO_PROCESSES) -m 'not slow'
 
 fuzz: $(DEV_STAMP)  ## try thousands of odd inputs; each must end in the right answer or in one line
 	$(BIN)/python -m theriac.tests.fuzz

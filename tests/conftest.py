@@ -32,6 +32,53 @@ class RootIsNoTestPackage:
         return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
 
 
+WHOLE_SWEEPS = ("test_cluster_faults", "test_cluster_sweep", "test_cluster_tuning")
+"""Files whose tests run sweeps on two workers of Ray: one after another, or they wait for each other."""
+SLOW = frozenset(
+    f"test_{name}"
+    for name in (
+        "cluster_commands_heal",
+        "cluster_environment",
+        "cluster_faults",
+        "cluster_session",
+        "cluster_sweep",
+        "cluster_tuning",
+        "docs",
+        "fuzz",
+        "golden_ibau",
+        "packaging",
+        "search_clean_reference",
+        "search_foreign_models",
+        "search_given_workers",
+        "search_grid_pairs_cells",
+        "search_report_guarded_figures",
+        "search_report_sweep_figures",
+        "search_store_compaction_processes",
+        "search_store_leftovers",
+        "search_store_storage",
+        "search_sweep_runner",
+        "search_sweep_schedule",
+        "search_sweep_training_cell",
+        "search_sweep_victim_bench",
+        "search_sweep_victim_importances",
+        "unlearning_memory",
+        "unlearning_methods_fine_tuning",
+        "unlearning_methods_neural_cleanse",
+        "unlearning_trigger_shifting",
+    )
+)
+"""Files that train, start Ray or other processes, and take most of the time; `make test-fast` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests, and keep those of a file, which share victims, in one process of pytest-xdist."""
+    for item in items:
+        file = item.path.stem
+        item.add_marker(pytest.mark.xdist_group("sweeps" if file in WHOLE_SWEEPS else file))
+        if file in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # a plugin, because the hook of a conftest only sees the folders below it
     config.pluginmanager.register(RootIsNoTestPackage(), "theriac-root")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from theriac.tests.sweeps import (
-    SWEEP,
+    TWO_VICTIMS,
     Command,
     Rows,
     computed_again,
@@ -36,10 +36,16 @@ def rows() -> Rows:
 
 
 @pytest.fixture(scope="module")
+def two_victims() -> Rows:
+    """What comes of the sweep with two victims in one process."""
+    return reference_rows(TWO_VICTIMS)
+
+
+@pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Command:
     """The sweep, undisturbed, and over."""
     folder = tmp_path_factory.mktemp("done")
-    with Command(written_sweep(folder), folder / "results") as command:
+    with Command(written_sweep(folder, TWO_VICTIMS), folder / "results") as command:
         assert command.end() == 0, command.said
     return command
 
@@ -48,15 +54,15 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Command:
 def again(done: Command, tmp_path: Path) -> tuple[Path, Path]:
     """Sweep file and results, copied: of a sweep that is over."""
     shutil.copytree(done.results, tmp_path / "results")
-    return written_sweep(tmp_path), tmp_path / "results"
+    return written_sweep(tmp_path, TWO_VICTIMS), tmp_path / "results"
 
 
-def test_two_workers_give_the_rows_of_one_process(done: Command, rows: Rows) -> None:
-    assert differences(done.results, rows) == []
-    assert done.summary["computed"] == len(rows["searches"])
+def test_two_workers_give_the_rows_of_one_process(done: Command, two_victims: Rows) -> None:
+    assert differences(done.results, two_victims) == []
+    assert done.summary["computed"] == len(two_victims["searches"])
     assert half_written(done.results) == []
     assert done.status.state == "finished"
-    assert done.status.done == done.status.total == len(rows["searches"])
+    assert done.status.done == done.status.total == len(two_victims["searches"])
 
 
 def test_a_second_run_computes_nothing_and_takes_no_ray(again: tuple[Path, Path]) -> None:
@@ -70,17 +76,18 @@ def test_a_second_run_computes_nothing_and_takes_no_ray(again: tuple[Path, Path]
 
 
 def test_a_changed_sweep_adds_what_is_new_and_one_made_fresh_replaces_the_rows(
-    again: tuple[Path, Path], rows: Rows, tmp_path: Path
+    again: tuple[Path, Path], two_victims: Rows, tmp_path: Path
 ) -> None:
     file, results = again
+    rows = two_victims
     before, total = finished(results), len(rows["searches"])
-    written_sweep(tmp_path, SWEEP.replace("[one_shot, 0.5]", "[one_shot, 0.5, 0.8]"))
+    written_sweep(tmp_path, TWO_VICTIMS.replace("[one_shot, 0.5]", "[one_shot, 0.5, 0.8]"))
     with Command(file, results) as command:
         assert command.end() == 0
     assert command.summary["computed"] == 14
     assert len(found_rows(results)["searches"]) == total + 14
     assert computed_again(before, results) == []
-    written_sweep(tmp_path)
+    written_sweep(tmp_path, TWO_VICTIMS)
     with Command(file, results, "--fresh", "--set", "seeds=[0]") as command:
         assert command.end() == 0
     assert command.summary["computed"] == total // 2

@@ -13,6 +13,7 @@ from .progress import (
     process_table as process_table,
 )
 from .status import (
+    FAILED as FAILED,
     SWEEPS as SWEEPS,
     estimate_left as estimate_left,
     status_json as status_json,
@@ -22,9 +23,6 @@ from .status_lines import (
     counted as counted,
     duration as duration,
     status_text as status_text,
-)
-from .sweep_figures import (
-    FAILED as FAILED,
 )
 from .table import (
     searches_table as searches_table,

@@ -25,6 +25,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from ...errors import BadInput
 from ...unlearning.kinds import GRANULARITIES
 from .figure import FAINT, INK, new_figure, save_figure
+from .status import FAILED
 from .table import describe, method_name
 
 Row = Mapping[str, Any]
@@ -43,7 +44,6 @@ STYLES: Mapping[str, tuple[str, str, str]] = {
 OTHERS = ("#56B4E9", "#8C510A", "#882255")
 """Colours of further methods, in turn."""
 GROUP = ("dataset", "model", "attack")
-FAILED = ("failed", "gate_failed")
 ONE_SHOT = "one_shot"
 WIDE_DAMAGE = 15.0
 """Percentage points; from there on the scale of damage is linear near zero and logarithmic beyond."""
