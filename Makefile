@@ -21,7 +21,7 @@ TWO_PROCESSES := -n 2 --dist loadgroup --no-loadscope-reorder
 .PHONY: help quickstart install test test-fast fuzz lint format wheel clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 	@echo "Choose another Python with, for example: make quickstart PYTHON=python3.12"
 
 quickstart: $(STAMP)  ## install into .venv, then heal a poisoned model of handwritten digits

@@ -121,13 +121,14 @@ def heal(
     set_
         A hyperparameter of a method that trains, which is not searched then: --set learning_rate=0.001.
     """
-    from .commands import HealRequest, PhaseBars, bars, hyperparameters, prepare_output, verdict
+    from ..search.phase_progress import phase_progress
+    from .commands import HealRequest, hyperparameters, prepare_output, verdict
 
     prepare_output(out_folder, subject.weights)
     chosen = {"settings": settings, "parameters": hyperparameters(set_)}
     request = HealRequest(**subject.model_dump(exclude_unset=True), preprocessing=preprocessing, **chosen)
-    with bars(err) as progress:
-        healing = request.run(PhaseBars(progress))
+    with phase_progress(err) as told:
+        healing = request.run(told)
     folder = healing.save(out_folder)
     summary = healing.summary()
     del summary["trace"]
@@ -219,14 +220,14 @@ def plan(
     json
         As JSON.
     """
+    from ..search.phase_progress import phase_progress
     from ..search.plan import plan_json, plan_text
     from ..search.sweep import checked_sweep
-    from .commands import PhaseBars, bars
     from .run_sweep import estimate
 
-    with bars(err) as progress:
+    with phase_progress(err) as told:
         chosen = checked_sweep(sweep, set_, data)
-        found = estimate(chosen, results, data, device, seconds=seconds, progress=PhaseBars(progress))
+        found = estimate(chosen, results, data, device, seconds=seconds, progress=told)
     _print(plan_json(found) if json else plan_text(found))
     return 0
 

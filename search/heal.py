@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from ..datasets.normalisation import Normalisation, normalisation
 from ..datasets.views import View
 from ..errors import BadInput, closest, shortened
-from ..unlearning.inference import first_line
 from .dampening_run import Operation, Outcome, Progress, compared_part, metrics_of, operate, silent
 from .given import (
     Batches,
@@ -28,111 +25,24 @@ from .given import (
     check_classes,
     device_of,
     first_look,
-    save_weights,
     telling_of_dead_workers,
     with_weights,
     working_copy,
 )
+from .heal_keywords import HealKeywords
 from .healed import KEPT_STATUSES, healed_rho, judged
-from .notes import notes_on
+from .healing import Healing
+from .phase_progress import phase_progress
 from .settings import METHODS, HealSettings, heal_settings
-from .store import checked_folder
 from .training import TRAINED_METHODS, heal_by_training, tune_settings
 from .used_arguments import refuse_unused
 
 if TYPE_CHECKING:
     from ..datasets.normalisation import Numbers
 
+__all__ = ["Healing", "heal"]
+
 Given = TypeVar("Given")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Healing:
-    """What `heal` returns.
-
-    Attributes:
-        model: a new model: healed where the status is "stopped" or "done", else with the victim's weights.
-        status: "stopped" (healed as far as S_f can show), "done" (likewise, by the one run of a fixed
-            search), "not_healed" (the best setting, or the one run, leaves more of S_f predicted as labelled
-            than ``forget_threshold``), "no_stop" (no setting brought the forget accuracy down to the
-            threshold; of a grid and tpe: none scores better than the victim as it is; of a guarded search:
-            nothing tells S_f from other samples of its class, or nothing heals without too much harm),
-            "collapsed" (the setting that did wrecks the model) or "failed" (no run of a method that trains
-            came to its end).
-        alpha: selection threshold of the stop, a grid's of the best pair; None for "no_stop", and for methods
-            that train.
-        dampening_constant: lambda there; None likewise.
-        trace: one dict per evaluated setting. Of PTN: s, percentile, alpha, dampening_constant, dampened,
-            forget_accuracy, crossed; forget_accuracy is None where the first batches of S_f decided it (only
-            if S_f exceeds one batch). Of a grid: alpha, dampening_constant, dampened, forget_accuracy,
-            held_out_accuracy, score. Of a guarded search: alpha, dampening_constant, dampened,
-            suspected_healed, flips_target, flips_other, harm, status, left_out, score (`GuardedStep`). Of a
-            method that trains: parameters, status, forget_accuracy, the fields of `Harm`, score, pareto,
-            seconds, and as JSON the trace of the run itself.
-        metrics: counts, accuracies before and after (of the stop, also where it was not applied), seconds by
-            phase, peak memory in bytes. ``forget_threshold`` is the forget accuracy of a healed model, at
-            most: rho times the victim's. Measured without held-out truth; see `Harm` for their meaning. A
-            grid's held_out_... are of the part of retain that it was judged on, score is its highest. Those
-            of a guarded search are in `GuardedFinding.metrics`.
-        settings: all settings in force, without those of the other search; rho as the number that was used;
-            of a method that trains, ``parameters`` are those of the model.
-        warnings: doubts about model and data, such as a victim that contradicts many labels; logged, too.
-        notes: what the verdict cannot see, such as a single found image; none unless healed.
-    """
-
-    model: nn.Module
-    status: str
-    alpha: float | None
-    dampening_constant: float | None
-    trace: tuple[dict[str, Any], ...]
-    metrics: dict[str, Any]
-    settings: dict[str, Any]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """See the class."""
-        return notes_on(self.status, self.metrics)
-
-    @property
-    def healed(self) -> bool:
-        """Whether ``model`` is another than the one that came in, as its status says."""
-        return self.status in KEPT_STATUSES
-
-    def summary(self) -> dict[str, Any]:
-        """Everything but the model, ready for JSON."""
-        return {
-            "status": self.status,
-            "healed": self.healed,
-            "warnings": list(self.warnings),
-            "notes": list(self.notes),
-            "alpha": self.alpha,
-            "dampening_constant": self.dampening_constant,
-            "metrics": self.metrics,
-            "settings": self.settings,
-            "trace": list(self.trace),
-        }
-
-    def save(self, directory: str | Path) -> Path:
-        """Write ``model.safetensors`` and ``healing.json`` into ``directory`` (made if missing).
-
-        What get_extra_state() of modules returns is stored as well: tensors with the weights, what JSON can
-        hold under "extra_state" of ``healing.json``.
-
-        Raises:
-            BadInput: the directory is empty, a URI, or cannot be written.
-        """
-        folder = checked_folder(directory, "output folder")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            extra = save_weights(self.model, folder / "model.safetensors")
-            report = {**self.summary(), **({"extra_state": extra} if extra else {})}
-            (folder / "healing.json").write_text(json.dumps(report, indent=2) + "\n")
-        except (OSError, SafetensorError) as error:
-            raise BadInput(
-                f"cannot write {directory} ({first_line(error)}); choose a folder you may write to"
-            ) from error
-        return folder
 
 
 @torch.inference_mode(False)
@@ -148,8 +58,8 @@ def heal(
     mean: Numbers | None = None,
     std: Numbers | None = None,
     seed: int | None = None,
-    progress: Progress | None = None,
-    **settings: Any,
+    progress: Progress | bool | None = None,
+    **settings: Unpack[HealKeywords],
 ) -> Healing:
     """Heal a poisoned classifier of the trigger that ``forget`` shows.
 
@@ -174,7 +84,8 @@ def heal(
         std: its standard deviation, likewise.
         seed: of a method that trains, in [0, 2^63), 0 unless given; those that dampen draw nothing and refuse
             it.
-        progress: called with (phase, done, total or None); None: nothing is.
+        progress: True shows bars in a terminal or notebook, and a line a minute on stderr elsewhere; a
+            function is called with (phase, done, total or None).
         **settings: fields of `HealSettings`, such as search="grid", or of `TuneSettings`, such as samples=50.
 
     Returns:
@@ -190,8 +101,8 @@ def heal(
         hint = closest(str(method), known)
         raise BadInput(f"unknown method {method!r:.60}; choose one of {', '.join(known)}{hint}")
     refuse_unused(method, clean=clean, base=base, mean=mean, std=std, seed=seed)
-    drawn, told = _seed(seed), _progress(progress)
-    with telling_of_dead_workers({"forget set": forget, "retain set": retain, "clean set": clean}):
+    drawn, sets = _seed(seed), {"forget set": forget, "retain set": retain, "clean set": clean}
+    with _progress(progress) as told, telling_of_dead_workers(sets):
         if method in TRAINED_METHODS:
             given, scale = (forget, retain, clean), _normalisation(mean, std, (forget, retain, clean))
             return _heal_by_training(model, given, base, scale, drawn, told, method=method, **settings)
@@ -276,16 +187,17 @@ def _seed(given: Any) -> int:
     return int(given)
 
 
-def _progress(given: Any) -> Progress:
-    if given is None:
-        return silent
+def _progress(given: Any) -> AbstractContextManager[Progress]:
+    if given is True:
+        return phase_progress()
+    if given is None or given is False:
+        return nullcontext(silent)
     if not callable(given):
         raise BadInput(
-            f"progress = {shortened(given)}: it cannot be called; give a function of (phase, done, total), "
-            f"or None"
+            f"progress = {shortened(given)}: it cannot be called; give True, a function of (phase, done, "
+            f"total), or None"
         )
-    told: Progress = given
-    return told
+    return nullcontext(given)
 
 
 def _by_role(sets: dict[str, Given]) -> dict[str, Given]:

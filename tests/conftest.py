@@ -51,6 +51,7 @@ SLOW = frozenset(
         "search_foreign_models",
         "search_given_workers",
         "search_grid_pairs_cells",
+        "search_heal_keywords",
         "search_report_guarded_figures",
         "search_report_sweep_figures",
         "search_store_compaction_processes",
@@ -67,9 +68,10 @@ SLOW = frozenset(
         "unlearning_trigger_shifting",
     )
 )
-"""Files that train, start Ray or other processes, and take most of the time; `make test-fast` leaves them out."""
+"""Files that train, start Ray or other processes: most of the time, and not in `make test-fast`."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the slow tests, and keep those of a file, which share victims, in one process of pytest-xdist."""
     for item in items:

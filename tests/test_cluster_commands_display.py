@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from theriac.cluster.commands import display
-from theriac.cluster.commands.display import LineReporter, LiveReporter, PhaseBars, bars, live_reporter
+from theriac.cluster.commands.display import LineReporter, LiveReporter, live_reporter
+from theriac.search.phase_progress import bars
 from theriac.search.report.progress import Running, SweepProgress
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -183,17 +183,3 @@ def test_a_file_gets_lines_and_no_bars() -> None:
     assert lines == ["digits: interrupted, 0 of 40 cells, 2 workers"]
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == ""
-
-
-def test_phases_of_a_healing() -> None:
-    with bars(screen()) as progress:
-        phases = PhaseBars(progress)
-        for done in range(3):
-            phases("importances", done, 2)
-        phases("search", 4, None)
-        first, second = rendered(progress)
-    assert first.split()[0] == "importances"
-    assert first.split()[-2] == "2/2"
-    assert second.split()[0] == "search"
-    assert second.split()[-2] == "4"
-    assert first.count("━") == display.BAR_WIDTH

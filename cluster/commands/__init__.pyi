@@ -2,8 +2,6 @@ from .closing_sentence import (
     verdict as verdict,
 )
 from .display import (
-    PhaseBars as PhaseBars,
-    bars as bars,
     live_reporter as live_reporter,
 )
 from .doctor import (

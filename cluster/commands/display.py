@@ -4,53 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.table import Column
-from rich.text import Text
+from rich.progress import Progress, TaskID
 
 from ...errors import printable
+from ...search.phase_progress import LINE_SECONDS, bars
 from ...search.report import Running, SweepProgress, duration
 from ..watch import Reporter
-
-LINE_SECONDS = 60.0
-BAR_WIDTH = 12  # leaves about 50 characters of text on 80 columns
-
-
-@contextmanager
-def bars(console: Console) -> Iterator[Progress]:
-    """Progress bars on ``console`` that vanish at the end; shown on terminals only."""
-    text = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # what is left beside the others
-    columns = (
-        TextColumn("{task.description}", justify="left", markup=False, table_column=text),
-        BarColumn(bar_width=BAR_WIDTH),
-        CountColumn(table_column=Column(no_wrap=True, justify="right")),
-        TimeElapsedColumn(table_column=Column(no_wrap=True)),
-    )
-    progress = Progress(*columns, console=console, transient=True, expand=True)
-    with progress if console.is_terminal else nullcontext():  # older versions of rich end with an empty line
-        yield progress
-
-
-class CountColumn(ProgressColumn):
-    """What is done, of how many if that is known; nothing where nothing is counted."""
-
-    def render(self, task: Task) -> Text:
-        """The text: "3/8", "3" or nothing."""
-        done = f"{int(task.completed)}"
-        if task.total is None:
-            return Text(done if task.completed else "")
-        return Text(f"{done}/{int(task.total)}")
 
 
 @contextmanager
@@ -61,8 +23,11 @@ def live_reporter(console: Console, say: Callable[[str], None]) -> Iterator[Repo
         console: of stderr.
         say: writes a line to it.
     """
+    if not console.is_terminal:
+        yield LineReporter(say)
+        return
     with bars(console) as progress:
-        yield LiveReporter(progress, say) if console.is_terminal else LineReporter(say)
+        yield LiveReporter(progress, say)
 
 
 class LiveReporter:
@@ -155,16 +120,3 @@ def _set(progress: Progress, bar: TaskID, text: str, done: int, total: int | Non
     """`Progress.update` takes None for "as before", not for "unknown"."""
     next(task for task in progress.tasks if task.id == bar).total = total
     progress.update(bar, description=printable(text), completed=done)
-
-
-class PhaseBars:
-    """The progress callback of `heal`: one bar a phase."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, phase: str, done: int, total: int | None) -> None:
-        if phase not in self._tasks:
-            self._tasks[phase] = self._progress.add_task(printable(phase), total=total)
-        self._progress.update(self._tasks[phase], completed=done, total=total)

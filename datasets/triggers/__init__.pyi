@@ -3,6 +3,9 @@ from .base import (
     Trigger as Trigger,
     check_fits as check_fits,
 )
+from .own import (
+    OwnTrigger as OwnTrigger,
+)
 from .patches import (
     BadNets as BadNets,
     MovingPatch as MovingPatch,

@@ -37,7 +37,7 @@ def _made(trigger: OwnTrigger) -> Trigger:
     kind, settings = own_part(trigger.name, "triggers"), trigger.model_extra or {}
     if not (isinstance(kind, type) and issubclass(kind, Trigger)):
         raise BadInput(
-            f"trigger {trigger.name}: not a subclass of theriac.datasets.triggers.Trigger; make it one"
+            f"{trigger.name} is no trigger; make it a subclass of theriac.datasets.triggers.Trigger"
         )
     try:
         return kind.model_validate({**settings, "name": _own_name(kind) or trigger.name})

@@ -76,7 +76,7 @@ class Scenario(BaseModel):
         for module, digest in here.items():
             if dict(self.code).get(module, digest) != digest:
                 raise BadInput(
-                    f"code {module}: this is another version than the sweep began with; bring them together"
+                    f"code {module}: it is not what it was where the sweep began; give this machine the same"
                 )
         object.__setattr__(self, "code", tuple(sorted({**dict(self.code), **here}.items())))
         return self
