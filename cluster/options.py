@@ -20,6 +20,7 @@ from pydantic import (
 
 from ..datasets.own_code import use_code
 from ..errors import BadInput
+from ..search.report import FORMATS
 from ..search.searches import SEARCH_ENTRIES
 from ..search.settings import (
     ALL_FOREIGN,
@@ -41,10 +42,12 @@ from ..search.used_arguments import refuse_unused
 
 Device = Literal["auto", "cpu", "cuda"]
 Topic = Literal["datasets", "models", "attacks", "methods", "searches", "presets", "sweeps"]
-Format = Literal["terminal", "markdown", "latex", "csv"]
+# a type checker sees texts, whoever reads the annotation while theriac runs sees the choices
 if TYPE_CHECKING:
     AnySearch = str
+    Format = str
 else:
+    Format = Literal[("terminal", *(name for name in FORMATS if name != "text"))]
     AnySearch = Literal[tuple(dict.fromkeys(("auto", *SEARCH_ENTRIES, *TUNE_SEARCHES)))]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -338,3 +339,14 @@ def test_csv_leaves_numbers_as_they_are() -> None:
         "sine",
         "1e-3",
     )
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_every_format_holds_every_row(name: str) -> None:
+    rows = [
+        done(method, granularity) for method in ("ssd", "lf", "xlf") for granularity in ("sample", "batch")
+    ]
+    text = render(searches_table(searches(*rows)), name)
+    for method in ("ssd", "lf", "xlf"):
+        assert len(re.findall(rf"(?i)\b(?:ptn-)?{method}\b", text)) >= 2
+    assert "\x1b" not in text

@@ -8,17 +8,20 @@ from .start import GridStart, TPEStart
 
 
 class ExpectedGrid(Expected[GridFields, GridStart]):
-    """A grid: all its pairs."""
+    """A grid: all its pairs.
+
+    `HealSettings` has the fields of all searches: which of them counts is said by name.
+    """
 
     assumed = "a grid tries all its pairs, and each dampens something (those that do not are cheaper)"
 
     def count(self, settings: GridFields, measured: float | None) -> int:
         """See `Expected.count`."""
-        return settings.evaluated()
+        return GridFields.evaluated(settings)
 
     def start(self, settings: GridFields, sizes: Sizes) -> GridStart:
         """See `Expected.start`."""
-        return GridStart(count=settings.evaluated())
+        return GridStart(count=GridFields.evaluated(settings))
 
 
 class ExpectedTPE(Expected[TPEFields, TPEStart]):
@@ -28,8 +31,8 @@ class ExpectedTPE(Expected[TPEFields, TPEStart]):
 
     def count(self, settings: TPEFields, measured: float | None) -> int:
         """See `Expected.count`."""
-        return settings.evaluated()
+        return TPEFields.evaluated(settings)
 
     def start(self, settings: TPEFields, sizes: Sizes) -> TPEStart:
         """See `Expected.start`."""
-        return TPEStart(count=settings.evaluated())
+        return TPEStart(count=TPEFields.evaluated(settings))

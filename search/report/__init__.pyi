@@ -28,6 +28,7 @@ from .table import (
     searches_table as searches_table,
 )
 from .table_formats import (
+    FORMATS as FORMATS,
     TerminalTable as TerminalTable,
     render as render,
 )
