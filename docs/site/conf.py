@@ -1,0 +1,58 @@
+"""Configures Sphinx for the site that `make docs` builds: Markdown as it stands, and a reference from docstrings.
+
+The source folder is the root of the repository, so that a relative link means the same here and on a code host.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import theriac
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "theriac"
+author = "the authors of theriac"
+version = release = theriac.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+root_doc = "docs/site/contents"
+include_patterns = [
+    "*.md",
+    "docs/**/*.md",
+    "docs/**/*.rst",
+    "tests/benchmarks/results/*.md",
+]
+exclude_patterns = [".*", "**/.*", "build", "dist", "site", "shared", "data", "results", "artifacts", "healed"]
+exclude_patterns += ["theriac-*", "**/__pycache__"]
+
+myst_heading_anchors = 3
+myst_links_external_new_tab = False
+suppress_warnings = ["myst.header"]  # benchmark results are what programs wrote
+
+default_role = "literal"  # docstrings name things in single backquotes
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+python_maximum_signature_line_length = 88
+
+html_theme = "furo"
+html_title = f"theriac {release}"
+html_extra_path = ["index.html"]
+html_show_copyright = False
+html_copy_source = False
+
+
+def escape(app: Sphinx, what: str, name: str, thing: object, options: Any, lines: list[str]) -> None:
+    """Mark the bars of |S_f| and the stars of formulas: they are no markup."""
+    lines[:] = [re.sub(r"(?<!`)\|(?!`)", r"\\|", line) if "``" not in line else line for line in lines]
+
+
+def setup(app: Sphinx) -> None:
+    """Register what changes docstrings, before napoleon reads them."""
+    app.connect("autodoc-process-docstring", escape, priority=100)
