@@ -1,6 +1,6 @@
-"""Configures Sphinx for the site that `make docs` builds: Markdown as it stands, and a reference from docstrings.
+"""Configures Sphinx for the site of `make docs`: Markdown as it stands, and a reference from docstrings.
 
-The source folder is the root of the repository, so that a relative link means the same here and on a code host.
+The source folder is the root of the repository: a relative link means the same here and on a code host.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import theriac
+
+LITERAL = re.compile(r"(``.*?``|`.*?`)")
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -21,16 +23,31 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/site/contents"
 include_patterns = [
     "*.md",
+    "docs/*.md",
     "docs/**/*.md",
     "docs/**/*.rst",
     "tests/benchmarks/results/*.md",
 ]
-exclude_patterns = [".*", "**/.*", "build", "dist", "site", "shared", "data", "results", "artifacts", "healed"]
+exclude_patterns = [
+    ".*",
+    "**/.*",
+    "build",
+    "dist",
+    "site",
+    "shared",
+    "data",
+    "results",
+    "artifacts",
+    "healed",
+]
 exclude_patterns += ["theriac-*", "**/__pycache__"]
 
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
-suppress_warnings = ["myst.header"]  # benchmark results are what programs wrote
+suppress_warnings = [
+    "toc.not_included",
+    "myst.header",
+]  # benchmark results: programs write them, pages link to them
 
 default_role = "literal"  # docstrings name things in single backquotes
 autodoc_default_options = {"members": True, "show-inheritance": True}
@@ -49,8 +66,13 @@ html_copy_source = False
 
 
 def escape(app: Sphinx, what: str, name: str, thing: object, options: Any, lines: list[str]) -> None:
-    """Mark the bars of |S_f| and the stars of formulas: they are no markup."""
-    lines[:] = [re.sub(r"(?<!`)\|(?!`)", r"\\|", line) if "``" not in line else line for line in lines]
+    """Escape bars, as of |S_f|, and underscores at ends of words: docstrings mean no markup by them."""
+    lines[:] = ["".join(map(_escaped, LITERAL.split(line))) for line in lines]
+
+
+def _escaped(text: str) -> str:
+    """Escape what is not inside backquotes."""
+    return text if text.startswith("`") else re.sub(r"\||(?<=\w)_(?!\w)", r"\\\g<0>", text)
 
 
 def setup(app: Sphinx) -> None:
