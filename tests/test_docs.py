@@ -204,7 +204,7 @@ def test_readme_is_short():
 def test_every_page_is_in_the_contents_of_the_site():
     listed = set(re.findall(r"^   /(\S+)$", (SITE / "contents.rst").read_text(), re.MULTILINE))
     reference = {path.relative_to(ROOT).with_suffix("").as_posix() for path in SITE.glob("api/*.rst")}
-    assert listed == reference | {page.removesuffix(".md") for page in PAGES}
+    assert listed - {"tests/benchmarks/results/*"} == reference | {page.removesuffix(".md") for page in PAGES}
 
 
 @pytest.mark.parametrize(("sort", "name"), REFERENCE)

@@ -44,17 +44,14 @@ exclude_patterns += ["theriac-*", "**/__pycache__"]
 
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
-suppress_warnings = [
-    "toc.not_included",
-    "myst.header",
-]  # benchmark results: programs write them, pages link to them
+suppress_warnings = ["myst.header"]  # benchmark results are what programs wrote
 
 default_role = "literal"  # docstrings name things in single backquotes
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]
 napoleon_use_rtype = False
 python_maximum_signature_line_length = 88
 
@@ -68,6 +65,8 @@ html_copy_source = False
 def escape(app: Sphinx, what: str, name: str, thing: object, options: Any, lines: list[str]) -> None:
     """Escape bars, as of |S_f|, and underscores at ends of words: docstrings mean no markup by them."""
     lines[:] = ["".join(map(_escaped, LITERAL.split(line))) for line in lines]
+    if what in ("attribute", "data"):
+        lines.insert(0, r"\ ")  # nothing; napoleon would take what is before the first colon for a type
 
 
 def _escaped(text: str) -> str:
@@ -75,6 +74,12 @@ def _escaped(text: str) -> str:
     return text if text.startswith("`") else re.sub(r"\||(?<=\w)_(?!\w)", r"\\\g<0>", text)
 
 
+def skip(app: Sphinx, what: str, name: str, thing: object, skipped: bool, options: Any) -> bool | None:
+    """Leave out how pydantic is configured; None: as autodoc would decide."""
+    return True if name == "model_config" else None
+
+
 def setup(app: Sphinx) -> None:
     """Register what changes docstrings, before napoleon reads them."""
     app.connect("autodoc-process-docstring", escape, priority=100)
+    app.connect("autodoc-skip-member", skip)
