@@ -55,6 +55,8 @@ clean:  ## remove .venv, caches and build leftovers, never results
 	rm -rf .venv .mypy_path .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site theriac.egg-info
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +
 
+comma := ,
+
 define pip_install
 @rm -f $(STAMP) $(DEV_STAMP) $(DOCS_STAMP)
 $(PIP) install -e '$(1)'
@@ -78,8 +80,8 @@ $(DEV_STAMP): $(STAMP)
 	@touch $@
 
 $(DOCS_STAMP): $(STAMP)
-	$(call pip_install,.[docs])
-	@touch $@
+	$(call pip_install,.[dev$(comma)docs])
+	@touch $(DEV_STAMP) $@
 
 .mypy_path/theriac:
 	@mkdir -p .mypy_path
