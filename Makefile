@@ -9,16 +9,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # path: scripts in a .venv name it, so a moved checkout gets a new one, and so does a .venv that lost its Python.
 STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
+DOCS_STAMP := .venv/.installed-docs
 STAMPED := $(shell $(BIN)/python -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null)
 ifneq ($(STAMPED),$(CURDIR))
-$(shell rm -f $(STAMP) $(DEV_STAMP))
+$(shell rm -f $(STAMP) $(DEV_STAMP) $(DOCS_STAMP))
 endif
 
 # tests of a file share victims, so they stay in one process; the order of the files is that of their names
 TWO_PROCESSES := -n 2 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test test-fast fuzz lint format wheel clean
+.PHONY: help quickstart install test test-fast fuzz lint format docs wheel clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,16 +48,23 @@ format: $(DEV_STAMP)  ## let ruff correct what it can
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
+docs: $(DOCS_STAMP) .mypy_path/theriac  ## build the pages and the API reference into site/; a warning is an error
+	rm -rf site
+	PYTHONPATH=.mypy_path $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs/site . site
+	@echo "built: site/index.html"
+
 wheel: $(DEV_STAMP)  ## build the wheel into dist/, for the nodes of a cluster
 	rm -rf build dist
 	$(BIN)/python -m build --wheel
 
 clean:  ## remove .venv, caches and build leftovers, never results
-	rm -rf .venv .mypy_path .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist theriac.egg-info
+	rm -rf .venv .mypy_path .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site theriac.egg-info
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +
 
+comma := ,
+
 define pip_install
-@rm -f $(STAMP) $(DEV_STAMP)
+@rm -f $(STAMP) $(DEV_STAMP) $(DOCS_STAMP)
 $(PIP) install -e '$(1)'
 @printf '%s\n' '$(CURDIR)' > $(STAMP)
 endef
@@ -76,6 +84,10 @@ $(STAMP): pyproject.toml
 $(DEV_STAMP): $(STAMP)
 	$(call pip_install,.[dev])
 	@touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(call pip_install,.[dev$(comma)docs])
+	@touch $(DEV_STAMP) $@
 
 .mypy_path/theriac:
 	@mkdir -p .mypy_path

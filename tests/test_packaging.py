@@ -277,6 +277,16 @@ def test_make_installs_again_after_a_failed_install(checkout: Path) -> None:
     assert not (checkout / ".venv" / ".installed").exists()
 
 
+@needs_make
+def test_make_docs_installs_once_and_keeps_the_developers_tools(checkout: Path) -> None:
+    (checkout / ".venv" / ".installed").write_text(f"{checkout.resolve()}\n")
+    first = make(checkout, "docs", f"PYTHON={script(checkout / 'python', 'exit 0')}")
+    assert "install -e '.[dev,docs]'" in first.stdout
+    assert "sphinx --quiet --fail-on-warning" in first.stdout
+    assert (checkout / ".venv" / ".installed-dev").exists()
+    assert "pip" not in make(checkout, "docs").stdout + make(checkout, "lint").stdout
+
+
 def test_ci_script_can_be_run() -> None:
     ci = ROOT / ".ci" / "run"
     assert os.access(ci, os.X_OK)

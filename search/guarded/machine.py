@@ -132,7 +132,7 @@ class GuardedState:
 
 
 class GuardedSearch(BaseModel):
-    """Settings of the search. The README says on which victims the defaults were chosen.
+    """Settings of the search. docs/guarded.md says on which victims the defaults were chosen.
 
     Attributes:
         harm_weight: what a point of accuracy costs, in points of suspected samples healed.

@@ -259,6 +259,8 @@ def write(rows: list[Row]) -> None:
     versions = json.loads(where["versions"])
     out = Path(__file__).parent / "results"
     lines = [
+        "# Sweeps on a CPU",
+        "",
         f"{where['device']}, torch {versions['torch']}, ray {versions['ray']}, commit {where['git_commit']}, "
         f"{datetime.now(UTC):%Y-%m-%d}.",
         "",
