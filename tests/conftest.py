@@ -71,14 +71,12 @@ SLOW = frozenset(
 """Files that train, start Ray or other processes: most of the time, and not in `make test-fast`."""
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark the slow tests, and keep those of a file, which share victims, in one process of pytest-xdist."""
-    for item in items:
-        file = item.path.stem
-        item.add_marker(pytest.mark.xdist_group("sweeps" if file in WHOLE_SWEEPS else file))
-        if file in SLOW:
-            item.add_marker(pytest.mark.slow)
+    file = item.path.stem
+    item.add_marker(pytest.mark.xdist_group("sweeps" if file in WHOLE_SWEEPS else file))
+    if file in SLOW:
+        item.add_marker(pytest.mark.slow)
 
 
 def pytest_configure(config: pytest.Config) -> None:
