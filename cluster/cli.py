@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.validators import Number
 from rich.console import Console
 
 from .. import __version__
@@ -26,14 +25,18 @@ from .environment import allow_warnings, expand_home, explain_output, forgive_st
 from .interrupts import heed_termination
 from .lifeline import by_force
 from .options import (
+    AsJson,
     Code,
     Data,
+    Device,
     Folder,
     Format,
     HealOptions,
     Other,
     Preprocessing,
     Results,
+    Seconds,
+    Seed,
     Set,
     Some,
     Subject,
@@ -58,6 +61,7 @@ app = App(
     default_parameter=Parameter(negative=(), consume_multiple=True, show_default=show_default),
     suppress_keyboard_interrupt=False,  # `run` says what to do next
 )
+app.register_install_completion_command(help="Install tab completion for your shell.")
 
 
 @app.command
@@ -65,7 +69,7 @@ def quickstart(
     *,
     results: Folder = Path("theriac-quickstart"),
     workers: Some = 2,
-    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
+    seed: Seed = 0,
     fresh: bool = False,
     verbose: Verbose = False,
 ) -> int:
@@ -197,9 +201,9 @@ def plan(
     results: Folder = Path("theriac-results"),
     code: Code = (),
     data: Data = None,
-    seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 8.0,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    json: bool = False,
+    seconds: Seconds = 8.0,
+    device: Device = "auto",
+    json: AsJson = False,
 ) -> int:
     """Estimate what is left of a sweep: device hours, memory, disk, and wall clock by workers.
 
@@ -217,8 +221,6 @@ def plan(
         How long to measure each sort of scenario.
     device
         Where to measure; auto takes a GPU if there is one.
-    json
-        As JSON.
     """
     from ..search.phase_progress import phase_progress
     from ..search.plan import plan_json, plan_text
@@ -233,14 +235,8 @@ def plan(
 
 
 @app.command
-def status(results: Results, /, *, json: bool = False) -> int:
-    """How the sweeps of a results folder stand: done, running, failed, to go, time left.
-
-    Parameters
-    ----------
-    json
-        As JSON.
-    """
+def status(results: Results, /, *, json: AsJson = False) -> int:
+    """How the sweeps of a results folder stand: done, running, failed, to go, time left."""
     from ..search.report import status_json, status_text, sweep_status
 
     found = sweep_status(results)

@@ -80,6 +80,9 @@ Results = Annotated[Folder, Parameter(help="Folder of results.")]
 Other = Annotated[Path | None, Parameter(converter=folder)]
 Data = Annotated[Other, Parameter(help="Datasets; by default the variable THERIAC_DATA, else ./data.")]
 Set = Annotated[list[str], Parameter(name="--set", consume_multiple=False)]
+AsJson = Annotated[bool, Parameter(name="--json", help="As JSON.")]
+Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))]
+Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
 Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], help="Let Ray and the workers log to stderr.")]
 
 

@@ -128,6 +128,7 @@ def test_the_sweep_files_are_valid(tmp_path: Path):
         ("docs/sweeps.md", "my_sweep.yaml"): 2 * 2 * 3 * (2 + 3),
         ("docs/sweeps.md", "my_scenario.yaml"): 2 * (1 + 2),
         ("docs/sweeps.md", "methods.yaml"): 5,
+        ("docs/extending.md", "own_parts.yaml"): 11 * (1 + 2),
     }
     texts = {
         (page, name): text
@@ -139,6 +140,18 @@ def test_the_sweep_files_are_valid(tmp_path: Path):
     for (page, name), text in texts.items():
         (tmp_path / name).write_text(text)
         assert len(load_sweep(tmp_path / name).tasks()) == counts[page, name]
+
+
+def test_the_own_parts_make_a_sweep(tmp_path: Path):
+    (program,), (sweep,) = blocks("docs/extending.md", "python"), blocks("docs/extending.md", "yaml")
+    (tmp_path / "my_parts.py").write_text(program)
+    (tmp_path / "own_parts.yaml").write_text(sweep)
+    command = ["theriac", "sweep", "own_parts.yaml", "--code", "my_parts.py", "--dry-run"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cells on 1 victim" in done.stdout
 
 
 def test_every_command_is_named():
