@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from ..rows import Row
 from ..unlearning.importance import Importance
 from ..unlearning.inference import predict
 from ..unlearning.metrics import accuracy
@@ -20,7 +21,7 @@ from .entry import Material, Opening
 from .given import Batches, Check, Pair, random_part, unchecked
 from .harm import Harm, compare_on_retain, expected_rate
 from .importance_for import importance_for
-from .interface import Finding, Row, Searching
+from .interface import Finding, Searching
 from .ptn import PTNSearch
 from .searches import SEARCH_ENTRIES
 from .settings import HealSettings

@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from .interface import Count, Row
+from ..rows import Row
+from .interface import Count
 
 
 class InOrder(ABC):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
+from ...rows import Row
 from ..in_order import InOrder
-from ..interface import Count, Row
+from ..interface import Count
 from .finding import GridFinding
 from .pairs import GoelGrid, GridRow
 from .sampled import TPESearch

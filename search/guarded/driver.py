@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ...rows import Row
 from ..in_order import InOrder
-from ..interface import Row
 from .finding import GuardedFinding
 from .problem import GuardedProblem
 from .start import GuardedStart

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ...rows import Row
 from ..dampening_problem import DampeningProblem, Evaluation
-from ..interface import Row
 from .machine import GuardedState, GuardedStep
 from .problem import GuardedProblem
 from .start import GuardedStart

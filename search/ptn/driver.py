@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from ...rows import Row
 from ..dampening_problem import BoundedEvaluation, DampeningProblem, Evaluation
-from ..interface import Count, Row
+from ..interface import Count
 from .finding import PTNFinding, SearchOutcome
 from .machine import PTNSearch, PTNState
 from .start import PTNStart

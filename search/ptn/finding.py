@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ...rows import Row
 from ..by_alpha import ByAlpha, chosen_columns
 from ..dampening_problem import DampeningProblem, Evaluation
-from ..interface import Row
 from ..threshold import crosses
 from .machine import PTNSearch, PTNState, percentile_of
 

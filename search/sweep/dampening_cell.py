@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from ...rows import Row
 from ..dampening_run import Operation, Outcome, Progress, silent
 from ..given import Pair
 from ..interface import Start
 from ..settings import HealSettings
 from ..store import row_key
 from ..truth import Truth, measure_truth
-from .cell_rows import CellRows, Row, outcome_columns, truth_columns
+from .cell_rows import CellRows, outcome_columns, truth_columns
 from .scenario import Cell
 from .victim_bench import Experiment
 

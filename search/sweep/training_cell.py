@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ... import __version__
+from ...rows import Row
 from ...unlearning.methods import Known
 from ..dampening_run import Progress, silent
 from ..given import Pair
@@ -17,7 +18,7 @@ from ..stopwatch import peak_memory
 from ..store import SCHEMAS, row_key
 from ..training import SELECTION_CLEAN, SELECTION_HEALED, Tuned, TuneSettings, Tuning, defaults, from_recipe
 from ..truth import Truth, measure_selection, measure_truth
-from .cell_rows import CellRows, Row
+from .cell_rows import CellRows
 from .scenario import Cell
 from .victim_bench import Experiment
 

@@ -17,6 +17,7 @@ from ...datasets.poisoning import PoisonedData, Share
 from ...datasets.sources import load_dataset
 from ...datasets.splits import NOTHING
 from ...datasets.views import View
+from ...rows import Row
 from ...unlearning.dampening import bytes_of
 from ...unlearning.models import create_model, load_into
 from ...unlearning.retraining import train_from_scratch
@@ -28,7 +29,7 @@ from ..settings import HealSettings
 from ..store import ArtifactStore, StoredModel, row_key
 from ..truth import Truth, measure_truth
 from .cache import Keeper
-from .cell_rows import CellRows, Row, cell_key, failed_row, gate_failure, identity, scores
+from .cell_rows import CellRows, cell_key, failed_row, gate_failure, identity, scores
 from .scenario import Cell, Scenario, Scoring
 from .victim_importances import VictimImportances
 from .victim_parts import Compared, Problem, problem_sort

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import BadInput, NotFinite
+from ...rows import Row
 from ...unlearning.inference import predict
 from ...unlearning.methods import Known, Unlearned, Watch
 from ...unlearning.metrics import accuracy
@@ -32,7 +33,6 @@ from .settings import TuneSettings
 from .spaces import Space, distributions
 from .start import start_of
 
-Row = dict[str, Any]
 Count = Callable[[int], None]
 
 LOST = (TrainingDiverged, NotFinite, MemoryError, torch.OutOfMemoryError)
