@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ...rows import Row
 from ..sampler import Sampler
-from .pairs import Pair, check_range
+from .pairs import AlphaLambda, check_range
 
 ALPHA, RELATIVE = "alpha", "relative_lambda"
 
@@ -64,7 +64,7 @@ class PairSampler:
         }
         self._sampler = Sampler(space, seed=search.seed)
 
-    def ask(self) -> Pair:
+    def ask(self) -> AlphaLambda:
         """The next (alpha, lambda)."""
         drawn = self._sampler.ask()
         return drawn[ALPHA], drawn[ALPHA] * drawn[RELATIVE]

@@ -19,12 +19,12 @@ class GuardedSearching(InOrder):
     Args:
         start: settings and sizes.
         problem: what is searched.
-        constant: lambda of all steps.
+        dampening_constant: lambda of all steps.
     """
 
-    def __init__(self, start: GuardedStart, problem: GuardedProblem, constant: float) -> None:
+    def __init__(self, start: GuardedStart, problem: GuardedProblem, dampening_constant: float) -> None:
         self.start = start
-        self._problem, self._constant = problem, constant
+        self._problem, self._dampening_constant = problem, dampening_constant
 
     def settings_after(self, history: Sequence[Row]) -> Iterator[Row]:
         """Measure steps until the search is over; see `InOrder`."""
@@ -36,4 +36,6 @@ class GuardedSearching(InOrder):
 
     def finding(self, history: Sequence[Row]) -> GuardedFinding:
         """See `Searching`."""
-        return GuardedFinding.of(self.start, self.start.after(history), self._problem, self._constant)
+        return GuardedFinding.of(
+            self.start, self.start.after(history), self._problem, self._dampening_constant
+        )

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from ...rows import Row
+from ...unlearning.inference import Predicted
 from ..dampening_run import Operation, Outcome, Progress, silent
-from ..given import Pair
 from ..interface import Start
 from ..settings import HealSettings
 from ..store import row_key
@@ -66,7 +66,7 @@ class Treatment:
         }
         return self._experiment.scored(self._cell, columns, truth, steps)
 
-    def _compared(self) -> Pair:
+    def _compared(self) -> Predicted:
         found = self._experiment.compared(self._cell)
         return found.predictions, found.labels
 

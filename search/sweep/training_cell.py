@@ -10,9 +10,9 @@ from torch import nn
 
 from ... import __version__
 from ...rows import Row
+from ...unlearning.inference import Predicted
 from ...unlearning.methods import Known
 from ..dampening_run import Progress, silent
-from ..given import Pair
 from ..grid import TPEStart
 from ..stopwatch import peak_memory
 from ..store import SCHEMAS, row_key
@@ -121,7 +121,7 @@ class TunedTreatment:
     def _watched(self, model: nn.Module) -> Row:
         return asdict(measure_truth(model, self._experiment.data))
 
-    def _compared(self) -> Pair:
+    def _compared(self) -> Predicted:
         found = self._experiment.compared(self._cell)
         return found.predictions, found.labels
 

@@ -19,11 +19,12 @@ from ...datasets.splits import NOTHING
 from ...datasets.views import View
 from ...rows import Row
 from ...unlearning.dampening import bytes_of
+from ...unlearning.inference import Predicted
 from ...unlearning.models import create_model, load_into
 from ...unlearning.retraining import train_from_scratch
 from ..dampening_run import Progress, compared_part, silent
 from ..entry import Material
-from ..given import Batches, Pair, random_part
+from ..given import Batches, random_part
 from ..searches import SEARCH_ENTRIES
 from ..settings import HealSettings
 from ..store import ArtifactStore, StoredModel, row_key
@@ -181,7 +182,7 @@ class Experiment:
         timed = self.importances.of(cell.share, settings, progress)
         start, size = time.perf_counter(), settings.batch_size
 
-        def compared() -> tuple[Batches, Pair]:
+        def compared() -> tuple[Batches, Predicted]:
             known = self.compared(cell)
             part = compared_part(self.data.retain(cell.share).batched(size), settings.compared)
             return part, (known.predictions, known.labels)
