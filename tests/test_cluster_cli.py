@@ -274,7 +274,7 @@ def test_file_that_may_not_be_read_is_named(capsys: Captured, monkeypatch: pytes
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", "secret.parquet")
 
-    monkeypatch.setattr("theriac.cluster.commands.catalogue", refuse)
+    monkeypatch.setattr("theriac.cluster.commands.listing", refuse)
     assert run(["list"]) == 2
     assert "secret.parquet: Permission denied" in refusal(capsys)
 
@@ -283,7 +283,7 @@ def test_defects_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def defect(*_: object) -> None:
         raise OSError("a defect of the program")
 
-    monkeypatch.setattr("theriac.cluster.commands.catalogue", defect)
+    monkeypatch.setattr("theriac.cluster.commands.listing", defect)
     with pytest.raises(OSError, match="defect"):
         run(["list"])
 
@@ -292,7 +292,7 @@ def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("theriac.cluster.commands.catalogue", interrupt)
+    monkeypatch.setattr("theriac.cluster.commands.listing", interrupt)
     assert run(["list"]) == 130
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
@@ -302,7 +302,7 @@ def test_bad_input_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: Ca
     def refuse(*_: object) -> None:
         raise BadInput("folder [bold]/x[/] → " + "long " * 60)
 
-    monkeypatch.setattr("theriac.cluster.commands.catalogue", refuse)
+    monkeypatch.setattr("theriac.cluster.commands.listing", refuse)
     assert run(["list"]) == 2
     assert "folder [bold]/x[/] → long long" in refusal(capsys)
 

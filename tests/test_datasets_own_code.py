@@ -93,11 +93,11 @@ def test_a_model_and_a_dataset_of_ones_own(mine: str) -> None:
 
 
 def test_what_is_no_part_is_refused(mine: str) -> None:
-    with pytest.raises(BadInput, match=r"it gave int; return an nn.Module"):
+    with pytest.raises(BadInput, match=r"it gave int; make it return an nn.Module"):
         create_model(ModelSpec(name="my_parts:nothing"), num_classes=5, shape=(1, 8, 8))
     with pytest.raises(BadInput, match=r"width 0.5: it has none"):
         create_model(ModelSpec(name="my_parts:net", width=0.5), num_classes=5, shape=(1, 8, 8))
-    with pytest.raises(BadInput, match="it gave int; return an ImageDataset"):
+    with pytest.raises(BadInput, match="it gave int; make it return an ImageDataset"):
         load_dataset("my_parts:nothing")
 
 

@@ -271,10 +271,7 @@ def labels_of(name: str, *, root: str | Path | None = None, image_size: int | No
 def _own_dataset(name: str, root: str | Path | None, image_size: int | None) -> ImageDataset:
     dataset = own_part(name, "datasets")(root=data_folder(root), image_size=image_size)
     if not isinstance(dataset, ImageDataset):
-        raise BadInput(
-            f"dataset {name}: it gave {type(dataset).__name__}; return an ImageDataset of "
-            f"theriac.datasets.sources"
-        )
+        raise BadInput(f"dataset {name}: it gave {type(dataset).__name__}; make it return an ImageDataset")
     return dataset
 
 

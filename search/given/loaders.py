@@ -25,8 +25,6 @@ from .reading import COMPARED_SAMPLES, asked, check_same, each, said
 from .rereading import Reread
 from .workers import death_behind, worker_died
 
-Rows = list[int]
-
 MOST_SAMPLES = 10**9
 """More than any set of images has; a dataset that draws its samples may say any length."""
 
@@ -40,10 +38,10 @@ class Chunks:
     def __len__(self) -> int:
         return -(-len(self.order) // self.size)
 
-    def __iter__(self) -> Iterator[Rows]:
+    def __iter__(self) -> Iterator[list[int]]:
         return (self[number] for number in range(len(self)))
 
-    def __getitem__(self, number: int) -> Rows:
+    def __getitem__(self, number: int) -> list[int]:
         if not 0 <= number < len(self):
             raise IndexError(number)
         return list(self.order[number * self.size : (number + 1) * self.size])
@@ -79,7 +77,7 @@ class Loaded:
     def __init__(
         self,
         like: DataLoader[Any],
-        batches: Chunks | list[Rows],
+        batches: Chunks | list[list[int]],
         *,
         name: str,
         device: torch.device,
@@ -125,17 +123,17 @@ class Loaded:
                 check_same(first[number % len(some)], pair, self._name)
         return self
 
-    def _some(self) -> list[Rows]:
+    def _some(self) -> list[list[int]]:
         if isinstance(self._batches, Chunks):
             order, size = self._batches.order, self._batches.size
             spread = torch.linspace(0, len(order) - 1, min(COMPARED_SAMPLES, len(order))).round().int()
             return list(Chunks([order[place] for place in spread.tolist()], size))
-        enough = list[Rows]()
+        enough = list[list[int]]()
         while sum(map(len, enough)) < min(COMPARED_SAMPLES, len(self)):
             enough.append(self._batches[len(enough)])
         return enough
 
-    def _pairs(self, loader: DataLoader[Any], rows: Chunks | list[Rows]) -> Iterator[Batch]:
+    def _pairs(self, loader: DataLoader[Any], rows: Chunks | list[list[int]]) -> Iterator[Batch]:
         for number, item in enumerate(each(loader, lambda *what: self._failed(rows, *what))):
             x, y = check_batch_of(*as_pair(item, self._name), self._name)
             if len(y) != len(rows[number]):
@@ -145,7 +143,7 @@ class Loaded:
                 )
             yield x, y
 
-    def _loader_of(self, rows: Chunks | list[Rows], *, persistent: bool) -> DataLoader[Any]:
+    def _loader_of(self, rows: Chunks | list[list[int]], *, persistent: bool) -> DataLoader[Any]:
         sampler: Any = rows
         return DataLoader(
             self._like.dataset,
@@ -154,7 +152,7 @@ class Loaded:
             **options(self._like, persistent=persistent),
         )
 
-    def _failed(self, rows: Chunks | list[Rows], number: int, error: Exception) -> BadInput:
+    def _failed(self, rows: Chunks | list[list[int]], number: int, error: Exception) -> BadInput:
         if (
             death := death_behind(error, self._like.num_workers)
         ) is not None:  # what killed a worker would kill this process, too
@@ -303,13 +301,13 @@ def _no_length(name: str) -> Callable[[Exception], BadInput]:
     )
 
 
-def _some_rows(rows: Chunks | list[Rows], name: str) -> Chunks | list[Rows]:
+def _some_rows(rows: Chunks | list[list[int]], name: str) -> Chunks | list[list[int]]:
     if not len(rows):
         raise BadInput(f"{name} is empty: its sampler gives no samples; give at least one")
     return rows
 
 
-def _batches(batch_sampler: Any, count: int, name: str) -> Chunks | list[Rows]:
+def _batches(batch_sampler: Any, count: int, name: str) -> Chunks | list[list[int]]:
     """Positions, batch by batch: of a fixed batch sampler as they are, else in the order of the dataset."""
     if type(batch_sampler) is BatchSampler:
         return Chunks(order_of(batch_sampler.sampler, count, name), batch_sampler.batch_size)
@@ -338,7 +336,7 @@ def order_of(sampler: Any, count: int, name: str) -> Sequence[int]:
     return _one_set(first, second, sampler, count, name)
 
 
-def _one_set(first: Rows, second: Rows, sampler: Any, count: int, name: str) -> Rows:
+def _one_set(first: list[int], second: list[int], sampler: Any, count: int, name: str) -> list[int]:
     order = sorted(first)
     if order != sorted(second) or len(set(order)) < len(order) or len(order) > count:
         raise _repeats(sampler, name)
@@ -368,12 +366,12 @@ def _twice(read: Callable[[], list[Any]]) -> tuple[list[Any], list[Any]]:
         return read(), read()
 
 
-def _read(sampler: Any, count: int, name: str) -> Rows:
+def _read(sampler: Any, count: int, name: str) -> list[int]:
     return [_position(row, name) for row in _few(sampler, count, name)]
 
 
-def _read_batches(batch_sampler: Any, count: int, name: str) -> list[Rows]:
-    batches, room = list[Rows](), count
+def _read_batches(batch_sampler: Any, count: int, name: str) -> list[list[int]]:
+    batches, room = list[list[int]](), count
     for batch in _few(batch_sampler, count, name):
         batches.append([_position(row, name) for row in islice(batch, room + 1)])
         room -= len(batches[-1])

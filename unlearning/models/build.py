@@ -95,7 +95,7 @@ def _own_model(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -
         raise BadInput(f"model {spec.name}: width {spec.width}: it has none; leave it out")
     model = own_part(spec.name, "models")(num_classes=num_classes, shape=shape)
     if not isinstance(model, nn.Module):
-        raise BadInput(f"model {spec.name}: it gave {type(model).__name__}; return an nn.Module")
+        raise BadInput(f"model {spec.name}: it gave {type(model).__name__}; make it return an nn.Module")
     return model
 
 
