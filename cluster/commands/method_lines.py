@@ -8,7 +8,6 @@ from typing import Any
 
 from docstring_parser import parse
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from ...errors import BadInput, closest
 from ...search.methods import METHOD_ENTRIES
@@ -56,8 +55,7 @@ def _fields(title: str, kind: type[BaseModel], spaces: Mapping[str, str]) -> Ite
     yield title
     texts = _texts(kind)
     for name, field in kind.model_fields.items():
-        default = field.get_default(call_default_factory=True)
-        shown = "" if default is PydanticUndefined else f" = {_shown(default)}"
+        shown = "" if field.is_required() else f" = {_shown(field.get_default(call_default_factory=True))}"
         looked = f"   (looked for: {spaces[name]})" if name in spaces else ""
         yield f"  {name}{shown}{looked}"
         yield from _text(texts.get(name, ""))

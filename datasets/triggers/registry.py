@@ -63,7 +63,7 @@ def parse_trigger(given: str | Mapping[str, Any]) -> Trigger:
 
 def _as_trigger(given: Any) -> Any:
     """Take what a model's field is given; pydantic says what is wrong with anything else."""
-    return parse_trigger(given) if isinstance(given, str | Mapping) else given
+    return parse_trigger(given) if isinstance(given, Mapping) else given
 
 
 AnyTrigger = Annotated[SerializeAsAny[Trigger], BeforeValidator(_as_trigger)]
