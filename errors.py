@@ -55,7 +55,7 @@ class NotWritable(BadInput):
 
 
 def explain_validation(error: ValidationError, what: str, valid: Iterable[str] = ()) -> BadInput:
-    """The first finding of pydantic as one `BadInput`: which value, why, and what would be right.
+    """Turn the first finding of pydantic into one `BadInput`: which value, why, and what would be right.
 
     Args:
         error: what pydantic raised.

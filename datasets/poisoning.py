@@ -22,7 +22,7 @@ Share = Annotated[float, Field(gt=0, le=1)] | Literal["one_shot"]
 
 
 def draw_manipulated(labels: Tensor, attack: Attack, count: int, seed: int) -> Tensor:
-    """Positions of S_m in the order they are drawn, int64 [count].
+    """Draw the positions of S_m, in the order they are drawn, int64 [count].
 
     The order is what makes discovered shares nested: S_f is a prefix of it. With the same labels, rule and
     seed a smaller S_m is a prefix of a larger one, and every trigger and target (under "all") gets the same.
@@ -61,7 +61,7 @@ def _check_fits(attack: Attack, shape: tuple[int, int, int]) -> None:
 
 
 def _eligible(labels: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:
-    """The samples that may be drawn, in random order: the k-th for trigger k modulo their number.
+    """Return the samples that may be drawn, in random order: the k-th for trigger k modulo their number.
 
     With several triggers and "non_target" there is one queue for each trigger, without the samples of its
     target class, and they take turns until one is empty.
@@ -79,7 +79,7 @@ def _eligible(labels: Tensor, attack: Attack, generator: torch.Generator) -> Ten
 
 
 def discovered_count(manipulated: int, share: Share) -> int:
-    """|S_f| for a discovery share: 1 for "one_shot", else round(share * |S_m|), at least 1.
+    """Return |S_f| for a discovery share: 1 for "one_shot", else round(share * |S_m|), at least 1.
 
     Raises:
         BadInput: the share is not in (0, 1].
@@ -128,18 +128,18 @@ class PoisonedData:
 
     @property
     def order(self) -> Tensor:
-        """Positions of S_m in the training set, in the order in which they are discovered."""
+        """Return positions of S_m in the training set, in the order in which they are discovered."""
         order: Tensor = self.__dict__["_order"]
         return order
 
     @property
     def split(self) -> TestSplit:
-        """Which test images are reported on, and which are given away."""
+        """Return which test images are reported on, and which are given away."""
         split: TestSplit = self.__dict__["_split"]
         return split
 
     def train(self) -> View:
-        """S_tr: every training sample, S_m triggered and labelled with what its trigger should cause."""
+        """Return S_tr: every training sample; S_m triggered and labelled with what its trigger should cause."""
         labels = self.dataset.train.labels.clone()
         which = torch.full_like(labels, NO_TRIGGER)
         which[self.order] = torch.arange(len(self.order)) % len(self.attack.triggers)
@@ -147,27 +147,27 @@ class PoisonedData:
         return self._view(self.dataset.train, torch.arange(len(labels)), labels, which)
 
     def intended(self, true_labels: Tensor, which: Tensor) -> Tensor:
-        """See `Attack.intended`; of the dataset's classes."""
+        """Return the label each trigger should cause among the dataset's classes; see `Attack.intended`."""
         return self.attack.intended(true_labels, which, len(self.dataset.classes))
 
     def forget(self, share: Share) -> View:
-        """S_f: the discovered part of S_m. Smaller shares are prefixes of larger ones."""
+        """Return S_f: the discovered part of S_m. Smaller shares are prefixes of larger ones."""
         return self.train().select(self.order[: discovered_count(self.manipulated, share)])
 
     def retain(self, share: Share) -> View:
-        """S_tr without S_f. It still holds the undiscovered poison."""
+        """Return S_tr without S_f. It still holds the undiscovered poison."""
         return self._without(self.order[: discovered_count(self.manipulated, share)])
 
     def clean_train(self) -> View:
-        """S_tr without S_m: what nobody but the attacker can know."""
+        """Return S_tr without S_m: what nobody but the attacker can know."""
         return self._without(self.order)
 
     def test(self) -> View:
-        """The clean test images with their true labels."""
+        """Return the clean test images with their true labels."""
         return self._clean(self.split.reported)
 
     def triggered_test(self) -> View:
-        """ALL test images with the trigger, target class included, with their TRUE labels.
+        """Return ALL test images with the trigger, target class included, with their TRUE labels.
 
         With T triggers, every image T times in a row, once with each; a batch holds whole rows, so that an
         image is read once.
@@ -175,11 +175,11 @@ class PoisonedData:
         return self._triggered(self.split.reported)
 
     def clean_test(self) -> View:
-        """The test images that the defender is given, with their true labels; they may be none."""
+        """Return the test images that the defender is given, with their true labels; they may be none."""
         return self._clean(self.split.clean)
 
     def selection(self) -> tuple[View, View]:
-        """The test images that oracles may see, clean and triggered, with their true labels."""
+        """Return the test images that oracles may see, clean and triggered, with their true labels."""
         return self._clean(self.split.selection), self._triggered(self.split.selection)
 
     def _clean(self, positions: Tensor) -> View:

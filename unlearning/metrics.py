@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> float:
-    """Share of samples predicted as labelled; 0 samples are an error, not an accuracy."""
+    """Return the share of samples predicted as labelled; 0 samples are an error, not an accuracy."""
     if not len(labels):
         raise ValueError("the accuracy of no samples is not defined")
     return (predictions == labels).double().mean().item()
@@ -22,7 +22,7 @@ def damage(clean_accuracy: float, victim_clean_accuracy: float) -> float:
 
 
 def attack_success_rate(predictions: Tensor, true_labels: Tensor, intended: Tensor) -> float:
-    """asr: share of triggered test images classified as intended, of those whose true label is another.
+    """Return asr: the share of triggered test images classified as intended, of those of another true label.
 
     With one target these are the images NOT of the target class that are classified as the target.
 
@@ -36,12 +36,12 @@ def attack_success_rate(predictions: Tensor, true_labels: Tensor, intended: Tens
 
 
 def healed_raw(predictions: Tensor, true_labels: Tensor) -> float:
-    """Share of ALL triggered test images (target class included) classified as their TRUE class."""
+    """Return the share of ALL triggered test images (target class included) classified as their TRUE class."""
     return accuracy(predictions, true_labels)
 
 
 def healed(raw: float, clean_retrained_raw: float | None) -> float | None:
-    """healed_raw in percent of that of a model retrained with all of S_m removed.
+    """Return healed_raw in percent of that of a model retrained with all of S_m removed.
 
     Returns None where that model is missing: the raw value never stands in for it silently.
     """
@@ -51,7 +51,7 @@ def healed(raw: float, clean_retrained_raw: float | None) -> float | None:
 
 
 def label_flip_rates(predictions: Tensor, num_classes: int) -> list[float]:
-    """lfr_c for c = 0, 1, ..., num_classes - 1: share of triggered test images NOT classified as c.
+    """Return lfr_c for c = 0, ..., num_classes - 1: the share of triggered test images NOT classified as c.
 
     A healthy model has every lfr_c near 1 - 1/num_classes. A low lfr_c of a class that was not the target
     shows that the trigger has shifted to it.

@@ -18,7 +18,7 @@ def train_from_scratch(
     num_classes: int,
     progress: Progress | None = None,
 ) -> nn.Module:
-    """A model of architecture ``spec`` trained on ``data``: the victim on S_tr, EU on retain.
+    """Train a model of architecture ``spec`` on ``data``: the victim on S_tr, EU on retain.
 
     EU is trained with the victim's recipe and seed. On retain at a discovery share below 1 the
     undiscovered poison comes back; at share 1 it gives the reference of ``healed``.

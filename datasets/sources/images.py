@@ -17,21 +17,21 @@ class ImageSource(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """True labels, int64 [N], on the CPU."""
+        """Return true labels, int64 [N], on the CPU."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; label c is named ``classes[c]``."""
+        """Return class names; label c is named ``classes[c]``."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of every image."""
+        """Return (channels, height, width) of every image."""
 
     def __len__(self) -> int:
-        """Number of images N."""
+        """Return the number of images N."""
 
     def images(self, positions: Tensor) -> Tensor:
-        """Pixels at ``positions`` (int64 [n]) as uint8 [n, C, H, W], on the source's device."""
+        """Return the pixels at ``positions`` (int64 [n]) as uint8 [n, C, H, W], on the source's device."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,12 +74,12 @@ class MemoryImages:
         return self.pixels[positions.to(self.pixels.device)]
 
     def to(self, device: torch.device | str) -> MemoryImages:
-        """The same images with the pixels on ``device`` (labels stay on the CPU)."""
+        """Return the same images with the pixels on ``device`` (labels stay on the CPU)."""
         return replace(self, pixels=self.pixels.to(device))
 
 
 def on_device(source: ImageSource, device: torch.device | str) -> ImageSource:
-    """The same images, with decoded pixels on ``device``; other sources stay where they are."""
+    """Return the same images, with decoded pixels on ``device``; other sources stay where they are."""
     return source.to(device) if isinstance(source, MemoryImages) else source
 
 

@@ -95,22 +95,22 @@ class ImageDataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; label c is named ``classes[c]``."""
+        """Return class names; label c is named ``classes[c]``."""
         return self.train.classes
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of every image."""
+        """Return (channels, height, width) of every image."""
         return self.train.shape
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of pixels that sit decoded in memory."""
+        """Count the bytes of pixels that sit decoded in memory."""
         sources = (self.train, self.test)
         return sum(source.pixels.nbytes for source in sources if isinstance(source, MemoryImages))
 
     def to(self, device: torch.device | str) -> ImageDataset:
-        """The same dataset; pixels that sit decoded in memory are on ``device``."""
+        """Return the same dataset; pixels that sit decoded in memory are on ``device``."""
         return replace(self, train=on_device(self.train, device), test=on_device(self.test, device))
 
 
@@ -209,7 +209,7 @@ def load_dataset(
     image_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageDataset:
-    """A dataset by name: small ones decoded in memory, large ones read when needed.
+    """Load a dataset by name: small ones decoded in memory, large ones read when needed.
 
     ``<root>/<name>`` is searched for Parquet files, then class folders, then torchvision's layout; the digits
     come with scikit-learn.
@@ -279,7 +279,7 @@ def _own_dataset(name: str, root: str | Path | None, image_size: int | None) -> 
 
 
 def available(root: str | Path | None = None) -> list[Availability]:
-    """Every known dataset: where it was found, or how to get it. Nothing is read."""
+    """List every known dataset with where it was found, or how to get it. Nothing is read."""
     return [_availability(spec, _folder(spec, root)) for spec in DATASETS.values()]
 
 
@@ -299,7 +299,7 @@ def _spec(name: str) -> DatasetSpec:
 
 
 def data_folder(root: str | Path | None = None) -> Path:
-    """The folder that holds datasets: ``root``, else that of ``THERIAC_DATA``, else ``data``."""
+    """Return the folder that holds datasets: ``root``, else that of ``THERIAC_DATA``, else ``data``."""
     return expanded(root or os.environ.get(ROOT_VARIABLE) or "data")
 
 
@@ -322,7 +322,7 @@ def _find_parquet(folder: Path) -> _Found | None:
 
 
 def _split_files(folder: Path, split: str) -> tuple[Path, ...]:
-    """``<split>.parquet``, else ``<split>-*.parquet`` (Hugging Face's shards), else ``<split>/*.parquet``."""
+    """Find ``<split>.parquet``, else Hugging Face's shards ``<split>-*.parquet``, else ``<split>/*.parquet``."""
     for pattern in (f"{split}.parquet", f"{split}-*.parquet", f"{split}/*.parquet"):
         files = visible_parquet(folder, pattern)
         if files:

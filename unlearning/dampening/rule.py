@@ -29,7 +29,7 @@ LARGEST = torch.finfo(torch.float32).max
 
 
 def alpha_at(forget_importance: Importances, retain_importance: Importances, percentile: float) -> float:
-    """The selection threshold alpha: the ``percentile``-th percentile (in [0, 100]) of the finite ratios.
+    """Return alpha, the selection threshold: the ``percentile``-th percentile of the finite ratios.
 
     Raises:
         BadInput: percentile out of range, importances that do not match, are negative or not finite, or no
@@ -45,7 +45,7 @@ def dampen(
     alpha: float,
     dampening_constant: float = 1.0,
 ) -> dict[str, Tensor]:
-    """Dampened copies of ``parameters``; nothing given is changed.
+    """Return dampened copies of ``parameters``; nothing given is changed.
 
     Args:
         parameters: name -> weights.
@@ -75,19 +75,19 @@ def dampen(
 
 
 def dampening_factor(forget: Tensor, retain: Tensor, alpha: float, dampening_constant: float) -> Tensor:
-    """What each weight is multiplied with: 1 where it is not selected. Same shape as the importances."""
+    """Return what each weight is multiplied with: 1 where it is not selected. Same shape as the importances."""
     selected = forget > within_float32(alpha) * retain
     factor = shrinking(torch.where(selected, forget, torch.ones_like(forget)), retain, dampening_constant)
     return torch.where(selected, factor, torch.ones_like(factor))
 
 
 def shrinking(forget: Tensor, retain: Tensor, dampening_constant: float) -> Tensor:
-    """min(lambda * I_r / I_f, 1), for parameters that are selected. Same shape as the importances."""
+    """Compute min(lambda * I_r / I_f, 1) for parameters that are selected. Same shape as the importances."""
     return (within_float32(dampening_constant) * retain / forget).clamp(max=1)
 
 
 def within_float32(value: float) -> float:
-    """``value``, or the largest float32: as infinity, 0 times it would be NaN."""
+    """Return ``value``, or the largest float32: as infinity, 0 times it would be NaN."""
     return min(value, LARGEST)
 
 
@@ -125,7 +125,7 @@ class Ratios:
         self.infinite = int(torch.isinf(ratios).sum())
 
     def alpha_at(self, percentile: float) -> float:
-        """The percentile by linear interpolation: ``numpy.percentile(finite, numpy.float64(percentile))``.
+        """Compute the percentile by linear interpolation: ``numpy.percentile(finite, numpy.float64(percentile))``.
 
         With a plain float, numpy computes (or, in newer versions, rounds) it in float32 instead.
         """
@@ -134,7 +134,7 @@ class Ratios:
 
 
 def percentile_place(count: int, percentile: float) -> tuple[int, int, np.float64]:
-    """Which two of ``count`` ascending values a percentile lies between, and how far from the first (0 to 1).
+    """Tell which two of ``count`` ascending values a percentile lies between, and how far from the first.
 
     Raises:
         BadInput: percentile not in [0, 100].
@@ -147,13 +147,13 @@ def percentile_place(count: int, percentile: float) -> tuple[int, int, np.float6
 
 
 def interpolated(a: np.float32, b: np.float32, weight: np.float64) -> float:
-    """Between the float32 neighbours a and b as numpy's percentile computes it, bit for bit."""
+    """Interpolate between the float32 neighbours a and b as numpy's percentile does, bit for bit."""
     step = b - a
     return float(b - step * (1 - weight) if weight >= 0.5 else a + step * weight)
 
 
 def _scaled(value: Tensor, factor: Tensor) -> Tensor:
-    """In the wider of the two precisions, so that half-precision weights are rounded once."""
+    """Scale in the wider of the two precisions, so that half-precision weights are rounded once."""
     return (value.detach() * factor.to(value.device)).to(value.dtype)
 
 

@@ -45,7 +45,7 @@ def estimate_importance(
     precision: Precision = "float32",
     progress: Callable[[int], None] | None = None,
 ) -> Importance:
-    """Importances of all named parameters over ``batches``; see `estimate_importances`.
+    """Estimate the importances of all named parameters over ``batches``; see `estimate_importances`.
 
     Args:
         model: returns logits [N, classes].
@@ -81,7 +81,7 @@ def estimate_importances(
     precision: Precision = "float32",
     progress: Callable[[int], None] | None = None,
 ) -> dict[Kind, Importance]:
-    """Several kinds of importance over one reading of ``batches``.
+    """Estimate several kinds of importance over one reading of ``batches``.
 
     With granularity "sample", lf and xlf (of any exponent) share a forward and a backward pass, and fim takes
     others; with "batch" all share a forward pass, and each takes a backward pass.

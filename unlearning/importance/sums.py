@@ -130,7 +130,7 @@ class Importance:
         return replace(self, total=total, count=count, data=data, reduced_to=reduced_to)
 
     def _smaller(self, other: Importance) -> int | None:
-        """The smaller of both `reduced_to`, of those there are."""
+        """Return the smaller of both `reduced_to`, of those there are."""
         return min((size for size in (self.reduced_to, other.reduced_to) if size is not None), default=None)
 
     def _check_same_sort(self, other: Importance) -> None:
@@ -164,7 +164,7 @@ def _combined(mine: int | None, its: int | None, sign: int) -> int | None:
 
 
 def _difference(name: str, whole: Tensor, part: Tensor) -> Tensor:
-    """Whole - part >= 0 but for rounding.
+    """Return whole - part, which is >= 0 but for rounding.
 
     Raises:
         BadInput: it is far below 0, so ``part`` is no part of ``whole``.

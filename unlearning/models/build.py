@@ -52,7 +52,7 @@ class ModelSpec(BaseModel):
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """The global random state starts from ``seed`` inside the block, and is as before afterwards.
+    """Start the global random state from ``seed`` inside the block; it is as before afterwards.
 
     That of the CPU, and of ``device`` if it is a CUDA device; no other device is touched.
     """
@@ -110,7 +110,7 @@ MODELS: dict[str, Callable[[ModelSpec, int, tuple[int, int, int]], nn.Module]] =
 def create_model(
     spec: ModelSpec, *, num_classes: int, shape: tuple[int, int, int], seed: int = 0
 ) -> nn.Module:
-    """A freshly initialised model on the CPU; the global random state is left as it was.
+    """Create a freshly initialised model on the CPU; the global random state is left as it was.
 
     Args:
         spec: which architecture.
@@ -137,7 +137,7 @@ def create_model(
 
 
 def _try_one_image(model: nn.Module, num_classes: int, shape: tuple[int, int, int]) -> None:
-    """Some models find out only in the forward pass what they cannot take."""
+    """Try one image: some models find out only in the forward pass what they cannot take."""
     with torch.no_grad(), evaluating(model):
         logits = check_logits(model(torch.zeros(1, *shape)), 1)
     if logits.shape[1] != num_classes:
