@@ -108,7 +108,7 @@ class Attack(BaseModel):
 
     @property
     def draws_from_all(self) -> bool:
-        """Tell whether S_m is drawn over all classes, where neither triggers nor targets play a part in it."""
+        """Tell whether S_m is drawn over all classes, where triggers and targets play no part in it."""
         return self.drawn_from == "all" or self.label_rule == "all_to_all"
 
     @property

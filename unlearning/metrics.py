@@ -36,7 +36,7 @@ def attack_success_rate(predictions: Tensor, true_labels: Tensor, intended: Tens
 
 
 def healed_raw(predictions: Tensor, true_labels: Tensor) -> float:
-    """Return the share of ALL triggered test images (target class included) classified as their TRUE class."""
+    """Return the share of ALL triggered test images (of the target, too) classified as their TRUE class."""
     return accuracy(predictions, true_labels)
 
 

@@ -75,7 +75,7 @@ class Arithmetic:
 
 
 def _power_of_two(sizes: Tensor) -> Tensor:
-    """Find the largest power of two in each size, 1 for 0; from 2^-40 to 2^40, so that squares fit float32."""
+    """Find the largest power of two in each size, 1 for 0; within 2^-40 and 2^40, so squares fit float32."""
     exponents = torch.frexp(torch.where(sizes > 0, sizes, torch.ones_like(sizes))).exponent - 1
     return torch.ldexp(torch.ones_like(sizes), exponents.clamp(-40, 40))
 

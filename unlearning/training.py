@@ -125,7 +125,7 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _sample_order(count: int, recipe: Recipe, seed: int) -> Iterator[Tensor]:
-    """Yield the rows of each iteration: one endless row of permutations, cut into batches of the full size."""
+    """Yield the rows of each iteration: permutations, one after the other, cut into batches of full size."""
     generator = seeded_generator(seed, "batches")
     size = min(recipe.batch_size, count)
     waiting = torch.empty(0, dtype=torch.int64)

@@ -322,7 +322,7 @@ def _find_parquet(folder: Path) -> _Found | None:
 
 
 def _split_files(folder: Path, split: str) -> tuple[Path, ...]:
-    """Find ``<split>.parquet``, else Hugging Face's shards ``<split>-*.parquet``, else ``<split>/*.parquet``."""
+    """Find ``<split>.parquet``, else Hugging Face's ``<split>-*.parquet``, else ``<split>/*.parquet``."""
     for pattern in (f"{split}.parquet", f"{split}-*.parquet", f"{split}/*.parquet"):
         files = visible_parquet(folder, pattern)
         if files:

@@ -20,7 +20,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def centred(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the label's logit less the mean of all, [N], which adding a constant to all logits leaves alone."""
+    """Return the label's logit less the mean of all, [N], which a constant added to all leaves alone."""
     return logits.gather(1, labels[:, None]).squeeze(1) - logits.mean(1)
 
 

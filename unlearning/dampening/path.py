@@ -266,7 +266,7 @@ class _Part:
     index: Tensor
 
     def covers(self, alpha: np.float32) -> bool:
-        """Tell whether no parameter outside can be selected: that needs a (rounded) ratio of at least alpha."""
+        """Tell whether no parameter outside can be selected: that needs a (rounded) ratio >= alpha."""
         return self.whole or float(alpha) >= self.smallest
 
 
@@ -377,7 +377,7 @@ def _top(ratios: Tensor, wanted: int, forget: Tensor, retain: Tensor) -> _Part:
 def _kth_largest(values: Tensor, k: int) -> float:
     """Find the k-th largest value.
 
-    On the CPU numpy's partition does it, which needs 4 bytes a value where torch.topk needs 16, and less time.
+    On the CPU by numpy's partition, which needs 4 bytes a value where torch.topk needs 16, and less time.
     """
     if values.device.type == "cpu":
         return float(np.partition(values.numpy(), len(values) - k)[len(values) - k])

@@ -238,7 +238,7 @@ def _same_state(before: dict[str, list[object]], after: dict[str, list[object]])
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[int]:
-    """Find the storages that an operation writes to, also through tensors that have a version of their own."""
+    """Find the storages that an operation writes to, also through tensors with a version of their own."""
     if not func._schema.is_mutable:
         return set()
     wanted = [argument for argument in func._schema.arguments if argument.is_write]

@@ -75,7 +75,7 @@ def dampen(
 
 
 def dampening_factor(forget: Tensor, retain: Tensor, alpha: float, dampening_constant: float) -> Tensor:
-    """Return what each weight is multiplied with: 1 where it is not selected. Same shape as the importances."""
+    """Return what each weight is multiplied with: 1 where it is not selected. Shaped as the importances."""
     selected = forget > within_float32(alpha) * retain
     factor = shrinking(torch.where(selected, forget, torch.ones_like(forget)), retain, dampening_constant)
     return torch.where(selected, factor, torch.ones_like(factor))
@@ -125,7 +125,7 @@ class Ratios:
         self.infinite = int(torch.isinf(ratios).sum())
 
     def alpha_at(self, percentile: float) -> float:
-        """Compute the percentile by linear interpolation: ``numpy.percentile(finite, numpy.float64(percentile))``.
+        """Interpolate the percentile linearly, as ``numpy.percentile(finite, numpy.float64(percentile))`` does.
 
         With a plain float, numpy computes (or, in newer versions, rounds) it in float32 instead.
         """

@@ -117,7 +117,7 @@ class Unchanged:
         return forward
 
     def _run_on_last(self, key: tuple[int, str], inner: Forward, given: _Given, last: _Given) -> Any:
-        """Run on the remembered input, so that submodules know it again; if that is used up, on the given one."""
+        """Run on the remembered input, so that submodules know it again; if it is used up, on the given one."""
         output = self._run(key, inner, last)
         if last.same_as(given) or (last.intact and not last.shares_storage(output)):
             return output
@@ -133,7 +133,7 @@ class Unchanged:
         return output
 
     def _apart(self, *tensors: Tensor) -> bool:
-        """Tell whether none of the tensors is a view of a weight, which can change without a trace of its own."""
+        """Tell whether no tensor is a view of a weight, which can change without a trace of its own."""
         return self._storages.isdisjoint(storage_of(tensor) for tensor in tensors)
 
 
@@ -266,7 +266,7 @@ def _planned(
 def _chosen(
     calls: list[Call], modules: Mapping[str, nn.Module], sample: Tensor
 ) -> tuple[dict[str, bool], list[Tensor]]:
-    """Return the submodules that can know their input again -> whether by comparing it; and what would be held."""
+    """Return the submodules that can know their input again -> whether by comparing it; and what is held."""
     chosen: dict[str, bool] = {}
     held: list[Tensor] = []
     known = {id(sample)}

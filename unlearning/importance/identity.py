@@ -64,7 +64,7 @@ class DataIdentity:
 
     @staticmethod
     def _mixed(numbers: Tensor) -> Tensor:
-        """Mix numbers as the end of splitmix64 does, so that values cannot be moved between samples unnoticed."""
+        """Mix numbers as splitmix64 does at its end: values cannot be moved between samples unnoticed."""
         numbers = (numbers ^ (numbers >> 30)) * -0x40A7B892E31B1A47
         numbers = (numbers ^ (numbers >> 27)) * -0x6B2FB644ECCEEE15
         return numbers ^ (numbers >> 31)

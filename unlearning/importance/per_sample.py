@@ -92,7 +92,7 @@ class Product(PerSample):
 
     @property
     def rank_one(self) -> bool:
-        """Tell whether every sample's gradient is an outer product, so that its size is a product of sizes."""
+        """Tell whether every sample's gradient is an outer product, its size thus a product of sizes."""
         return self.left.shape[1] == 1 and self.left.shape[3] == 1
 
     @property
@@ -184,6 +184,6 @@ def _matrix_product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _product_dtype(left: Tensor, right: Tensor) -> torch.dtype:
-    """Return float64 for narrow products of a CPU, whose float32 rounding depends on the number of threads."""
+    """Return float64 for narrow products of a CPU, whose float32 rounding depends on the threads."""
     narrow = left.is_cpu and min(left.shape[1], right.shape[1]) < NARROW
     return torch.float64 if narrow else left.dtype

@@ -155,7 +155,7 @@ def same(a: Tensor, b: Tensor) -> bool:
 
 
 def _agrees(found: Tensor | float, expected: Tensor, scale: float) -> bool:
-    """Tell whether two agree within `TOLERANCE` of the largest entry, or of the rounding of the whole model."""
+    """Tell whether two agree within `TOLERANCE` of the largest entry, or the whole model's rounding."""
     largest = max(float(expected.abs().max()), 1e-6 * scale) if expected.numel() else 1.0
     difference = (found - expected).abs() if isinstance(found, Tensor) else expected.abs()
     return not difference.numel() or float(difference.max()) <= TOLERANCE * largest

@@ -123,7 +123,7 @@ class Traversal:
         self._mixes = False
 
     def gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Contributions]:
-        """Return logits [n, classes], scales [n], and contributions by parameter (none: all its gradients are 0).
+        """Return logits [n, classes], scales [n], and contributions by parameter (none: gradients of 0).
 
         The gradients of sample i are ``scales[i]`` times too large. To be called after `check` has seen the
         samples.
@@ -150,7 +150,7 @@ class Traversal:
                 self._check(x[:CHECKED_SAMPLES], y[:CHECKED_SAMPLES])
 
     def bytes_per_sample(self, x: Tensor, y: Tensor) -> int:
-        """Count the bytes a sample takes: saved activations, their gradients, what rules hold, slow gradients.
+        """Count the bytes of a sample: saved activations, their gradients, what rules hold, slow gradients.
 
         Args:
             x: two samples, or one: with two, what does not grow with them (weights in half precision) is
@@ -337,7 +337,7 @@ class Traversal:
         return wrong_beyond_kinks(names, rows, self.model, self.parameters, self.buffers, self.loss, samples)
 
     def _with_usable_copies(self, x: Tensor, y: Tensor, logits: Tensor) -> Contributions:
-        """Return the contributions of `_fast`, after giving up copies that break the model or change its logits."""
+        """Return the contributions of `_fast`, without copies that break the model or change its logits."""
         if self._copied:
             try:
                 found_logits, _, found = self._fast(x, y)

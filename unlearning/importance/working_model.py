@@ -58,7 +58,7 @@ class WorkingModel:
         return next(iter(self.parameters.values())).device
 
     def zeros(self) -> dict[str, Tensor]:
-        """Return sums to begin with: float64, so that a million samples lose no digits (MPS has only float32)."""
+        """Return sums to begin with: float64, so that a million samples lose no digits (MPS: float32)."""
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         return {
             name: torch.zeros(p.shape, dtype=dtype, device=p.device) for name, p in self.parameters.items()
@@ -102,7 +102,7 @@ class WorkingModel:
         return {name: value.detach().requires_grad_() for name, value in self.parameters.items()}
 
     def _count_classes(self, x: Tensor) -> int:
-        """Count the classes by one sample, so that a model that cannot be used is told before any long work."""
+        """Count the classes by one sample, so that an unusable model is told before any long work."""
         if self._order == torch.channels_last:
             try:
                 return self._classes_of(self.arranged(x))

@@ -49,7 +49,10 @@ class FinePruning(CleanFineTuning):
     layer: str | None = None
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:
-        """Return the work of a run, see `Unlearner.work`, with all rounds of pruning, of which some may be idle."""
+        """Return the work of a run with all rounds of pruning, some of which may not be needed.
+
+        See `Unlearner.work`.
+        """
         pruning = (1 + self.held / self.pruned_per_round) * sizes["clean"]
         return pruning + (1 - self.held) * super().work(sizes, classes)
 
@@ -127,7 +130,7 @@ class Pruned:
 
 
 def least_active(model: nn.Module, found: Convolution, data: Samples) -> Tensor:
-    """Rank the channels of a convolution by their activity on ``data``, lowest first: int64, on its device."""
+    """Rank the channels of a convolution by their activity on ``data``, lowest first: int64 [channels]."""
     sums: list[Tensor] = []
 
     def measure(module: nn.Module, inputs: object, output: Tensor) -> None:

@@ -142,7 +142,7 @@ class IBAUSettings(Unlearner):
 
     @classmethod
     def released(cls) -> Self:
-        """Return the settings of the authors' program, which differ from the paper's in nearly every place."""
+        """Return the settings of the authors' program; they differ from the paper's nearly everywhere."""
         return cls(
             **_PLAIN,
             shuffle=False,

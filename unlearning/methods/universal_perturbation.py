@@ -101,7 +101,7 @@ def inner_loss(model: nn.Module, batch: Batch, delta: Tensor, pixels: Pixels, pe
 def ascend(
     model: nn.Module, batches: Sequence[Batch], ascent: Ascent, pixels: Pixels
 ) -> tuple[Tensor, float, float]:
-    """Find a perturbation from zero: (delta [1, C, H, W], its norm before the last projection, the last loss).
+    """Find a perturbation from zero: (delta [1, C, H, W], its norm before the last projection, last loss).
 
     Args:
         model: in the mode it shall be attacked in; not changed.

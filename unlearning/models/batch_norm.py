@@ -30,7 +30,7 @@ INSTANCE_NORMS = (F.instance_norm, torch.instance_norm)
 
 
 def sound_batch_norm(model: nn.Module) -> AbstractContextManager[object]:
-    """Return a context in which the batch normalisation of ``model`` is sound; an empty one where it has none."""
+    """Return a context in which the batch normalisation of ``model`` is sound, an empty one without any."""
     normalises = any(hasattr(module, "running_mean") for module in model.modules())
     return SoundBatchNorm() if normalises else nullcontext()
 

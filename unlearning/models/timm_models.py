@@ -37,7 +37,7 @@ def create_timm_model(
 
 
 def _takes_image_size(name: str) -> bool:
-    """Tell whether a model is fixed to an image size: timm's transformers are, by their position embedding."""
+    """Tell whether a model fixes the image size, as the position embedding of timm's transformers does."""
     cfg = timm.get_pretrained_cfg(name)
     return bool(cfg is not None and cfg.fixed_input_size)
 
