@@ -139,7 +139,7 @@ class PoisonedData:
         return split
 
     def train(self) -> View:
-        """Return S_tr: every training sample; S_m triggered, and labelled with what its trigger should cause."""
+        """Return S_tr: every training sample; S_m triggered and labelled with what its trigger causes."""
         labels = self.dataset.train.labels.clone()
         which = torch.full_like(labels, NO_TRIGGER)
         which[self.order] = torch.arange(len(self.order)) % len(self.attack.triggers)

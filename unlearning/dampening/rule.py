@@ -125,7 +125,7 @@ class Ratios:
         self.infinite = int(torch.isinf(ratios).sum())
 
     def alpha_at(self, percentile: float) -> float:
-        """Interpolate the percentile linearly, as ``numpy.percentile(finite, numpy.float64(percentile))`` does.
+        """Interpolate the percentile linearly: ``numpy.percentile(finite, numpy.float64(percentile))``.
 
         With a plain float, numpy computes (or, in newer versions, rounds) it in float32 instead.
         """

@@ -50,7 +50,7 @@ class BatchSums:
         self.count += 1
 
     def _mean_gradients(self, x: Tensor, y: Tensor) -> Gradients | None:
-        """Return the gradients of the mean losses, summed over chunks; None if memory was too small for that."""
+        """Return the gradients of the mean losses, summed over chunks; None if memory was too small."""
         size = min(self.chunk.size, len(x))
         sums: Gradients = [{} for _ in self.sensitivities]
         try:

@@ -93,7 +93,7 @@ class Objective:
 
 
 def kl_divergence(victim: Tensor, model: Tensor) -> Tensor:
-    """Compute KL(softmax(victim) || softmax(model)) of logits [n, K], in nats: the mean over rows, a scalar."""
+    """Compute KL(softmax(victim) || softmax(model)) of logits [n, K], in nats: the mean over rows."""
     ours, theirs = F.log_softmax(model, 1), F.log_softmax(victim, 1)
     return F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 

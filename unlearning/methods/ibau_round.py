@@ -153,7 +153,7 @@ class Session:
         return (1 - settings.distillation) * loss + settings.distillation * kept
 
     def _labelled(self, logits: Tensor, y: Tensor, chosen: Tensor) -> Tensor:
-        """Compute the mean cross-entropy of a batch; ``chosen``, the patched images, weigh no more than allowed."""
+        """Compute the mean cross-entropy of a batch whose ``chosen`` images weigh no more than they may."""
         losses = F.cross_entropy(logits, y, reduction="none")
         if self._settings.largest is None or not bool(chosen.any()):
             return losses.mean()
