@@ -139,7 +139,7 @@ class TrojanWatermark(Overlay):
         return kept, added
 
     def _distances(self, height: int, width: int, generator: torch.Generator) -> list[Tensor]:
-        """Return how far pixels' centres are from each stroke and the ring, in pixels: float32 [H, W] each."""
+        """Return how far pixels' centres are from each stroke and the ring, in pixels: float32 [H, W]."""
         y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
         ends = torch.rand(self.strokes, 2, 2, generator=generator) * torch.tensor([height, width])
         distances = [_to_segment(y, x, one.tolist()) for one in ends]

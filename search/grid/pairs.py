@@ -21,7 +21,7 @@ ROUNDING = 1e-12
 
 
 def check_sizes(values: tuple[float, ...]) -> tuple[float, ...]:
-    """``values``, if they can be one side of a grid.
+    """Return ``values``, if they can be one side of a grid.
 
     Raises:
         ValueError: none at all, one twice, or one that is not a finite number above 0.
@@ -36,7 +36,7 @@ def check_sizes(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def check_range(value: tuple[float, float]) -> tuple[float, float]:
-    """``value``, if it can be the least and the greatest value on a logarithmic scale.
+    """Return ``value``, if it can be the least and the greatest value on a logarithmic scale.
 
     Raises:
         ValueError: not finite, not above 0, or not in order.
@@ -66,7 +66,7 @@ class GoelGrid(BaseModel):
         return check_sizes(values)
 
     def pairs(self) -> list[Pair]:
-        """(alpha, lambda), the least aggressive first: the largest alpha, then the largest lambda."""
+        """List (alpha, lambda), the least aggressive first: the largest alpha, then the largest lambda."""
         lambdas = sorted(self.relative_lambdas, reverse=True)
         return [(alpha, alpha * one) for alpha in sorted(self.alphas, reverse=True) for one in lambdas]
 
@@ -107,22 +107,24 @@ class GridOutcome:
 
     @property
     def winner(self) -> GridRow:
-        """The row with the highest score; see `best`."""
+        """Return the row with the highest score; see `best`."""
         return best(self.rows)
 
     @property
     def improves(self) -> bool:
-        """Whether the winner scores above 0, which is the score of leaving the victim as it is."""
+        """Tell whether the winner scores above 0, which is the score of leaving the victim as it is."""
         return self.winner.score > ROUNDING
 
 
 def score(forget_drop: float, held_out_change: float) -> float:
-    """Equally weighted sum of the drop of accuracy on S_f and the change of accuracy on held-out data."""
+    """Add up the drop of accuracy on S_f and the change of accuracy on held-out data, weighted equally."""
     return forget_drop + held_out_change
 
 
 def best(rows: Sequence[GridRow]) -> GridRow:
-    """The row with the highest score; of equal ones the least aggressive: largest alpha, then largest lambda.
+    """Return the row with the highest score; of equal ones the least aggressive.
+
+    That is the one of the largest alpha, then the largest lambda.
 
     Raises:
         ValueError: no rows.

@@ -28,7 +28,7 @@ class GuardedSearching:
     def carry_on(
         self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
     ) -> list[Row]:
-        """See `Searching`; nothing can be skipped.
+        """Measure the steps that follow; see `Searching`. Nothing can be skipped.
 
         Raises:
             ValueError: skip is not 0.
@@ -45,5 +45,5 @@ class GuardedSearching:
         return rows
 
     def finding(self, history: Sequence[Row]) -> GuardedFinding:
-        """See `Searching`."""
+        """Return what the search found; see `Searching`."""
         return GuardedFinding.of(self.start, self.start.after(history), self._problem, self._constant)

@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 
 def actors_that_fit(device_memory: int, peak_memory: int) -> int:
-    """How many workers fit on a GPU; 0 if not even one.
+    """Count how many workers fit on a GPU; 0 if not even one.
 
     Args:
         device_memory: bytes of the GPU.
@@ -28,7 +28,7 @@ def actors_that_fit(device_memory: int, peak_memory: int) -> int:
 
 
 def measured_peak(results: ResultsStore, scenarios: Sequence[Scenario]) -> int | None:
-    """The most that a cell of each dataset and model among ``scenarios`` took on a GPU, in bytes.
+    """Return the most that a cell of each dataset and model of ``scenarios`` took on a GPU, in bytes.
 
     None unless all of them have been measured: one that was not could take more.
     """

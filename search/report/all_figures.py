@@ -35,7 +35,7 @@ BOUNDS = {
 
 
 def finished_searches(results: Path) -> pa.Table:
-    """The searches of a folder.
+    """Read the searches of a folder.
 
     Raises:
         BadInput: there is no such folder, or no search in it.
@@ -66,7 +66,7 @@ def _sensible(searches: pa.Table) -> pa.Table:
 
 
 def _fault(row: Mapping[str, Any]) -> str | None:
-    """What no row may say; None where all is possible."""
+    """Tell what no row may say; None where all is possible."""
     for name, (least, most) in BOUNDS.items():
         value = row[name]
         if value is not None and not math.isnan(value) and not least <= value <= most:

@@ -44,7 +44,7 @@ class StoredModel:
     checksum: str
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights on the CPU."""
+        """Load the weights, on the CPU."""
         return load_file(self.weights)
 
 
@@ -90,7 +90,7 @@ class ArtifactStore:
         self.root: Path = self._entries.root
 
     def find(self, key: str) -> StoredModel | None:
-        """The model under ``key``, or None."""
+        """Find the model under ``key``; None if there is none."""
         found = self._entries.find(MODELS, key)
         if found is None:
             return None
@@ -103,12 +103,12 @@ class ArtifactStore:
         return self._present(self.find(key), key)
 
     def find_importance(self, key: str) -> StoredImportance | None:
-        """The importances under ``key``, or None."""
+        """Find the importances under ``key``; None if there are none."""
         found = self._entries.find(IMPORTANCES, key)
         return None if found is None else StoredImportance(path=found.path, info=found.info)
 
     def importance(self, key: str) -> StoredImportance:
-        """The importances under ``key``.
+        """Return the importances under ``key``.
 
         Raises:
             BadInput: there are none.
@@ -135,7 +135,7 @@ class ArtifactStore:
         self._entries.discard(IMPORTANCES, key)
 
     def find_trial(self, key: str, *, victim: str | None = None) -> dict[str, Any] | None:
-        """The row of the trial under ``key``, or None.
+        """Find the row of the trial under ``key``; None if there is none.
 
         Args:
             key: of the trial.
@@ -173,7 +173,7 @@ class ArtifactStore:
             log.info("what killed processes left in %s stays: %s", shown(self.location), error)
 
     def usage(self) -> dict[str, tuple[int, int]]:
-        """How many "models", "importances" and "trials" there are, and their bytes, as (count, bytes)."""
+        """Count the "models", "importances" and "trials", and their bytes, as (count, bytes)."""
         return {kind: self._entries.usage(kind) for kind in (MODELS, IMPORTANCES, TRIALS)}
 
     def _present(self, found: Found | None, key: str) -> Found:

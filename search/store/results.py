@@ -74,7 +74,7 @@ class ResultsStore:
 
     @property
     def skipped(self) -> tuple[SkippedPart, ...]:
-        """The files that the latest `read` of each table had to leave out."""
+        """Return the files that the latest `read` of each table had to leave out."""
         return tuple(part for parts in self._skipped.values() for part in parts)
 
     def append(self, table: str, rows: Sequence[Mapping[str, object]]) -> Path | None:
@@ -110,7 +110,7 @@ class ResultsStore:
         return path
 
     def read(self, table: str) -> pa.Table:
-        """The newest row of every key, oldest first, with the columns of the schema even if it has no rows.
+        """Read the newest row of every key, oldest first, with all columns of the schema, even without rows.
 
         Of rows with one key the latest ``written_at`` counts, then the later file name, then the later row.
         Truncated or foreign files are left out, logged as warnings and listed in `skipped`.
@@ -129,7 +129,7 @@ class ResultsStore:
         return newest_rows(pa.concat_tables([schema.empty_table(), *good]))
 
     def _contents(self, table: str, schema: pa.Schema) -> list[pa.Table | SkippedPart]:
-        """What the parts of one listing hold; begun again when a compaction takes a part away meanwhile."""
+        """Read what the parts of one listing hold; begin again when a compaction takes a part away."""
         known: dict[Path, pa.Table | SkippedPart] = {}
         for pause in PAUSES:
             time.sleep(pause)
@@ -197,7 +197,7 @@ class PartsChanged(Exception):
 
 
 def list_parts(folder: Path) -> list[Path]:
-    """The parts of a table in order of their names: that of time.
+    """List the parts of a table in order of their names: that of time.
 
     Looking at a folder takes time, in which a compaction may add the merged part behind the eye and delete
     the merged ones before it. It changes the generation in between: an unchanged one proves the list whole.
@@ -290,7 +290,7 @@ _latest = datetime.min.replace(tzinfo=UTC)
 
 
 def _next_moment() -> datetime:
-    """Now, but later than all before: within a process a clock set back must not let old rows win."""
+    """Return now, but later than all before: a clock set back must not let old rows win."""
     global _latest
     with _clock:
         _latest = max(datetime.now(UTC), _latest + TICK)
@@ -328,7 +328,7 @@ def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:
 
 
 def newest_rows(rows: pa.Table) -> pa.Table:
-    """The newest row of each key, oldest first.
+    """Return the newest row of each key, oldest first.
 
     Rows come in order of file names, and the sort is stable: the last row of a key is the newest.
     """

@@ -87,7 +87,7 @@ class Scenario(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A scenario that holds nothing back is written as before there was any such thing: its key stays."""
+        """Write a scenario that holds nothing back as before there was any such thing: its key stays."""
         tree: dict[str, Any] = handler(self)
         if self.held_back == NOTHING:
             tree.pop("held_back", None)
@@ -107,7 +107,7 @@ class Scenario(BaseModel):
 
     @property
     def without_attack(self) -> Scenario:
-        """What determines the model trained without S_m: the samples of S_m, not their triggers.
+        """Return what determines the model trained without S_m: the samples of S_m, not their triggers.
 
         It is equal for attacks that draw the same S_m: they share one reference for `healed`.
         """
@@ -144,27 +144,27 @@ class Cell(BaseModel):
 
     @property
     def method(self) -> str:
-        """Its name: "none", "eu", or one of `METHODS` and `TRAINED_METHODS`."""
+        """Return the name of the method: "none", "eu", or one of `METHODS` and `TRAINED_METHODS`."""
         return self.baseline or (self.settings.method if self.settings else "")
 
     @property
     def dampening(self) -> HealSettings | None:
-        """The settings of a method that dampens."""
+        """Return the settings of a method that dampens."""
         return self.settings if isinstance(self.settings, HealSettings) else None
 
     @property
     def tuning(self) -> TuneSettings | None:
-        """The settings of a method that trains."""
+        """Return the settings of a method that trains."""
         return self.settings if isinstance(self.settings, TuneSettings) else None
 
     @property
     def search(self) -> str | None:
-        """How the setting is searched: "ptn", "grid", "tpe", "guarded" or "fixed"; None for a baseline."""
+        """Return how the setting is searched: "ptn", "grid", "tpe", "guarded", "fixed"; None for a baseline."""
         return self.settings.search if self.settings else None
 
     @property
     def share_name(self) -> str:
-        """How result rows name the share: "0.2", "one_shot"."""
+        """Return how result rows name the share: "0.2", "one_shot"."""
         return str(self.share)
 
 

@@ -72,7 +72,7 @@ def check_parameters(method: str, parameters: Parameters) -> Parameters:
 
 
 def _as_taken(name: str, given: JsonValue, taken: JsonValue) -> JsonValue:
-    """The value in force for what was ``given``; of a mapping, what was given of it."""
+    """Return the value in force for what was ``given``; of a mapping, what was given of it."""
     if isinstance(given, dict) and isinstance(taken, dict):
         return {key: _as_taken(f"{name}.{key}", value, taken.get(key, value)) for key, value in given.items()}
     if isinstance(given, bool) and isinstance(taken, int | float) and not isinstance(taken, bool):

@@ -117,7 +117,7 @@ class Unchanged:
         return forward
 
     def _run_on_last(self, key: tuple[int, str], inner: Forward, given: _Given, last: _Given) -> Any:
-        """Run on the remembered input, so that submodules know it again; on the given one if it is used up."""
+        """Run on the remembered input, so that submodules know it again, else on the given one."""
         output = self._run(key, inner, last)
         if last.same_as(given) or (last.intact and not last.shares_storage(output)):
             return output
