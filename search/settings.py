@@ -48,7 +48,7 @@ else:
 
 
 def refuse_foreign(search: str | None, field: str | None) -> None:
-    """Whether a search uses a field that not all searches have; one that is no search is not judged.
+    """Refuse a field that a search does not use; what is no search is not judged.
 
     Raises:
         ValueError: it does not; names those that do.
@@ -85,13 +85,13 @@ class HealSettings(GuardedFields, TPEFields, GridFields, PTNFields):
 
     @property
     def setting_count(self) -> int | None:
-        """How many settings the search evaluates; None where it cannot know (ptn, guarded)."""
+        """Return how many settings the search evaluates; None where it cannot know (ptn, guarded)."""
         fields: type[SearchFields] = SEARCH_ENTRIES[self.search].fields
         return fields.evaluated(self)
 
 
 def heal_settings(**values: Any) -> HealSettings:
-    """`HealSettings` from keywords.
+    """Make `HealSettings` from keywords.
 
     Raises:
         BadInput: names the unknown setting, or the value and its bounds.

@@ -29,12 +29,12 @@ def check_unlearnable(victim_forget_accuracy: float) -> None:
 
 
 def crosses(forget_accuracy: float, threshold: float) -> bool:
-    """Whether a forget accuracy is at most the threshold, rounding aside."""
+    """Tell whether a forget accuracy is at most the threshold, rounding aside."""
     return forget_accuracy <= threshold + ROUNDING
 
 
 def automatic_rho(target_rate: float, forget_count: int) -> float:
-    """A rho that can be reached without wrecking the model (ours).
+    """Return a rho that can be reached without wrecking the model (ours).
 
     A share ``target_rate`` of S_f may truly be of its target class, and those samples should keep their
     label. They are counted in a sample of ``forget_count``, so two binomial standard deviations are added.

@@ -105,7 +105,7 @@ def _check_retain(retain: ImageSource, path: Path) -> None:
 
 
 def hyperparameters(assignments: Sequence[str]) -> Parameters:
-    """Values from ``name=value`` texts, as YAML has them.
+    """Return the values of ``name=value`` texts, as YAML has them.
 
     Raises:
         BadInput: no "=", no name or no value.

@@ -24,7 +24,7 @@ ATTACK_TEXTS = {
 
 
 def catalogue(data: Path | None) -> dict[str, Entries]:
-    """Title -> (name, what it is) for everything a user can name."""
+    """Return title -> (name, what it is) for everything a user can name."""
     return {
         "datasets": [
             *((name, _found(found, detail)) for name, found, detail in available(data)),
@@ -89,7 +89,7 @@ def check_sheet(sheet: Path | None, topic: str | None, dataset: str) -> None:
 
 
 def draw_attacks(path: Path, dataset: str, data: Path | None) -> Path:
-    """The sheet of all triggers on images of a dataset."""
+    """Draw the sheet of all triggers on images of a dataset."""
     from ...search.report import (
         attack_sheet,  # here, because matplotlib takes a second to import
     )

@@ -31,7 +31,7 @@ class Held:
 
     @property
     def labels(self) -> Tensor:
-        """All labels, int64 [N], on the CPU."""
+        """Return all labels, int64 [N], on the CPU."""
         return torch.cat([y.cpu() for _, y in self._batches])
 
     def __len__(self) -> int:

@@ -132,7 +132,7 @@ class VictimCheck:
         self._doubt(f"{text}; going on, as the model itself may be weak or damaged")
 
     def _check_base(self, base: nn.Module) -> None:
-        """Check a clean model; with pre-trained weights it may not know the classes, so nothing is certain."""
+        """Check a clean model; with pre-trained weights its classes may be others: nothing is certain."""
         like = copy.deepcopy(base).to(next(self._victim.parameters()))
         order = relabelling(*predict(like, random_part(self._retain, 1000), "retain set"))
         if order.certain:

@@ -178,7 +178,7 @@ class SortCosts:
         return self.setting[ForgetPass.of(settings)].at(looked.forget) + looked.others * self.forward
 
     def trial_seconds(self, settings: TuneSettings, recipe: Recipe, sizes: Mapping[Set, int]) -> float:
-        """Return the seconds of one run of a method that trains, without judging it, on sets of these sizes."""
+        """Return the seconds of one run of a method that trains on sets of these sizes, unjudged."""
         measured = (self.measured_setting or {}).get(pace_name(settings.method, settings.search))
         if measured is not None:
             return measured

@@ -159,7 +159,7 @@ class Cell(BaseModel):
 
     @property
     def search(self) -> str | None:
-        """Return how the setting is searched: "ptn", "grid", "tpe", "guarded", "fixed"; None for a baseline."""
+        """Return how settings are searched: "ptn", "grid", "tpe", "guarded", "fixed"; None for a baseline."""
         return self.settings.search if self.settings else None
 
     @property

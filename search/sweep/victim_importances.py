@@ -156,7 +156,10 @@ class VictimImportances:
     def _of_forget(
         self, share: Share, kind: Kind, part: ImportancePart, progress: Progress
     ) -> tuple[Importance, float]:
-        """Return those of S_f; granularity "sample": the sum of its pieces, one in memory at a time beside it."""
+        """Return the importance of S_f and its seconds.
+
+        With granularity "sample" it is the sum of its pieces, of which one is in memory at a time beside it.
+        """
         if part.granularity == "batch":
             found = self._made(["S_f", str(share), part.batch_size], self.data.forget(share), part, progress)
             return self._loaded(found, kind)
