@@ -247,7 +247,7 @@ def check_memory(least: int = LEAST_MEMORY) -> Check:
 
 
 def memory(cgroups: Path = CGROUPS) -> tuple[int, int | None]:
-    """Return total and available bytes of main memory under all limits; None where nothing tells available."""
+    """Return total and available bytes of main memory under all limits; available may be unknown: None."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     available = available_memory()
     for folder in cgroup_folders(cgroups):

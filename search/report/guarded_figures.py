@@ -200,7 +200,10 @@ def _scales(panels: Sequence[Axes], trace: Sequence[Row]) -> None:
 
 
 def _flips_scale(panel: Axes, values: Sequence[float]) -> None:
-    """Scale the axis of flips: a jump goes to 60 %, what is accepted stays below 3."""
+    """Scale the axis of flips, of which a jump goes to 60 % and what is accepted stays below 3.
+
+    One linear scale cannot show both.
+    """
     panel.set_ylabel("changed predictions\nof retain, %", fontsize=11, color=INK)
     if not values:
         panel.set_yticks([])

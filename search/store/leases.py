@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseTimes:
-    """All in seconds.
+    """The times of a lease, in seconds.
 
     Attributes:
         renew: between two renewals by the holder.

@@ -26,7 +26,7 @@ REPORTED = tuple(field.name for field in fields(Harm))
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What came of it.
+    """What came of a healing by a method that trains.
 
     Attributes:
         status: of the search, or "not_healed"; see `judged`.
