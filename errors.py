@@ -24,7 +24,12 @@ def printable(text: str) -> str:
 
 
 def closest(word: object, valid: Iterable[str]) -> str:
-    """Suggest "; did you mean ...?" for a word that is none of the valid ones, or nothing."""
+    """Suggest "; did you mean ...?" for a word that is none of the valid ones, or nothing.
+
+    Args:
+        word: what was given.
+        valid: the names that would have been right.
+    """
     known = list(valid)
     close = difflib.get_close_matches(str(word)[:_LONGEST_WORD], known, n=1)
     lower = close or difflib.get_close_matches(str(word)[:_LONGEST_WORD].lower(), known, n=1)

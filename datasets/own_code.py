@@ -48,7 +48,7 @@ class OwnCode(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Hash of everything its files say."""
+        """Return the hash of everything its files say."""
         return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod

@@ -27,6 +27,12 @@ def draw_manipulated(labels: Tensor, attack: Attack, count: int, seed: int) -> T
     The order is what makes discovered shares nested: S_f is a prefix of it. With the same labels, rule and
     seed a smaller S_m is a prefix of a larger one, and every trigger and target (under "all") gets the same.
 
+    Args:
+        labels: true labels of S_tr, int64 [N].
+        attack: says from which classes S_m is drawn.
+        count: |S_m|, from 1 on, less than there are to draw from.
+        seed: of the draw.
+
     Raises:
         BadInput: fewer samples than ``count`` can be drawn.
     """
@@ -80,6 +86,10 @@ def _eligible(labels: Tensor, attack: Attack, generator: torch.Generator) -> Ten
 
 def discovered_count(manipulated: int, share: Share) -> int:
     """Return |S_f| for a discovery share: 1 for "one_shot", else round(share * |S_m|), at least 1.
+
+    Args:
+        manipulated: |S_m|.
+        share: the discovery share, in (0, 1], or "one_shot".
 
     Raises:
         BadInput: the share is not in (0, 1].
@@ -147,7 +157,12 @@ class PoisonedData:
         return self._view(self.dataset.train, torch.arange(len(labels)), labels, which)
 
     def intended(self, true_labels: Tensor, which: Tensor) -> Tensor:
-        """Return the label each trigger should cause among the dataset's classes; see `Attack.intended`."""
+        """Return the label each trigger should cause among the dataset's classes; see `Attack.intended`.
+
+        Args:
+            true_labels: int64 [n].
+            which: int64 [n], number of the trigger on each image.
+        """
         return self.attack.intended(true_labels, which, len(self.dataset.classes))
 
     def forget(self, share: Share) -> View:

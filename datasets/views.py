@@ -87,7 +87,13 @@ class View:
     def pixels(
         self, rows: Tensor, augmentation: Augmentation = "none", generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return the images at ``rows`` before normalisation: float32 [n, C, H, W] in [0, 1]."""
+        """Return the images at ``rows`` before normalisation: float32 [n, C, H, W] in [0, 1].
+
+        Args:
+            rows: int64 [n], positions in the view.
+            augmentation: for instance "crop_flip"; triggers are added after it.
+            generator: of the augmentation; None: torch's global one.
+        """
         images = self.source.images(self.positions[rows]).to(self.device).float().div_(255)
         if augmentation != "none":
             images = augment(images, augmentation, generator or torch.default_generator)
@@ -96,7 +102,13 @@ class View:
     def batch(
         self, rows: Tensor, augmentation: Augmentation = "none", generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return (x, y) at ``rows``, see the class."""
+        """Return (x, y) at ``rows``, see the class.
+
+        Args:
+            rows: int64 [n], positions in the view.
+            augmentation: for instance "crop_flip"; triggers are added after it.
+            generator: of the augmentation; None: torch's global one.
+        """
         shape = (1, -1, 1, 1)
         mean = torch.tensor(self.mean, device=self.device).view(shape)
         std = torch.tensor(self.std, device=self.device).view(shape)

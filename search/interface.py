@@ -30,6 +30,10 @@ class Start(Protocol):
         """Return where the search stands ``skip`` settings after ``rows``, if none changes its direction.
 
         Equal places go on equally. None: it is over by then, or depends on what is not known yet.
+
+        Args:
+            rows: of all settings evaluated so far, in order.
+            skip: settings after these that others evaluate.
         """
         ...
 
@@ -73,7 +77,12 @@ class Finding(Protocol):
         ...
 
     def beyond_the_stop(self, problem: DampeningProblem, count: int) -> Iterator[Row]:
-        """Yield rows of up to ``count`` settings more aggressive than the stop; none where nothing is."""
+        """Yield rows of up to ``count`` settings more aggressive than the stop; none where nothing is.
+
+        Args:
+            problem: the one that was searched.
+            count: at most so many rows.
+        """
         ...
 
     def at_the_stop(self, problem: DampeningProblem) -> nn.Module:
@@ -81,7 +90,13 @@ class Finding(Protocol):
         ...
 
     def model_of(self, problem: DampeningProblem, number: int, row: Row) -> nn.Module:
-        """Return the model of row ``number`` of `rows`, or of a row beyond the stop."""
+        """Return the model of row ``number`` of `rows`, or of a row beyond the stop.
+
+        Args:
+            problem: the one that was searched.
+            number: from 0.
+            row: the row itself, of `rows` or of `beyond_the_stop`.
+        """
         ...
 
 

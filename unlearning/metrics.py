@@ -10,14 +10,24 @@ from torch import Tensor
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> float:
-    """Return the share of samples predicted as labelled; 0 samples are an error, not an accuracy."""
+    """Return the share of samples predicted as labelled; 0 samples are an error, not an accuracy.
+
+    Args:
+        predictions: int64 [N], N at least 1.
+        labels: int64 [N].
+    """
     if not len(labels):
         raise ValueError("the accuracy of no samples is not defined")
     return (predictions == labels).double().mean().item()
 
 
 def damage(clean_accuracy: float, victim_clean_accuracy: float) -> float:
-    """Change of clean accuracy against the victim in percentage points; negative = damage."""
+    """Return the change of clean accuracy against the victim in percentage points; negative = damage.
+
+    Args:
+        clean_accuracy: of the model, in [0, 1].
+        victim_clean_accuracy: of the victim, in [0, 1].
+    """
     return 100.0 * (clean_accuracy - victim_clean_accuracy)
 
 
@@ -36,7 +46,12 @@ def attack_success_rate(predictions: Tensor, true_labels: Tensor, intended: Tens
 
 
 def healed_raw(predictions: Tensor, true_labels: Tensor) -> float:
-    """Return the share of ALL triggered test images (of the target, too) classified as their TRUE class."""
+    """Return the share of ALL triggered test images (of the target, too) classified as their TRUE class.
+
+    Args:
+        predictions: of triggered test images, int64 [N].
+        true_labels: int64 [N].
+    """
     return accuracy(predictions, true_labels)
 
 
@@ -44,6 +59,10 @@ def healed(raw: float, clean_retrained_raw: float | None) -> float | None:
     """Return healed_raw in percent of that of a model retrained with all of S_m removed.
 
     Returns None where that model is missing: the raw value never stands in for it silently.
+
+    Args:
+        raw: healed_raw of the model, in [0, 1].
+        clean_retrained_raw: healed_raw of the model trained without S_m; None: there is none.
     """
     return (
         None if clean_retrained_raw is None or not clean_retrained_raw else 100.0 * raw / clean_retrained_raw
@@ -55,6 +74,10 @@ def label_flip_rates(predictions: Tensor, num_classes: int) -> list[float]:
 
     A healthy model has every lfr_c near 1 - 1/num_classes. A low lfr_c of a class that was not the target
     shows that the trigger has shifted to it.
+
+    Args:
+        predictions: of triggered test images, int64 [N], N at least 1.
+        num_classes: K.
     """
     if not len(predictions):
         raise ValueError("the label-flip rates of no samples are not defined")

@@ -67,7 +67,13 @@ class Recipe(BaseModel):
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Compute the mean cross-entropy of a batch, in float32 whatever the precision of the forward pass."""
+    """Compute the mean cross-entropy of a batch, in float32 whatever the precision of the forward pass.
+
+    Args:
+        model: returns logits [N, K].
+        x: images [N, C, H, W].
+        y: labels, int64 [N].
+    """
     with sound_batch_norm(model):
         logits = model(x)
     return F.cross_entropy(logits.float(), y)

@@ -225,7 +225,7 @@ def unused_gpu(cuda: str | None) -> Check:
 
 
 def check_gpu(index: int) -> Check:
-    """Name and memory of one CUDA GPU, and whether it can be used now."""
+    """Check one CUDA GPU: its name and memory, and whether it can be used now."""
     import torch
 
     name = f"gpu {index}"

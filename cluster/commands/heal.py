@@ -39,7 +39,7 @@ class HealRequest(Subject):
     parameters: Parameters = Field(default_factory=dict)
 
     def run(self, progress: Progress) -> Healing:
-        """Load, heal, return.
+        """Load model and images, heal the model and return the healing.
 
         Raises:
             BadInput: anything among the files or settings that cannot be used.

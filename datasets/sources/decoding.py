@@ -143,6 +143,10 @@ def decode(data: bytes, channels: int) -> Tensor:
     16-bit images lose their low bytes, an alpha channel is dropped, an animation gives its first frame, and
     EXIF orientation is ignored, as is usual in the training of classifiers.
 
+    Args:
+        data: the bytes of an image file.
+        channels: 1 (grey) or 3 (RGB).
+
     Raises:
         Exception: the bytes are no readable image (Pillow knows many ways to say so), or one of more than
             `MOST_PIXELS`.

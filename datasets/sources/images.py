@@ -79,12 +79,21 @@ class MemoryImages:
 
 
 def on_device(source: ImageSource, device: torch.device | str) -> ImageSource:
-    """Return the same images, with decoded pixels on ``device``; other sources stay where they are."""
+    """Return the same images, with decoded pixels on ``device``; other sources stay where they are.
+
+    Args:
+        source: any image source.
+        device: where the pixels are wanted.
+    """
     return source.to(device) if isinstance(source, MemoryImages) else source
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:
     """Refuse labels outside [0, num_classes).
+
+    Args:
+        labels: int64 [N].
+        num_classes: K.
 
     Raises:
         BadInput: names the first offending label and its position.

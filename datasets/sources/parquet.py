@@ -189,7 +189,12 @@ def parquet_files(path: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
 
 
 def visible_parquet(folder: Path, pattern: str = "*.parquet") -> tuple[Path, ...]:
-    """List the files of a folder that are called as Parquet files are, sorted, without hidden ones."""
+    """List the files of a folder that are called as Parquet files are, sorted, without hidden ones.
+
+    Args:
+        folder: where to look, not below it.
+        pattern: as `Path.glob` takes it.
+    """
     return tuple(sorted(file for file in folder.glob(pattern) if not file.name.startswith(".")))
 
 

@@ -101,7 +101,7 @@ def _chosen(path: Path, given: str | None, usual: Sequence[str], argument: str) 
 
 
 def image_field(path: Path, column: str) -> str:
-    """Name of the leaf that holds the encoded images: the column itself, or its ``bytes`` field.
+    """Name the leaf that holds the encoded images: the column itself, or its ``bytes`` field.
 
     Raises:
         BadInput: the column is of another type.

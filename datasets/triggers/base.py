@@ -88,6 +88,11 @@ def _layers(
 def check_fits(needed: int, height: int, width: int) -> None:
     """Check that a patch with its margin is no larger than the image.
 
+    Args:
+        needed: side of the patch and its margin, in pixels.
+        height: of the images, in pixels.
+        width: of the images, in pixels.
+
     Raises:
         BadInput: it is.
     """

@@ -117,7 +117,12 @@ class GridOutcome:
 
 
 def score(forget_drop: float, held_out_change: float) -> float:
-    """Add up the drop of accuracy on S_f and the change of accuracy on held-out data, weighted equally."""
+    """Add up the drop of accuracy on S_f and the change of accuracy on held-out data, weighted equally.
+
+    Args:
+        forget_drop: Acc_forget(victim) - Acc_forget, in [-1, 1].
+        held_out_change: accuracy on held-out data less the victim's, in [-1, 1].
+    """
     return forget_drop + held_out_change
 
 

@@ -179,7 +179,12 @@ class GuardedSearch(BaseModel):
         return self._walk(state, healed, (flips_target, flips_other), harm)
 
     def replay(self, probes: Probes, measures: Iterable[Measures]) -> GuardedState:
-        """Return the state after steps that gave these measures; those left when it is over are ignored."""
+        """Return the state after steps that gave these measures; those left when it is over are ignored.
+
+        Args:
+            probes: sizes of the sets that steps are measured on.
+            measures: (healed, flips_target, flips_other, harm) of each step, in order.
+        """
         state = self.start(probes)
         for measured in measures:
             if state.phase == "over":
@@ -208,6 +213,13 @@ class GuardedSearch(BaseModel):
         """Return the harm that the probes cannot rule out: that of an accepted step and two deviations more.
 
         The deviation is that of its flips, which on CIFAR-10 victims was the larger one.
+
+        Args:
+            state: that the step is of.
+            step: an accepted one.
+
+        Returns:
+            A share of predictions, in [0, 1] but for the deviations.
         """
         return (step.harm or 0.0) + 2.0 * math.sqrt(_harm_variance(step, state.probes))
 

@@ -134,7 +134,12 @@ class PTNSearch(BaseModel):
         )
 
     def update(self, state: PTNState, forget_accuracy: float) -> PTNState:
-        """Return the state after ``state.percentile`` gave ``forget_accuracy``, in [0, 1]."""
+        """Return the state after ``state.percentile`` gave ``forget_accuracy``, in [0, 1].
+
+        Args:
+            state: one whose status is "searching".
+            forget_accuracy: share of S_f that is predicted as labelled, in [0, 1].
+        """
         if state.status != "searching":
             raise ValueError(f"this search is over ({state.status}); there is nothing to update")
         if not 0 <= forget_accuracy <= 1:
@@ -159,6 +164,10 @@ class PTNSearch(BaseModel):
         """Return where the search will stand after ``count`` more steps if none changes its direction.
 
         The forget accuracies in the trace of the result are made up. A search that is over stays so.
+
+        Args:
+            state: where the search stands.
+            count: steps from there.
         """
         for _ in range(count):
             if state.status != "searching":
@@ -170,6 +179,10 @@ class PTNSearch(BaseModel):
         """Return the state after steps with these forget accuracies; any left when it is over are ignored.
 
         So several measurements of one search lead to the same state however they were divided among workers.
+
+        Args:
+            state: where the search stands.
+            forget_accuracies: of the steps from there, in order, each in [0, 1].
         """
         for forget_accuracy in forget_accuracies:
             if state.status != "searching":

@@ -79,6 +79,13 @@ def result_figures(results: Path, directory: Path) -> tuple[Path, ...]:
 
     See `sweep_figures`, `healing_figures`, `trial_figures` and `guard_figures`.
 
+    Args:
+        results: the folder of a `ResultsStore`.
+        directory: where the figures go.
+
+    Returns:
+        Paths of the figures that were written.
+
     Raises:
         BadInput: no cell has been scored yet, or ``directory`` cannot be written.
     """

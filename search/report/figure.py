@@ -250,7 +250,12 @@ def contact_sheet(
 
 
 def caption(true: str, given: str | None = None) -> str:
-    """Write what is under a picture: its true class and, where it matters, the label it was given."""
+    """Write what is under a picture: its true class and, where it matters, the label it was given.
+
+    Args:
+        true: name of the class that is shown.
+        given: name of the label that the picture carries; None: not said.
+    """
     return true if given is None else f"{true}\nlabel: {given}"
 
 

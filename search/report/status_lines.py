@@ -130,7 +130,12 @@ def duration(seconds: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Write a number with its noun, such as "1 cell" or "12 cells"."""
+    """Write a number with its noun, such as "1 cell" or "12 cells".
+
+    Args:
+        number: how many.
+        noun: in the singular.
+    """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

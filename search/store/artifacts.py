@@ -97,7 +97,13 @@ class ArtifactStore:
         return StoredModel(weights=found.path, info=found.info, checksum=found.record[CHECKSUM])
 
     def put(self, key: str, weights: dict[str, Tensor], info: dict[str, Any]) -> StoredModel:
-        """Store a model; if another process was faster, its entry stands."""
+        """Store a model; if another process was faster, its entry stands.
+
+        Args:
+            key: of all that determines the model.
+            weights: a state dict.
+            info: what to keep with it, as JSON has it.
+        """
         tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
         self._entries.put(MODELS, key, info, lambda file: save_file(tensors, file))
         return self._present(self.find(key), key)
@@ -116,7 +122,13 @@ class ArtifactStore:
         return self._present(self.find_importance(key), key)
 
     def put_importance(self, key: str, importance: Importance, info: dict[str, Any]) -> StoredImportance:
-        """Store importances; if another process was faster, its entry stands."""
+        """Store importances; if another process was faster, its entry stands.
+
+        Args:
+            key: of all that determines the importances.
+            importance: the sums.
+            info: what to keep with them, as JSON has it.
+        """
         self._entries.put(IMPORTANCES, key, info, importance.save)
         return self.importance(key)
 
@@ -150,7 +162,13 @@ class ArtifactStore:
         return dict(json.loads(found.path.read_text()))
 
     def put_trial(self, key: str, row: dict[str, Any], *, victim: str | None = None) -> None:
-        """Store the row of a trial on a victim: scalars; if another process was faster, its entry stands."""
+        """Store the row of a trial on a victim: scalars; if another process was faster, its entry stands.
+
+        Args:
+            key: of all that determines the trial.
+            row: scalars by name.
+            victim: checksum of the victim that it was run on; None: not said.
+        """
         info = {} if victim is None else {VICTIM: victim}
         self._entries.put(TRIALS, key, info, lambda file: _write_text(file, json.dumps(row)))
 

@@ -165,6 +165,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     readers of Parquet pass over it; one left by a killed writer may be deleted at any time. Missing folders
     are made.
 
+    Args:
+        path: of the file that appears.
+        write: is called with the path of the temporary file.
+
     Raises:
         OSError: as the file system says; then neither file is left.
     """

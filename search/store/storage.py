@@ -208,6 +208,11 @@ def write_probe(location: str | Path, token: str, name: str) -> None:
 def read_probe(location: str | Path, token: str, name: str) -> bool:
     """Tell whether the probe of ``name`` is here, with the content that `write_probe` gave it.
 
+    Args:
+        location: a folder or a URI.
+        token: of one check; unlike that of every other check.
+        name: of the writer, for instance the identity of its node.
+
     Raises:
         BadInput: ``location`` cannot be read from here.
     """
@@ -216,6 +221,10 @@ def read_probe(location: str | Path, token: str, name: str) -> bool:
 
 def remove_probes(location: str | Path, token: str) -> None:
     """Remove all probes of one check; no error if there are none.
+
+    Args:
+        location: a folder or a URI.
+        token: of the check.
 
     Raises:
         BadInput: ``location`` cannot be written from here.

@@ -52,7 +52,14 @@ def identity(scenario: Scenario, cell: Cell) -> Row:
 
 
 def failed_row(scenario: Scenario, cell: Cell, error_class: str, message: str) -> Row:
-    """Return the row of a cell that raised."""
+    """Return the row of a cell that raised.
+
+    Args:
+        scenario: of the cell.
+        cell: the one that raised.
+        error_class: name of the exception's class.
+        message: what the exception says.
+    """
     return {
         **identity(scenario, cell),
         "status": "failed",

@@ -97,12 +97,12 @@ class Scenario(BaseModel):
 
     @property
     def key(self) -> str:
-        """Hash of everything above but the gate, which judges a victim and does not change it."""
+        """Hash everything above but the gate, which judges a victim and does not change it."""
         return row_key(self.model_dump(mode="json", exclude={"gate"}))
 
     @property
     def victim_key(self) -> str:
-        """Hash of what determines the victim: what is held back plays no part in its training."""
+        """Hash what determines the victim: what is held back plays no part in its training."""
         return row_key(self.model_dump(mode="json", exclude={"gate", "held_back"}))
 
     @property
@@ -119,7 +119,7 @@ class Scenario(BaseModel):
 
     @property
     def clean_key(self) -> str:
-        """Hash of `without_attack`."""
+        """Hash what determines the clean model; see `without_attack`."""
         return self.without_attack.victim_key
 
 

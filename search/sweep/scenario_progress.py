@@ -136,6 +136,10 @@ class ScenarioPlan:
         """Note that a step was taken; return the cells that failed with it, and why.
 
         Before the victim is there it is not known whether anything else is needed: its gate comes first.
+
+        Args:
+            step: of this plan.
+            answer: of the worker that took it.
         """
         failures = [(step, answer.failure)] if answer.failure else []
         if step.what != VICTIM and VICTIM not in self._there:
@@ -175,7 +179,12 @@ class ScenarioPlan:
         self._left -= 1
 
     def at_home(self, cell: CellPlan, worker: int) -> None:
-        """Note that the worker holds the cell's problem from now on."""
+        """Note that the worker holds the cell's problem from now on.
+
+        Args:
+            cell: of this plan.
+            worker: its number.
+        """
         self._homes[cell.problem] = worker
 
     def forget(self, worker: int) -> None:
@@ -183,7 +192,13 @@ class ScenarioPlan:
         self._homes = {problem: home for problem, home in self._homes.items() if home != worker}
 
     def measured(self, cell: CellPlan, settings: int, seconds: float) -> None:
-        """Note that so many settings of the cell's search took so many seconds."""
+        """Note that so many settings of the cell's search took so many seconds.
+
+        Args:
+            cell: of this plan.
+            settings: how many were evaluated.
+            seconds: that they took together.
+        """
         pace = self._paces.setdefault(self._pace_of(cell), _Pace())
         pace.settings, pace.seconds = pace.settings + settings, pace.seconds + seconds
 

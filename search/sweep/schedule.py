@@ -133,7 +133,12 @@ class Schedule:
         return ticket
 
     def done(self, number: int, answer: Answer) -> list[Done]:
-        """Take an answer; the cells that are over by it."""
+        """Take an answer; the cells that are over by it.
+
+        Args:
+            number: of the ticket.
+            answer: of its worker.
+        """
         ticket = self.out.pop(number)
         self.counts.jobs[ticket.job.sort] += 1
         self.counts.busy += answer.seconds
@@ -143,7 +148,12 @@ class Schedule:
         return self._cell_done(ticket, answer)
 
     def lost(self, number: int, failure: Failure) -> list[Done]:
-        """Give out a job again whose worker died with it, but not for ever."""
+        """Give out a job again whose worker died with it, but not for ever.
+
+        Args:
+            number: of the ticket.
+            failure: how the worker died.
+        """
         ticket = self.out[number]
         if _attempts(ticket) >= MOST_ATTEMPTS:
             return self.done(number, Answer(failure=failure))

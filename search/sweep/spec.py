@@ -181,7 +181,7 @@ class Sweep(BaseModel):
 
     @property
     def key(self) -> str:
-        """Hash of the tasks and the scoring; two files that ask for the same work have the same."""
+        """Hash the tasks and the scoring; two files that ask for the same work have the same hash."""
         return row_key(
             [task.model_dump(mode="json") for task in self.tasks()], self.scoring.model_dump(mode="json")
         )

@@ -108,7 +108,12 @@ class Experiment:
         self.keeper.get(("dataset", scenario.dataset, scenario.image_size), lambda: dataset)
 
     def trained(self, part: Part, progress: Progress = silent) -> StoredModel:
-        """Return the model of ``part``, from the store or trained now; its info holds truth and seconds."""
+        """Return the model of ``part``, from the store or trained now; its info holds truth and seconds.
+
+        Args:
+            part: of the training set.
+            progress: called with the phase, iterations done and in all.
+        """
         key = self._model_key(part)
         found = self._stored(key, part)
         if found is None:
@@ -163,7 +168,14 @@ class Experiment:
         return model.to(self.device).eval()
 
     def scored(self, cell: Cell, columns: Row, truth: Truth | None, steps: Sequence[Row] = ()) -> CellRows:
-        """Return the rows of a cell whose model has this truth (None: the weights are the victim's)."""
+        """Return the rows of a cell whose model has this truth (None: the weights are the victim's).
+
+        Args:
+            cell: one of the scenario's.
+            columns: of `searches`, which its search or training found.
+            truth: of the healed model; None: the weights are the victim's.
+            steps: rows of `steps`.
+        """
         before = self.truth(Part("victim"))
         clean = self.truth(Part("clean")).healed_raw if self.scoring.reference else None
         row = {**self.head(cell), **scores(before, truth or before, clean), **columns}
@@ -174,7 +186,12 @@ class Experiment:
         return gate_failure(self.scenario, self.truth(Part("victim")))
 
     def problem(self, cell: Cell, progress: Progress = silent) -> Problem:
-        """Return what the cell's search works on; kept, so that cells that differ in the search share it."""
+        """Return what the cell's search works on; kept, so that cells that differ in the search share it.
+
+        Args:
+            cell: one that dampens.
+            progress: called with the phase, samples done and in all.
+        """
         settings = cell.dampening or HealSettings()
         key = ("problem", self.scenario.key, cell.share, *problem_sort(settings))
         return self.keeper.get(key, lambda: self._problem(cell, settings, progress))
@@ -214,7 +231,12 @@ class Experiment:
         return self.keeper.get(key, lambda: Compared.of(self.victim, part))
 
     def failed(self, cell: Cell, error: BaseException) -> Row:
-        """Return the row of a cell that raised ``error``."""
+        """Return the row of a cell that raised ``error``.
+
+        Args:
+            cell: one of the scenario's.
+            error: what it raised.
+        """
         return failed_row(self.scenario, cell, type(error).__name__, str(error))
 
     def key(self, cell: Cell) -> str:

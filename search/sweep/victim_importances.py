@@ -77,6 +77,11 @@ def part_for(share: Share, settings: HealSettings, kinds: tuple[Kind, ...] = ())
     """Return the large set that a method needs at a discovery share.
 
     ``kinds`` are those to compute beside its own, where the granularity is "batch".
+
+    Args:
+        share: the discovery share.
+        settings: those of the method.
+        kinds: to compute beside its own, with granularity "batch".
     """
     sample = settings.granularity == "sample"
     return ImportancePart(
@@ -116,6 +121,10 @@ def piece_bounds(manipulated: int, discovered: int) -> list[int]:
     """Return where pieces of the first ``discovered`` samples of S_m begin and end: 0, 1, tenths of |S_m|.
 
     Strictly ascending, from 0 to ``discovered``.
+
+    Args:
+        manipulated: |S_m|.
+        discovered: |S_f|, at most |S_m|.
     """
     tenths = {round(manipulated * tenth / 10) for tenth in range(11)}
     return sorted(bound for bound in tenths | {0, 1, discovered} if bound <= discovered)

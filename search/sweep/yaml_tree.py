@@ -157,6 +157,10 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
 
     A name where a mapping is meant (a scenario preset, a model, a trigger) becomes the mapping that holds it.
 
+    Args:
+        tree: mappings, lists and scalars, as YAML has them; it is not changed.
+        assignments: ``dotted.path=value`` each, in order.
+
     Raises:
         BadInput: no "=", no value, bad YAML, or a path that goes into a list or a number.
     """

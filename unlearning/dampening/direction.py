@@ -20,7 +20,12 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def centred(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the label's logit less the mean of all, [N], which a constant added to all leaves alone."""
+    """Return the label's logit less the mean of all, [N], which a constant added to all leaves alone.
+
+    Args:
+        logits: [N, K].
+        labels: int64 [N], in [0, K).
+    """
     return logits.gather(1, labels[:, None]).squeeze(1) - logits.mean(1)
 
 

@@ -141,6 +141,10 @@ class DampeningPath:
         Costs in proportion to the parameters selected by only one of the two alphas; all selected ones are
         written again if the dampening constant (lambda) is another one than before.
 
+        Args:
+            alpha: the selection threshold, at least 0.
+            dampening_constant: lambda, above 0.
+
         Raises:
             BadInput: alpha or lambda out of range.
         """

@@ -31,6 +31,11 @@ LARGEST = torch.finfo(torch.float32).max
 def alpha_at(forget_importance: Importances, retain_importance: Importances, percentile: float) -> float:
     """Return alpha, the selection threshold: the ``percentile``-th percentile of the finite ratios.
 
+    Args:
+        forget_importance: of S_f, by parameter.
+        retain_importance: of retain, with the same names and shapes.
+        percentile: in [0, 100].
+
     Raises:
         BadInput: percentile out of range, importances that do not match, are negative or not finite, or no
             finite ratio.
@@ -75,14 +80,27 @@ def dampen(
 
 
 def dampening_factor(forget: Tensor, retain: Tensor, alpha: float, dampening_constant: float) -> Tensor:
-    """Return what each weight is multiplied with: 1 where it is not selected. Shaped as the importances."""
+    """Return what each weight is multiplied with: 1 where it is not selected. Shaped as the importances.
+
+    Args:
+        forget: importances of one parameter over S_f, any shape.
+        retain: those over retain, of the same shape.
+        alpha: the selection threshold, at least 0.
+        dampening_constant: lambda, above 0.
+    """
     selected = forget > within_float32(alpha) * retain
     factor = shrinking(torch.where(selected, forget, torch.ones_like(forget)), retain, dampening_constant)
     return torch.where(selected, factor, torch.ones_like(factor))
 
 
 def shrinking(forget: Tensor, retain: Tensor, dampening_constant: float) -> Tensor:
-    """Compute min(lambda * I_r / I_f, 1) for parameters that are selected. Same shape as the importances."""
+    """Compute min(lambda * I_r / I_f, 1) for parameters that are selected. Same shape as the importances.
+
+    Args:
+        forget: importances of one parameter over S_f, any shape, above 0.
+        retain: those over retain, of the same shape.
+        dampening_constant: lambda, above 0.
+    """
     return (within_float32(dampening_constant) * retain / forget).clamp(max=1)
 
 
@@ -93,6 +111,10 @@ def within_float32(value: float) -> float:
 
 def check_settings(alpha: float, dampening_constant: float) -> None:
     """Refuse an alpha below 0, a lambda that is not above 0, and either if it is not finite.
+
+    Args:
+        alpha: the selection threshold.
+        dampening_constant: lambda.
 
     Raises:
         BadInput: names the value.
@@ -136,6 +158,13 @@ class Ratios:
 def percentile_place(count: int, percentile: float) -> tuple[int, int, np.float64]:
     """Tell which two of ``count`` ascending values a percentile lies between, and how far from the first.
 
+    Args:
+        count: of the values, at least 1.
+        percentile: in [0, 100].
+
+    Returns:
+        Position of the value below, of the one above, and how far from the first, in [0, 1).
+
     Raises:
         BadInput: percentile not in [0, 100].
     """
@@ -147,7 +176,13 @@ def percentile_place(count: int, percentile: float) -> tuple[int, int, np.float6
 
 
 def interpolated(a: np.float32, b: np.float32, weight: np.float64) -> float:
-    """Interpolate between the float32 neighbours a and b as numpy's percentile does, bit for bit."""
+    """Interpolate between the float32 neighbours a and b as numpy's percentile does, bit for bit.
+
+    Args:
+        a: the value below.
+        b: the value above.
+        weight: how far from a to b, in [0, 1].
+    """
     step = b - a
     return float(b - step * (1 - weight) if weight >= 0.5 else a + step * weight)
 
@@ -175,6 +210,10 @@ def checked_means(importance: Importances) -> Mapping[str, Tensor]:
 
 def check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     """Refuse importances whose names or shapes are not those expected.
+
+    Args:
+        expected: tensors by name.
+        given: importances by name.
 
     Raises:
         BadInput: names the first that differs.

@@ -110,6 +110,10 @@ class Importance:
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Importance:
         """Read a file of `save`.
 
+        Args:
+            path: of the file.
+            device: on which the sums are wanted.
+
         Raises:
             BadInput: no such file, not readable, or not a file of importances.
         """

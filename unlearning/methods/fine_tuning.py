@@ -77,7 +77,12 @@ class CleanFineTuning(Unlearner):
         return TRAINED_IMAGE * self.epochs * sizes["clean"]
 
     def recipe(self, count: int, epochs: int | None = None) -> Recipe:
-        """Return the recipe of ``epochs`` (those of the settings unless given) over ``count`` samples."""
+        """Return the recipe of ``epochs`` (those of the settings unless given) over ``count`` samples.
+
+        Args:
+            count: samples of the clean set.
+            epochs: passes over it; None: those of the settings.
+        """
         length = math.ceil(count / min(self.batch_size, count))
         return Recipe(
             optimizer=self.optimizer,

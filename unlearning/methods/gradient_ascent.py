@@ -304,6 +304,10 @@ class _Walk:
 def check_base(model: nn.Module, base: nn.Module) -> None:
     """Check that ``base`` has all parameters of ``model``, with finite values.
 
+    Args:
+        model: the victim.
+        base: a clean model of the victim's kind, such as its pre-trained weights.
+
     Raises:
         BadInput: names the first that it has not.
     """

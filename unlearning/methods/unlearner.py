@@ -47,6 +47,10 @@ class Known:
     def need(self, name: Set, method: str) -> Samples:
         """Return the set of this name.
 
+        Args:
+            name: "forget", "retain" or "clean".
+            method: that needs it, for the message.
+
         Raises:
             BadInput: it is missing or empty.
         """

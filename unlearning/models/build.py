@@ -55,6 +55,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Start the global random state from ``seed`` inside the block; it is as before afterwards.
 
     That of the CPU, and of ``device`` if it is a CUDA device; no other device is touched.
+
+    Args:
+        seed: of the random state.
+        device: of the model.
     """
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):

@@ -185,6 +185,11 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], origin: str | Pat
     A prefix under which all names of the model are there (``model.``, ``backbone.net.``) is dropped. What
     such a checkpoint holds beside it, of a loss function say, is left out, and said in a warning.
 
+    Args:
+        model: is changed.
+        weights: a state dict.
+        origin: where they are from, for messages.
+
     Raises:
         BadInput: names the first missing, unexpected or misshapen entries, entries without values, or
             integers (a quantised model) where the model has floating-point numbers.
