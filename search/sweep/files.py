@@ -92,7 +92,7 @@ def load_sweep(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Sweep
 
 
 def sweep_presets() -> dict[str, str]:
-    """Name -> about, of the sweeps that come with theriac."""
+    """Return name -> about, of the sweeps that come with theriac."""
     return {name: load_sweep(name).about for name in _preset_texts()}
 
 

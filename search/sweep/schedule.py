@@ -133,7 +133,7 @@ class Schedule:
         return ticket
 
     def done(self, number: int, answer: Answer) -> list[Done]:
-        """Take an answer; the cells that are over by it.
+        """Take an answer; return the cells that are over by it.
 
         Args:
             number: of the ticket.

@@ -193,7 +193,7 @@ def _scaled(value: Tensor, factor: Tensor) -> Tensor:
 
 
 def checked_means(importance: Importances) -> Mapping[str, Tensor]:
-    """Name -> importance averaged over its terms.
+    """Return name -> importance averaged over its terms.
 
     Raises:
         BadInput: one is negative or not finite.

@@ -61,7 +61,7 @@ class Importance:
             raise BadInput(f"importances of {self.count} terms; give at least one")
 
     def mean(self) -> dict[str, Tensor]:
-        """Name -> importance averaged over the terms of the sum, float32."""
+        """Return name -> importance averaged over the terms of the sum, float32."""
         return {name: (total / self.count).float() for name, total in self.total.items()}
 
     def __add__(self, other: Importance) -> Importance:
