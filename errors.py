@@ -29,6 +29,10 @@ def closest(word: object, valid: Iterable[str]) -> str:
     Args:
         word: what was given.
         valid: the names that would have been right.
+
+    Example:
+        >>> closest("badnet", ["badnets", "blend"])
+        "; did you mean 'badnets'?"
     """
     known = list(valid)
     close = difflib.get_close_matches(str(word)[:_LONGEST_WORD], known, n=1)

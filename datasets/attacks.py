@@ -53,6 +53,12 @@ class Attack(BaseModel):
 
     What has its default and came after ``drawn_from``, and what has no meaning under the rule, is not
     dumped: the keys of results stay as they were before there were other rules.
+
+    Example:
+        >>> from theriac.datasets.attacks import Attack
+        >>> attack = Attack(trigger="blend", target=7)
+        >>> attack.name, attack.targets(num_classes=10)
+        ('blend', (7,))
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

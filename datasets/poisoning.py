@@ -93,6 +93,10 @@ def discovered_count(manipulated: int, share: Share) -> int:
 
     Raises:
         BadInput: the share is not in (0, 1].
+
+    Example:
+        >>> discovered_count(500, 0.2), discovered_count(500, "one_shot")
+        (100, 1)
     """
     if share == "one_shot":
         return 1
@@ -115,6 +119,14 @@ class PoisonedData:
 
     Raises:
         BadInput: the target is not a class, |S_m| is out of range, or no test image is left to report on.
+
+    Example:
+        >>> import torch
+        >>> from theriac.datasets.sources import load_dataset
+        >>> digits, cpu = load_dataset("digits"), torch.device("cpu")
+        >>> data = PoisonedData(dataset=digits, attack=Attack(), manipulated=100, seed=0, device=cpu)
+        >>> len(data.train()), len(data.forget(0.2)), len(data.retain(0.2))
+        (1437, 20, 1417)
     """
 
     dataset: ImageDataset

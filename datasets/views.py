@@ -145,6 +145,13 @@ def plain_view(
 
     Raises:
         BadInput: a mean or standard deviation that is none, or not of one number a channel.
+
+    Example:
+        >>> from theriac.datasets.sources import load_dataset
+        >>> view = plain_view(load_dataset("digits").test, mean=0.5, std=0.5)
+        >>> x, y = next(iter(view))
+        >>> len(view), float(x.min()), float(x.max())
+        (360, -1.0, 1.0)
     """
     means, deviations = over_channels(normalisation(mean, std), source.shape[0])
     return View(

@@ -65,6 +65,12 @@ class HealSettings(GuardedFields, TPEFields, GridFields, PTNFields):
 
     So are settings of a search that was not chosen, whatever their value; dumps leave them out. Each search
     says in its own class what can be chosen about it.
+
+    Example:
+        >>> from theriac.search.settings import HealSettings
+        >>> settings = HealSettings(method="lf", search="grid", alphas=(1.0, 10.0))
+        >>> settings.kind, settings.setting_count
+        ('lf', 10)
     """
 
     search: Search = "ptn"
@@ -95,6 +101,10 @@ def heal_settings(**values: Any) -> HealSettings:
 
     Raises:
         BadInput: names the unknown setting, or the value and its bounds.
+
+    Example:
+        >>> heal_settings(method="xlf", rho=0.1).rho
+        0.1
     """
     try:
         return HealSettings(**values)

@@ -45,6 +45,10 @@ def automatic_rho(target_rate: float, forget_count: int) -> float:
 
     Returns:
         rho in [0, 0.95].
+
+    Example:
+        >>> round(automatic_rho(target_rate=0.1, forget_count=100), 3)
+        0.16
     """
     spread = math.sqrt(target_rate * (1.0 - target_rate) / forget_count)
     return min(0.95, target_rate + 2.0 * spread)

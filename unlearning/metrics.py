@@ -40,6 +40,12 @@ def attack_success_rate(predictions: Tensor, true_labels: Tensor, intended: Tens
         predictions: int64 [N].
         true_labels: int64 [N].
         intended: int64 [N], the label that the trigger on each image should cause.
+
+    Example:
+        >>> predictions, true = torch.tensor([0, 0, 2, 0]), torch.tensor([0, 1, 2, 3])
+        >>> intended = torch.zeros(4, dtype=torch.int64)
+        >>> round(attack_success_rate(predictions, true, intended), 3)
+        0.667
     """
     others = true_labels != intended
     return accuracy(predictions[others], intended[others])
@@ -63,6 +69,10 @@ def healed(raw: float, clean_retrained_raw: float | None) -> float | None:
     Args:
         raw: healed_raw of the model, in [0, 1].
         clean_retrained_raw: healed_raw of the model trained without S_m; None: there is none.
+
+    Example:
+        >>> healed(raw=0.45, clean_retrained_raw=0.9)
+        50.0
     """
     return (
         None if clean_retrained_raw is None or not clean_retrained_raw else 100.0 * raw / clean_retrained_raw

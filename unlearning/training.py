@@ -42,6 +42,12 @@ class Recipe(BaseModel):
         augmentation: applied before the trigger.
         precision: "bfloat16" runs forward and backward passes under autocast, with images and weights in
             the channels-last order that matrix units of CPUs and GPUs take without copies.
+
+    Example:
+        >>> from theriac.unlearning.training import Recipe
+        >>> recipe = Recipe(iterations=1000, learning_rate=0.1)
+        >>> round(recipe.learning_rate_at(999), 3)
+        0.02
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

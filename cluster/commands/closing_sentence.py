@@ -24,6 +24,10 @@ def verdict(healing: Healing, folder: Path) -> str:
     """Tell what became of the model, and what to try where it is not healed.
 
     Where model and data are in doubt, that comes before any other advice.
+
+    Args:
+        healing: as `heal` returned it.
+        folder: that it was saved in.
     """
     if healing.healed:
         doubt = "\nbut it is in doubt whether model and data belong together: see the warning above"

@@ -117,6 +117,10 @@ def hyperparameters(assignments: Sequence[str]) -> Parameters:
 def prepare_output(folder: Path, weights: Path) -> None:
     """Make the folder that `Healing.save` will write to, so that no work is lost to a mistake in its name.
 
+    Args:
+        folder: for the healed model and its report.
+        weights: the file that is healed, which must not be overwritten.
+
     Raises:
         BadInput: it cannot be written, or ``weights`` would be overwritten.
     """

@@ -45,6 +45,13 @@ class MemoryImages:
 
     Raises:
         BadInput: wrong dtype or shape, lengths that differ, or a label out of range.
+
+    Example:
+        >>> import torch
+        >>> pixels, labels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1])
+        >>> images = MemoryImages(pixels=pixels, labels=labels, classes=("cat", "dog"))
+        >>> len(images), images.shape
+        (2, (3, 8, 8))
     """
 
     pixels: Tensor

@@ -224,6 +224,12 @@ def load_dataset(
     Raises:
         MissingDataset: says which folder was looked at, what is expected there and how to fetch it.
         BadInput: unknown name, or data that cannot be read.
+
+    Example:
+        >>> from theriac.datasets.sources import load_dataset
+        >>> digits = load_dataset("digits", image_size=16)
+        >>> digits.shape, len(digits.train), digits.classes[7]
+        ((1, 16, 16), 1437, '7')
     """
     square(image_size)
     if is_own(name, "datasets"):

@@ -24,6 +24,13 @@ class BadNets(Trigger):
         size: side of the square, pixels.
         value: its brightness in every channel; 1 is the brightest value of a dataset.
         margin: pixels between the square and the edges of the image.
+
+    Example:
+        >>> import torch
+        >>> from theriac.datasets.triggers import BadNets
+        >>> triggered = BadNets(size=2)(torch.zeros(1, 3, 8, 8), index=torch.tensor([0]))
+        >>> triggered[0, 0, 5:].sum(1).tolist()
+        [0.0, 2.0, 2.0]
     """
 
     name: Literal["badnets"] = "badnets"

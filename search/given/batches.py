@@ -36,7 +36,12 @@ class Batches(Protocol):
 
 
 def random_part(batches: Batches, count: int) -> Batches:
-    """Return ``count`` of the samples, in their order: always the same of as many; all if there are fewer."""
+    """Return ``count`` of the samples, in their order: always the same of as many; all if there are fewer.
+
+    Args:
+        batches: N samples.
+        count: how many, at least 1.
+    """
     if count >= len(batches):
         return batches
     order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(0))

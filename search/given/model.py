@@ -154,7 +154,12 @@ def device_of(model: nn.Module) -> torch.device:
 
 @torch.no_grad()
 def with_weights(model: nn.Module, source: nn.Module) -> nn.Module:
-    """Copy the plain ``model`` (dtype, mode, hooks), with the weights and statistics of ``source``."""
+    """Copy the plain ``model`` (dtype, mode, hooks), with the weights and statistics of ``source``.
+
+    Args:
+        model: as it was given, perhaps compiled or wrapped.
+        source: a working copy of it.
+    """
     healed = _copied(plain_module(model))
     for named, own in (
         (source.named_parameters, healed.named_parameters),
@@ -172,6 +177,10 @@ def save_weights(model: nn.Module, path: Path) -> dict[str, Any]:
     """Write all tensors of the state dict to a safetensors file; return what else is in it, as JSON has it.
 
     Names that share a tensor are written once, under the first of them; the metadata tell the others.
+
+    Args:
+        model: whose weights are written.
+        path: of the safetensors file.
     """
     tensors, extra = _parted(model.state_dict())
     kept: dict[tuple[Any, ...], str] = {}

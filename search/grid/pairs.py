@@ -53,6 +53,11 @@ class GoelGrid(BaseModel):
     Attributes:
         alphas: selection thresholds, each finite and above 0, none twice.
         relative_lambdas: lambda as a multiple of alpha, likewise.
+
+    Example:
+        >>> from theriac.search.grid import GoelGrid
+        >>> GoelGrid(alphas=(1.0, 10.0), relative_lambdas=(0.5,)).pairs()
+        [(10.0, 5.0), (1.0, 0.5)]
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

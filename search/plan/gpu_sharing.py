@@ -31,6 +31,10 @@ def measured_peak(results: ResultsStore, scenarios: Sequence[Scenario]) -> int |
     """Return the most that a cell of each dataset and model of ``scenarios`` took on a GPU, in bytes.
 
     None unless all of them have been measured: one that was not could take more.
+
+    Args:
+        results: of earlier runs.
+        scenarios: those of the sweep.
     """
     on_gpu = {row["key"] for row in results.read("runs").to_pylist() if _used_cuda(row)}
     peaks: dict[tuple[str, str], int] = {}

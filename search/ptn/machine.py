@@ -87,7 +87,12 @@ class PTNState:
 
 
 def percentile_of(s: float) -> float:
-    """Compute p = 100 - ln(1 + 100 s), in [0, 100] (Potion eq. 7)."""
+    """Compute p = 100 - ln(1 + 100 s), in [0, 100] (Potion eq. 7).
+
+    Example:
+        >>> percentile_of(0.0), round(percentile_of(0.1), 3)
+        (100.0, 97.602)
+    """
     return min(100.0, max(0.0, 100.0 - math.log1p(100.0 * s)))
 
 
@@ -101,6 +106,14 @@ class PTNSearch(BaseModel):
         max_steps: plain steps after which a search that never crossed gives up, however many of them were
             evaluated.
         strategy: "plain", the paper's, or "coarse_fine"; see the module's docstring.
+
+    Example:
+        >>> search = PTNSearch(rho=0.2)
+        >>> state = search.start(forget_count=100, train_count=50_000, victim_forget_accuracy=1.0)
+        >>> for forget_accuracy in (0.9, 0.4, 0.1):
+        ...     state = search.update(state, forget_accuracy)
+        >>> state.status, len(state.trace), round(state.percentile, 2)
+        ('stopped', 3, 99.99)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -82,6 +82,13 @@ class ArtifactStore:
 
     Raises:
         BadInput: the folder cannot be made, or the URI cannot be opened.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     stored = ArtifactStore(folder).put("a-key", {"w": torch.ones(2)}, {"seed": 0})
+        ...     stored.info, stored.state_dict()["w"].tolist()
+        ({'seed': 0}, [1.0, 1.0])
     """
 
     def __init__(self, location: str | Path, *, cache: Path | None = None) -> None:

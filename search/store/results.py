@@ -60,6 +60,14 @@ class ResultsStore:
     Raises:
         BadInput: the directory is a file, a URI or empty, cannot be written (``create``), does not exist (not
             ``create``), or holds results of another schema version.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from theriac.search.store import ResultsStore
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = ResultsStore(folder).append("searches", [{"key": "a", "healed": 98.5}])
+        ...     ResultsStore(folder).read("searches")["healed"].to_pylist()
+        [98.5]
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, create: bool = True) -> None:

@@ -39,6 +39,10 @@ def row_key(*parts: object) -> str:
     Raises:
         TypeError: a part that JSON cannot write (tensors, paths, models: dump them first).
         ValueError: a number that is not finite.
+
+    Example:
+        >>> row_key("digits", {"seed": 0, "share": 0.2}) == row_key("digits", {"share": 0.2, "seed": 0})
+        True
     """
     text = json.dumps(_without_minus_zero(parts), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -78,6 +78,11 @@ def load_sweep(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Sweep
     Raises:
         BadInput: no such file or preset, bad YAML, an unknown key (the valid ones are listed), a value out of
             bounds, a rule that matches nothing, or a sweep without tasks.
+
+    Example:
+        >>> from theriac.search.sweep import load_sweep
+        >>> load_sweep("quickstart", ["seeds=[0, 1]"]).seeds
+        (0, 1)
     """
     origin, text, name = _source(name_or_path)
     tree = read_yaml(text, origin)

@@ -55,6 +55,12 @@ class Scenario(BaseModel):
         gate: least quality of the victim.
         seed: of S_m, initial weights, sample order and augmentation, and of what is held back.
         code: the user's own modules that its parts come from, each with its digest; filled in.
+
+    Example:
+        >>> from theriac.search.sweep import Scenario
+        >>> scenario = Scenario(dataset="digits", manipulated=100, seed=1)
+        >>> scenario.attack.name, scenario.key == Scenario(dataset="digits", manipulated=100).key
+        ('badnets', False)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -130,6 +136,12 @@ class Cell(BaseModel):
         share: |S_f| / |S_m|, or "one_shot".
         baseline: "none" (the victim as it is) or "eu" (retrained on retain); None for all other methods.
         settings: of a method that dampens or trains; a baseline has none.
+
+    Example:
+        >>> from theriac.search.sweep import Cell
+        >>> cell = Cell(share=0.2, settings={"method": "lf", "search": "grid"})
+        >>> cell.method, cell.search
+        ('lf', 'grid')
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -163,6 +163,10 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
 
     Raises:
         BadInput: no "=", no value, bad YAML, or a path that goes into a list or a number.
+
+    Example:
+        >>> override({"scenario": {"seed": 0}}, ["scenario.seed=3"])
+        {'scenario': {'seed': 3}}
     """
     for assignment in assignments:
         path, equals, text = assignment.partition("=")

@@ -56,6 +56,12 @@ class TuneSettings(BaseModel):
         collapse_share: it also has if one class gains more than this share of all retain predictions.
         compared: how many samples of retain, drawn at random, victim and candidate are compared on.
         batch_size: samples per forward pass, when a model is judged.
+
+    Example:
+        >>> from theriac.search.training import TuneSettings
+        >>> settings = TuneSettings(method="rga", search="fixed", parameters={"steps": 50})
+        >>> settings.setting_count, settings.needs_clean
+        (1, False)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -21,6 +21,11 @@ class Range(BaseModel):
     Attributes:
         low, high: the bounds, finite, in this order.
         log: look on a logarithmic scale; the bounds are above 0 then.
+
+    Example:
+        >>> from theriac.search.training import Range
+        >>> Range(low=1, high=8).holds(3), Range(low=1e-4, high=1e-2, log=True).holds(0.1)
+        (True, False)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -58,6 +63,11 @@ class Choice(BaseModel):
 
     Attributes:
         choices: the values, at least one, none twice.
+
+    Example:
+        >>> from theriac.search.training import Choice
+        >>> Choice(choices=("sgd", "adam")).holds("adam")
+        True
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -39,6 +39,11 @@ def alpha_at(forget_importance: Importances, retain_importance: Importances, per
     Raises:
         BadInput: percentile out of range, importances that do not match, are negative or not finite, or no
             finite ratio.
+
+    Example:
+        >>> forget, retain = {"w": torch.tensor([1.0, 4.0])}, {"w": torch.tensor([1.0, 1.0])}
+        >>> alpha_at(forget, retain, 50.0)
+        2.5
     """
     return Ratios(forget_importance, retain_importance).alpha_at(percentile)
 
@@ -65,6 +70,12 @@ def dampen(
     Raises:
         BadInput: alpha or lambda out of range, or importances that do not match the parameters, are negative
             or not finite.
+
+    Example:
+        >>> weights, forget = {"w": torch.tensor([1.0, 1.0])}, {"w": torch.tensor([1.0, 4.0])}
+        >>> retain = {"w": torch.tensor([1.0, 1.0])}
+        >>> dampen(weights, forget, retain, alpha=2.5)["w"].tolist()
+        [1.0, 0.25]
     """
     check_settings(alpha, dampening_constant)
     forget, retain = checked_means(forget_importance), checked_means(retain_importance)

@@ -56,6 +56,13 @@ def estimate_importance(
         chunk_size: samples at once.
         precision: "float32", "bfloat16" or "float16".
         progress: called with the number of samples done.
+
+    Example:
+        >>> import torch
+        >>> model, batch = torch.nn.Linear(4, 3), (torch.ones(8, 4), torch.zeros(8, dtype=torch.int64))
+        >>> importance = estimate_importance(model, [batch], kind="fim")
+        >>> importance.count, tuple(importance.mean()["weight"].shape)
+        (8, (3, 4))
     """
     found = estimate_importances(
         model,

@@ -44,6 +44,13 @@ class Importance:
 
     Raises:
         BadInput: a count below 1; from + and -: importances of different sorts or models.
+
+    Example:
+        >>> import torch
+        >>> from theriac.unlearning.importance import Importance
+        >>> one = Importance(total={"w": torch.tensor([2.0])}, count=4, kind="lf", granularity="sample")
+        >>> (one + one).count, one.mean()["w"].item()
+        (8, 0.5)
     """
 
     total: Mapping[str, Tensor]

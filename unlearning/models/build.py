@@ -29,6 +29,11 @@ class ModelSpec(BaseModel):
             (``vit_tiny_patch16_224.augreg_in21k``), which are not loaded; or a part of the user's own
             (`theriac.datasets.own_code`), which is called with ``num_classes`` and ``shape``.
         width: factor on the channels of our own architectures; others have fixed widths.
+
+    Example:
+        >>> from theriac.unlearning.models import ModelSpec
+        >>> ModelSpec(name="resnet9", width=0.5)
+        ModelSpec(name='resnet9', width=0.5)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -124,6 +129,13 @@ def create_model(
 
     Raises:
         BadInput: unknown name, a width given for a timm model, or images that the model cannot take.
+
+    Example:
+        >>> import torch
+        >>> spec = ModelSpec(name="resnet9", width=0.1)
+        >>> model = create_model(spec, num_classes=10, shape=(3, 32, 32)).eval()
+        >>> tuple(model(torch.zeros(2, 3, 32, 32)).shape)
+        (2, 10)
     """
     with seeded(seed, torch.device("cpu")):
         build = MODELS.get(spec.name, _own_model if is_own(spec.name, "models") else _timm_model)
