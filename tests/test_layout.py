@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("datasets", "unlearning", "search", "cluster")  # each may import only those before it
 ROOT_MODULES = ("__init__.py", "__main__.py", "errors.py")
 PICKLE_READER = "unlearning/models/checkpoints.py"  # may read pickles, in functions that take trust_pickle
-NO_VERBS = frozenset(
-    """A All Also An And Another Any Around As At Because Before Between Both But By Bytes During Each Either Every
-    For From Here How If Images In Inside Into It Its Labels Lambda Likewise Neither No None Nothing Number Of On
-    One Only Or Other Others Outside Over Per Positions Rows Same Samples Seconds See Several Shares Since So Some
-    Such Than That The Their Then There These They This Those Through Times To Two Under Until Up Values What When
-    Where Whether Which While Who Whose Why With Within Without""".split()
-)
+NO_VERBS = """
+    A All Also An And Another Any Around As At Because Before Between Both But By Bytes During Each
+    Either Every For From Here How If Images In Inside Into It Its Labels Lambda Likewise Neither No
+    None Nothing Of On One Only Or Other Others Outside Over Per Positions Rows Same Samples Seconds See
+    Several Shares Since So Some Such Than That The Their Then There These They This Those Through Times
+    To Two Under Until Up Values What When Where Whether Which While Who Whose Why With Within Without
+"""
 MOST_FILE_LINES = 400
 MOST_FUNCTION_LINES = 60
 
@@ -122,12 +122,12 @@ def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def docstring_without_verb(path: str, tree: ast.Module) -> Iterator[str]:
-    """A function's docstring says what it does; but the command line's, which are help texts, say what it is."""
+    """A function's docstring says what it does; that of a command of the command line is a help text."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_command(node):
             words = (ast.get_docstring(node) or "Return").split()
             first = words[0].rstrip(",.:;")
-            if first in NO_VERBS or not first[0].isupper():
+            if first in NO_VERBS.split() or not first[0].isupper():
                 yield f"line {node.lineno}: {node.name}: begin the docstring with a verb, not with {first!r}"
 
 

@@ -42,8 +42,7 @@ class DatasetSpec:
 
     Args:
         name: what the user calls it, and the folder below the root.
-        mean: per-channel mean of training images in [0, 1].
-        std: per-channel standard deviation.
+        mean, std: of training images in [0, 1], one number a channel.
         fetch: how to get it; ``{folder}`` stands for its folder. None: it needs no fetching.
         published: how many training images, test images and classes it was published with.
         image_size: side used unless another is asked for; None: as stored.
@@ -65,8 +64,7 @@ class ImageDataset:
         name: of the dataset.
         train: training images.
         test: test images, with the same classes and shape.
-        mean: per-channel mean of images in [0, 1].
-        std: per-channel standard deviation.
+        mean, std: of images in [0, 1], one number a channel.
 
     Raises:
         BadInput: classes or shapes of the two splits differ, or mean and std are not one number a channel.
@@ -211,12 +209,10 @@ def load_dataset(
 ) -> ImageDataset:
     """Load a dataset by name: small ones decoded in memory, large ones read when needed.
 
-    ``<root>/<name>`` is searched for Parquet files, then class folders, then torchvision's layout; the digits
-    come with scikit-learn.
+    ``<root>/<name>`` is searched for Parquet files, then class folders, then torchvision's layout.
 
     Args:
-        name: a key of `DATASETS`, or a part of the user's own (`theriac.datasets.own_code`), which is called
-            with ``root`` and ``image_size`` and returns an `ImageDataset`.
+        name: a key of `DATASETS`, or a part of the user's own, see `theriac.datasets.own_code`.
         root: the folder that holds datasets; None: environment variable ``THERIAC_DATA``, else ``data``.
         image_size: side to resize and centre-crop to; None: the dataset's own.
         progress: called with (images decoded, images in all) for each split.
@@ -226,10 +222,8 @@ def load_dataset(
         BadInput: unknown name, or data that cannot be read.
 
     Example:
-        >>> from theriac.datasets.sources import load_dataset
-        >>> digits = load_dataset("digits", image_size=16)
-        >>> digits.shape, len(digits.train), digits.classes[7]
-        ((1, 16, 16), 1437, '7')
+        >>> load_dataset("digits", image_size=16).shape
+        (1, 16, 16)
     """
     square(image_size)
     if is_own(name, "datasets"):
@@ -254,8 +248,7 @@ def labels_of(name: str, *, root: str | Path | None = None, image_size: int | No
 
     Args:
         name: a key of `DATASETS`.
-        root: see `load_dataset`.
-        image_size: likewise.
+        root, image_size: see `load_dataset`.
 
     Raises:
         BadInput: unknown name, data that cannot be read, or a size that is none.

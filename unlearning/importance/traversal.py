@@ -55,9 +55,7 @@ class _Call:
         self.g = g.detach() if self.g is None else self.g + g.detach()
 
     def gradients(self, count: int) -> dict[str, PerSample]:
-        """Return the gradients by local name.
-
-        Rows of a sample that a model spread over dimension 0 are brought together.
+        """Return the gradients by local name; rows that a model spread over dimension 0 come together.
 
         Raises:
             ValueError: the rows cannot be told apart, or the input was overwritten.
