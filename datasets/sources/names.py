@@ -121,10 +121,7 @@ class Availability(NamedTuple):
 
 
 class LabelCounts(NamedTuple):
-    """Training labels of a dataset, int64 [N], how many test images and classes it has, and their shape.
-
-    The shape is (channels, height, width); None where only the images show it, and they are not here.
-    """
+    """Training labels, int64 [N], numbers of test images and classes, and shape: None if it is not known."""
 
     train: Tensor
     test: int
@@ -248,7 +245,8 @@ def labels_of(name: str, *, root: str | Path | None = None, image_size: int | No
 
     Args:
         name: a key of `DATASETS`.
-        root, image_size: see `load_dataset`.
+        root: see `load_dataset`.
+        image_size: see `load_dataset`.
 
     Raises:
         BadInput: unknown name, data that cannot be read, or a size that is none.
