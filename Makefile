@@ -16,7 +16,7 @@ $(shell rm -f $(STAMP) $(DEV_STAMP) $(DOCS_STAMP))
 endif
 
 # tests of a file share victims, so they stay in one process; the order of the files is that of their names
-TWO_PROCESSES := -n 2 --dist loadgroup --no-loadscope-reorder
+TWO_PROCESSES := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart install test test-fast fuzz lint format docs wheel clean

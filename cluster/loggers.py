@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from ..errors import BadInput
+from ..rows import Row
 
-Row = dict[str, Any]
 Name = Literal["tensorboard", "mlflow", "wandb"]
 
 PROJECT = "theriac"

@@ -16,6 +16,7 @@ from .. import __version__
 from ..datasets.own_code import shipped_code
 from ..datasets.sources import data_folder
 from ..errors import BadInput, printable
+from ..rows import Row
 from ..search.dampening_run import Progress
 from ..search.plan import SweepPlan, actors_that_fit, measure_costs, measured_peak, plan_sweep, refined
 from ..search.report import FAILED, SWEEPS, counted
@@ -29,7 +30,7 @@ from ..search.store import (
     row_key,
     write_atomically,
 )
-from ..search.sweep import CellRows, Row, Schedule, Sweep, Task, dump_sweep
+from ..search.sweep import CellRows, Schedule, Sweep, Task, dump_sweep
 from .actors import ActorSettings
 from .conductor import Conductor
 from .devices import choose_device

@@ -16,9 +16,10 @@ from typing import Any, Literal, Protocol
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from ..rows import Row
 from ..search.report import SWEEPS, Running, SweepProgress, estimate_left, process_table
 from ..search.store import ResultsStore, compact
-from ..search.sweep import Row, SearchJob, Sweep, Task, Ticket, UntreatedJob
+from ..search.sweep import SearchJob, Sweep, Task, Ticket, UntreatedJob
 from .actors import Phase
 from .conductor import Conductor, describe
 from .fleet import Member

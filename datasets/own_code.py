@@ -14,11 +14,13 @@ import importlib
 import importlib.util
 import json
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from importlib.abc import InspectLoader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import CodeType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -71,30 +73,50 @@ class OwnCode(BaseModel):
             raise BadInput(f"code {path}: it is larger than {MOST_BYTES >> 20} MiB; {REMEDY}")
         return cls(module=place.stem if place.suffix else place.name, files=files)
 
-    def load(self, folder: Path) -> None:
-        """Import the module from ``folder``, under its name.
+    def load(self) -> None:
+        """Import the module from its texts, under its name; nothing is written or looked for elsewhere.
 
         Raises:
             BadInput: another module has its name, or its own code fails.
         """
         if _is_another(self):
             raise BadInput(f"code {self.module}: another module is called so; rename yours")
-        package = f"{self.module}/__init__.py" in self.files
-        place = folder / self.module if package else folder
-        spec = importlib.util.spec_from_file_location(
-            self.module,
-            place / ("__init__.py" if package else f"{self.module}.py"),
-            submodule_search_locations=[str(place)] if package else None,
-        )
-        if spec is None or spec.loader is None:
-            raise BadInput(f"code {self.module}: Python cannot import it; {REMEDY}")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[self.module] = module
+        finder = _FromTexts(self.files)
+        sys.meta_path.insert(0, finder)
         try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            del sys.modules[self.module]
+            importlib.import_module(self.module)
+        except (Exception, SystemExit) as error:
+            sys.meta_path.remove(finder)
+            for name in [one for one in sys.modules if one.partition(".")[0] == self.module]:
+                del sys.modules[name]
             raise BadInput(f"code {self.module}: {_said(error)}; correct it") from error
+
+
+class _FromTexts(InspectLoader, MetaPathFinder):
+    """Finds and loads modules whose texts are given, by path below the folder that holds them."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._paths = {_dotted(path): path for path in files}
+        self._texts = files
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname not in self._paths:
+            return None
+        return importlib.util.spec_from_loader(fullname, self, origin=self._paths[fullname])
+
+    def is_package(self, fullname: str) -> bool:
+        return self._paths[fullname].endswith("__init__.py")
+
+    def get_source(self, fullname: str) -> str:
+        return self._texts[self._paths[fullname]]
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_source(fullname), self._paths[fullname])
+
+
+def _dotted(path: str) -> str:
+    parts = Path(path).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 _USED: dict[str, OwnCode] = {}
@@ -111,7 +133,7 @@ def use_code(path: str | Path) -> OwnCode:
     """
     code = OwnCode.read(path)
     if not _known(code):
-        code.load(expanded(path).absolute().parent)
+        code.load()
         _USED[code.module] = code
     return code
 
@@ -128,15 +150,9 @@ def take_code(shipped: str) -> None:
         BadInput: see `OwnCode.load`.
     """
     for code in map(OwnCode.model_validate, json.loads(shipped)):
-        if _known(code):
-            continue
-        folder = Path(tempfile.mkdtemp(prefix="theriac-code-"))
-        for name, text in code.files.items():
-            file = folder / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-        code.load(folder)
-        _USED[code.module] = code
+        if not _known(code):
+            code.load()
+            _USED[code.module] = code
 
 
 def is_own(name: str, group: Group) -> bool:
@@ -227,6 +243,8 @@ def _is_another(code: OwnCode) -> bool:
         return True
     if spec is None:
         return False
+    if isinstance(spec.loader, _FromTexts):
+        return spec.loader.get_source(code.module) != code.files.get(spec.origin or "")
     return spec.origin is None or not spec.has_location or _read_origin(spec.origin) != code
 
 
@@ -242,5 +260,5 @@ def _text(file: Path) -> str:
     return read_text(file, "code", remedy=REMEDY, most_bytes=MOST_BYTES)
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..rows import Row
 from .dampening_problem import DampeningProblem, Evaluation
-from .interface import Finding, Row
+from .interface import Finding
 
 
 class ByAlpha:

@@ -12,15 +12,16 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from ..rows import Row
 from ..unlearning.importance import Importance
-from ..unlearning.inference import predict
+from ..unlearning.inference import Batch, Predicted, predict
 from ..unlearning.metrics import accuracy
 from .dampening_problem import DampeningProblem, Evaluation
 from .entry import Material, Opening
-from .given import Batches, Check, Pair, random_part, unchecked
+from .given import Batches, Check, random_part, unchecked
 from .harm import Harm, compare_on_retain, expected_rate
 from .importance_for import importance_for
-from .interface import Finding, Row, Searching
+from .interface import Finding, Searching
 from .ptn import PTNSearch
 from .searches import SEARCH_ENTRIES
 from .settings import HealSettings
@@ -124,7 +125,7 @@ class Operation:
         settings: HealSettings,
         *,
         problem: Callable[[], DampeningProblem] | None = None,
-        compared: Callable[[], Pair] | None = None,
+        compared: Callable[[], Predicted] | None = None,
         check: Check = unchecked,
         progress: Progress = silent,
     ) -> None:
@@ -196,7 +197,7 @@ class Operation:
     def _compared(self) -> Batches:
         return compared_part(self._retain, self.settings.compared)
 
-    def _predicted(self) -> Pair:
+    def _predicted(self) -> Predicted:
         return predict(self._victim, _counted(self._compared, "check", self.progress), "retain set")
 
     def _own_problem(self) -> DampeningProblem:
@@ -254,7 +255,7 @@ def metrics_of(outcome: Outcome, forget_count: int, retain_count: int) -> dict[s
 def _examine(
     victim: nn.Module,
     forget: Batches,
-    predicted: Callable[[], Pair],
+    predicted: Callable[[], Predicted],
     check: Check,
     settings: HealSettings,
 ) -> Examination:
@@ -304,7 +305,7 @@ def _status(found: Finding, harm: Harm, settings: HealSettings) -> str:
     return "collapsed" if found.chosen is not None and wrecked else found.status
 
 
-def _counted(batches: Batches, phase: str, progress: Progress) -> Iterator[Pair]:
+def _counted(batches: Batches, phase: str, progress: Progress) -> Iterator[Batch]:
     done = 0
     for x, y in batches:
         yield x, y

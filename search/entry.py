@@ -12,8 +12,9 @@ from .own_settings import SearchFields
 
 if TYPE_CHECKING:
     from ..unlearning.importance import Importance
+    from ..unlearning.inference import Predicted
     from .dampening_problem import DampeningProblem
-    from .given import Batches, Pair
+    from .given import Batches
     from .interface import Searching
 
 
@@ -36,7 +37,7 @@ class Material(Generic[F]):
     forget: Batches
     pair: tuple[Importance, Importance]
     settings: F
-    compared: Callable[[], tuple[Batches, Pair]]
+    compared: Callable[[], tuple[Batches, Predicted]]
 
 
 @dataclass(frozen=True, kw_only=True)

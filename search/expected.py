@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-from .interface import Row, Start
+from ..rows import Row
+from .interface import Start
 from .own_settings import SearchFields
 
 F = TypeVar("F", bound=SearchFields)

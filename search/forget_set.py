@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..unlearning.dampening import Unchanged, bytes_of
+from ..unlearning.inference import Batch
 from ..unlearning.memory import room
 
-Pair = tuple[Tensor, Tensor]
-Batches = Iterable[Pair]
+Batches = Iterable[Batch]
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +44,11 @@ class ForgetSet:
             raise BadInput(f"memory {memory}: give a number of bytes from 0 on, or None")
         self._batches, self._model, self._piece, self._memory = batches, model, piece, memory
         self._read = False
-        self._kept: list[Pair] | None = None
+        self._kept: list[Batch] | None = None
         self._fresh: list[int] = []
         self._unchanged: Unchanged | None = None
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Batch]:
         if not self._read:
             self._read_first()
         if self._kept is not None and self._versions() != self._fresh:
@@ -96,9 +96,9 @@ class ForgetSet:
         self._kept = self._unchanged = None
         logger.debug("the forget set is read at every measurement: %s", why)
 
-    def _copied(self, weights: Tensor, allowed: int) -> list[Pair] | None:
+    def _copied(self, weights: Tensor, allowed: int) -> list[Batch] | None:
         """Copy all batches as the model takes them; None if they take more than ``allowed`` bytes."""
-        copies: list[Pair] = []
+        copies: list[Batch] = []
         if not allowed:
             return None
         for x, y in self._batches:

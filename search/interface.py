@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from ..rows import Row
 
 if TYPE_CHECKING:
     from torch import nn
 
     from .dampening_problem import DampeningProblem, Evaluation
 
-Row = dict[str, Any]
-"""The scalars of an evaluated setting, by column; they travel as JSON and become rows of results."""
 Count = Callable[[int], None]
 """Is called with the number of settings done."""
 

@@ -72,11 +72,22 @@ SLOW = frozenset(
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the slow tests, and keep those of a file, which share victims, in one process of pytest-xdist."""
-    file = item.path.stem
-    item.add_marker(pytest.mark.xdist_group("sweeps" if file in WHOLE_SWEEPS else file))
-    if file in SLOW:
+    """Mark the slow tests."""
+    if item.path.stem in SLOW:
         item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file, which share victims, in one process of pytest-xdist, and so whole sweeps."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0]).stem
+            return "sweeps" if file in WHOLE_SWEEPS else file
+
+    return ByFile(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,6 @@ def in_use(folder: Path, module: str = "my_parts", code: str = CODE) -> Iterator
 
 def forget(module: str) -> None:
     """Take a module out of Python."""
-    import sys
-
     for name in [one for one in sys.modules if one.partition(".")[0] == module]:
         del sys.modules[name]
+    sys.meta_path[:] = [one for one in sys.meta_path if module not in getattr(one, "_paths", {})]

@@ -180,6 +180,8 @@ def test_a_package_is_taken_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("json.py", "x = 1", "another module is called so; rename yours"),
         ("broken.py", "x = (", "SyntaxError.*correct it"),
         ("failing.py", "raise ValueError('no luck')", "ValueError: no luck; correct it"),
+        ("leaving.py", "raise SystemExit(3)", "SystemExit: 3; correct it"),
+        ("alone.py", "import not_handed_over", "No module named 'not_handed_over'; correct it"),
         ("parts.txt", "x = 1", "no file of Python"),
         ("binary.py", "\udcff", "UTF-8|utf-8|text"),
     ],

@@ -127,7 +127,7 @@ def test_parse_trigger(given, expected):
     [
         (
             "badnet",
-            r"unknown trigger name 'badnet'; choose one of badnets, .*, semantic; did you mean badnets\?",
+            r"unknown trigger name 'badnet'; choose one of badnets, .*; did you mean badnets\?",
         ),
         ({"size": 3}, "unknown trigger name None; choose one of badnets, moving"),
         ({"name": ["sine"]}, r"unknown trigger name \['sine'\]"),

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from theriac.search.given.batches import Pair
 from theriac.search.guarded.bystanders import (
     SHARPNESS,
     STEPS,
@@ -19,6 +18,7 @@ from theriac.search.guarded.bystanders import (
     nudged,
     ordered,
 )
+from theriac.unlearning.inference import Batch
 from theriac.unlearning.precision import Arithmetic
 
 PLAIN = Arithmetic()
@@ -86,7 +86,7 @@ def test_nobody_flips_and_nothing_is_lost_where_nobody_watches():
     assert lost == pytest.approx(sure(-1.0) - sure(1.0))
 
 
-def dots(size: int = 9) -> Pair:
+def dots(size: int = 9) -> Batch:
     """Sixteen images with one bright pixel in the middle."""
     x = torch.zeros(16, 1, size, size)
     x[..., size // 2, size // 2] = 1.0

@@ -56,10 +56,11 @@ def test_cf_takes_the_recipe_of_the_victim_and_others_how_images_are_augmented()
     assert unlearner("cf", from_recipe("cf", recipe)).model_dump(include=set(Recipe.model_fields)) == (
         recipe.model_dump()
     )
-    for method in TRAINED_METHODS:
-        assert method == "cf" or from_recipe(method, recipe) == (
-            {"augmentation": "crop"} if method in ("ft", "fp", "nad", "nc") else {}
-        )
+    taking = {"cf": "all", **dict.fromkeys(("ft", "fp", "nad", "nc"), "augmentation")}
+    assert taking.items() <= {name: entry.recipe for name, entry in TRAINED_METHODS.items()}.items()
+    given = {"augmentation": {"augmentation": "crop"}, "all": recipe.model_dump(mode="json"), None: {}}
+    for method, entry in TRAINED_METHODS.items():
+        assert from_recipe(method, recipe) == given[entry.recipe]
 
 
 @pytest.mark.parametrize("method", SHORT)

@@ -62,11 +62,13 @@ def test_any_loss_goes_with_any_reduction(
 
 
 def test_the_kinds_are_the_papers() -> None:
-    assert {name: (kind.loss, kind.reduction, kind.method) for name, kind in KINDS.items()} == {
+    published = {
         "fim": ("cross_entropy", "square", "ssd"),
         "lf": ("squared_norm", "absolute", "lf"),
         "xlf": ("norm", "absolute", "xlf"),
     }
+    found = {name: (kind.loss, kind.reduction, kind.method) for name, kind in KINDS.items()}
+    assert published.items() <= found.items()
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)

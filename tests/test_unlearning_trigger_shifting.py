@@ -27,9 +27,10 @@ from torch import nn
 
 from theriac.datasets.poisoning import Attack, PoisonedData
 from theriac.datasets.sources.names import load_dataset
+from theriac.rows import Row
 from theriac.unlearning.inference import predict
 from theriac.unlearning.methods.gradient_ascent import RGA, Ascent, GradientAscent
-from theriac.unlearning.methods.unlearner import Known, Row
+from theriac.unlearning.methods.unlearner import Known
 from theriac.unlearning.metrics import accuracy, label_flip_rates
 from theriac.unlearning.models.build import seeded
 from theriac.unlearning.training import Recipe, train

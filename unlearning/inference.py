@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from ..datasets.sources import check_labels
 from ..errors import BadInput, NotFinite
 
+Batch = tuple[Tensor, Tensor]
+"""Images [N, ...], and their labels, int64 [N]."""
+Predicted = tuple[Tensor, Tensor]
+"""Predicted classes, and labels, both int64 [N]."""
 NO_GRADIENT = (
     "the logits have no gradient with respect to the weights; take torch.no_grad() and detach() out of the "
     "model's forward pass"

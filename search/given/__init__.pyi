@@ -16,9 +16,6 @@ from .model import (
     with_weights as with_weights,
     working_copy as working_copy,
 )
-from .pairs import (
-    Pair as Pair,
-)
 from .preprocessing_signs import (
     check_alike as check_alike,
 )

@@ -13,12 +13,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ...datasets.views import BATCH_SIZE, View
 from ...errors import BadInput
+from ...unlearning.inference import Batch
 from .held import Held, held, held_columns
 from .loaders import Loaded, from_dataset, from_loader
-from .pairs import Pair, as_columns
+from .pairs import as_columns
 from .rereading import Reread
 
-__all__ = ["Batches", "Pair", "as_batches", "check_classes", "class_names", "known_labels", "random_part"]
+__all__ = ["Batch", "Batches", "as_batches", "check_classes", "class_names", "known_labels", "random_part"]
 
 _FORMS = "a Dataset, a DataLoader, a pair (images, labels) or a list of (x, y)"
 
@@ -28,7 +29,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[Pair]: ...
+    def __iter__(self) -> Iterator[Batch]: ...
 
     def select(self, rows: Tensor) -> Batches:
         """Return the samples at ``rows``, int64, ascending."""

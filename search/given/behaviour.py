@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import BadInput
-from ...unlearning.inference import cannot_take, evaluating, logits_and_labels
-from .pairs import Pair
+from ...unlearning.inference import Batch, cannot_take, evaluating, logits_and_labels
 from .reading import said
 
 log = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ ROUNDING = 1e-3
 """Part of the largest logit by which two passes may differ: kernels add in another order."""
 
 
-def check_behaviour(model: nn.Module, sets: Mapping[str, Iterable[Pair]]) -> tuple[str, ...]:
+def check_behaviour(model: nn.Module, sets: Mapping[str, Iterable[Batch]]) -> tuple[str, ...]:
     """Pass the first images of every set again, alone, and backwards.
 
     Args:
@@ -103,7 +102,7 @@ def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str |
     return None
 
 
-def check_backward(model: nn.Module, batch: Pair, name: str, *, training: bool = False) -> None:
+def check_backward(model: nn.Module, batch: Batch, name: str, *, training: bool = False) -> None:
     """Run a backward pass through a model that may be spoilt; one whose logits have no gradient passes.
 
     Args:
@@ -126,7 +125,7 @@ def check_backward(model: nn.Module, batch: Pair, name: str, *, training: bool =
         _backward(loss, where)
 
 
-def _loss(model: nn.Module, batch: Pair, name: str) -> Tensor:
+def _loss(model: nn.Module, batch: Batch, name: str) -> Tensor:
     x, y = batch
     weights = next(model.parameters())
     try:

@@ -14,6 +14,7 @@ from ...datasets.views import View
 from ...errors import BadInput
 from ...unlearning.inference import (
     NO_GRADIENT,
+    Batch,
     cannot_take,
     check_batch,
     check_labels_of,
@@ -25,7 +26,6 @@ from ...unlearning.models import seeded
 from .behaviour import check_backward
 from .held import Held
 from .kept_tensors import Kept, give_up, kept_by, left_behind
-from .pairs import Pair
 from .reading import said
 from .samples import HeldSamples
 
@@ -33,7 +33,7 @@ TRAINED_ON = 8
 """Samples of the one step that tells whether a model can be trained."""
 
 
-def first_look(model: nn.Module, sets: Mapping[str, Iterable[Pair]], *, trained: str | None = None) -> int:
+def first_look(model: nn.Module, sets: Mapping[str, Iterable[Batch]], *, trained: str | None = None) -> int:
     """Check that model and data go together, and make the model fit for all that follows.
 
     A model that writes into its images gets a copy of them at every pass from now on. One that keeps tensors

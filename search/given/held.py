@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from .pairs import Pair, as_images, as_labels, as_pair, check_batch_of, is_batch, stacked
+from ...unlearning.inference import Batch
+from .pairs import as_images, as_labels, as_pair, check_batch_of, is_batch, stacked
 from .reading import COMPARED_SAMPLES, check_same, each, said
 
 MOST_SAMPLES = 100_000
@@ -25,7 +26,7 @@ class Held:
         device: where they are given out.
     """
 
-    def __init__(self, batches: Sequence[Pair], device: torch.device) -> None:
+    def __init__(self, batches: Sequence[Batch], device: torch.device) -> None:
         self._batches = batches
         self._device = device
 
@@ -37,12 +38,12 @@ class Held:
     def __len__(self) -> int:
         return sum(len(y) for _, y in self._batches)
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Batch]:
         return ((x.to(self._device), y.to(self._device)) for x, y in self._batches)
 
     def select(self, rows: Tensor) -> Held:
         """Return the samples at ``rows``, those of one shape together; see `Batches`."""
-        parts: dict[torch.Size, list[Pair]] = {}
+        parts: dict[torch.Size, list[Batch]] = {}
         start = 0
         for x, y in self._batches:
             own = rows[(rows >= start) & (rows < start + len(y))] - start
@@ -53,7 +54,7 @@ class Held:
         return Held([batch for pairs in parts.values() for batch in _joined(pairs, size)], self._device)
 
 
-def _joined(pairs: list[Pair], size: int) -> Iterator[Pair]:
+def _joined(pairs: list[Batch], size: int) -> Iterator[Batch]:
     """Join samples of one shape to batches of ``size``."""
     x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return zip(x.split(size), y.split(size), strict=True)
@@ -81,7 +82,7 @@ def held(data: Iterable[Any], name: str, device: torch.device, batch_size: int) 
     """
     most = len(data) if isinstance(data, Sized) else None
     failed = _failed(name)
-    pairs: list[Pair] = []
+    pairs: list[Batch] = []
     room = _Room(name, most)
     for item in each(data, failed):
         pairs.append(as_pair(item, name))
@@ -106,7 +107,7 @@ class _Room:
         self._name, self._most = name, most
         self._items, self._samples, self._bytes = 0, 0, 0
 
-    def take(self, pair: Pair) -> None:
+    def take(self, pair: Batch) -> None:
         """Count an item."""
         self._items += 1
         self._samples += max(1, pair[1].numel())

@@ -19,7 +19,8 @@ from torch.utils.data import (
 )
 
 from ...errors import BadInput
-from .pairs import Pair, as_pair, check_batch_of, is_batch, stacked
+from ...unlearning.inference import Batch
+from .pairs import as_pair, check_batch_of, is_batch, stacked
 from .reading import COMPARED_SAMPLES, asked, check_same, each, said
 from .rereading import Reread
 from .workers import death_behind, worker_died
@@ -59,7 +60,7 @@ class Samplewise:
     def __init__(self, convert: Callable[[Any], Any] | None, name: str) -> None:
         self._convert, self._name = convert, name
 
-    def __call__(self, items: list[Any]) -> Pair:
+    def __call__(self, items: list[Any]) -> Batch:
         convert = self._convert or (lambda item: item)
         return stacked([as_pair(convert(item), self._name) for item in items], self._name)
 
@@ -93,7 +94,7 @@ class Loaded:
             return len(self._batches.order)
         return sum(map(len, self._batches))
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Batch]:
         for x, y in self._pairs(self._loader, self._batches):
             yield x.to(self._device), y.to(self._device)
 
@@ -116,7 +117,7 @@ class Loaded:
         some = self._some()
         times = 1 + -(-COMPARED_SAMPLES // sum(map(len, some)))
         rows = some * times
-        first: list[Pair] = []
+        first: list[Batch] = []
         for number, pair in enumerate(self._pairs(self._loader_of(rows, persistent=False), rows)):
             if number < len(some):
                 first.append(pair)
@@ -134,7 +135,7 @@ class Loaded:
             enough.append(self._batches[len(enough)])
         return enough
 
-    def _pairs(self, loader: DataLoader[Any], rows: Chunks | list[Rows]) -> Iterator[Pair]:
+    def _pairs(self, loader: DataLoader[Any], rows: Chunks | list[Rows]) -> Iterator[Batch]:
         for number, item in enumerate(each(loader, lambda *what: self._failed(rows, *what))):
             x, y = check_batch_of(*as_pair(item, self._name), self._name)
             if len(y) != len(rows[number]):

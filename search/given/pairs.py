@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from ...unlearning.inference import first_line
-
-Pair = tuple[Tensor, Tensor]
+from ...unlearning.inference import Batch, first_line
 
 IMAGE_KEYS = ("image", "images", "img", "pixel_values", "x", "input", "inputs")
 LABEL_KEYS = ("label", "labels", "y", "target", "targets")
@@ -22,7 +20,7 @@ LABEL_KEYS = ("label", "labels", "y", "target", "targets")
 _TRANSFORM = "transform them as in training (ToTensor, Normalize)"
 
 
-def as_pair(item: Any, name: str) -> Pair:
+def as_pair(item: Any, name: str) -> Batch:
     """Return images and labels, int64, of one sample (label []) or a batch (labels [N]).
 
     Args:
@@ -61,7 +59,7 @@ def is_batch(x: Tensor, y: Tensor, name: str) -> bool:
     )
 
 
-def check_batch_of(x: Tensor, y: Tensor, name: str) -> Pair:
+def check_batch_of(x: Tensor, y: Tensor, name: str) -> Batch:
     """Return the batch, if it has one label an image.
 
     Raises:
@@ -210,7 +208,7 @@ def _stacked(images: Sequence[Tensor], name: str) -> Tensor:
     return torch.stack(list(images))
 
 
-def stacked(pairs: Sequence[Pair], name: str) -> Pair:
+def stacked(pairs: Sequence[Batch], name: str) -> Batch:
     """Stack samples to one batch."""
     return _stacked([x for x, _ in pairs], name), torch.stack([y for _, y in pairs])
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from ...unlearning.inference import first_line
-from .pairs import Pair
+from ...unlearning.inference import Batch, first_line
 
 COMPARED_SAMPLES = 32
 """So many samples are read twice: of a random flip, one in 2^32 sets would seem to stay the same."""
@@ -58,7 +57,7 @@ def said(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)}"
 
 
-def check_same(first: Pair, again: Pair, name: str) -> None:
+def check_same(first: Batch, again: Batch, name: str) -> None:
     """Refuse samples that differ when they are read again, beyond rounding.
 
     Raises:

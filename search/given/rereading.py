@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
+from ...unlearning.inference import Batch
 from .held import Held
-from .pairs import Pair, as_pair, check_batch_of
+from .pairs import as_pair, check_batch_of
 from .reading import COMPARED_SAMPLES, check_same, each, said
 from .workers import death_behind, worker_died
 
@@ -33,7 +34,7 @@ class Reread:
 
     def __init__(self, loader: Iterable[Any], most: int, *, name: str, device: torch.device) -> None:
         self._loader, self._most, self._name, self._device = loader, most, name, device
-        beginning: list[Pair] = []
+        beginning: list[Batch] = []
         self._count = 0
         for x, y in self._read():
             if self._count < COMPARED_SAMPLES:
@@ -47,7 +48,7 @@ class Reread:
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Batch]:
         found = 0
         for x, y in self._read():
             found += len(y)
@@ -60,7 +61,7 @@ class Reread:
 
     def select(self, rows: Tensor) -> Held:
         """Return the samples at ``rows``, held in memory; see `Batches`."""
-        start, parts, largest = 0, list[Pair](), 1
+        start, parts, largest = 0, list[Batch](), 1
         for x, y in self._read():
             own = rows[(rows >= start) & (rows < start + len(y))] - start
             start, largest = start + len(y), max(largest, len(y))
@@ -69,7 +70,7 @@ class Reread:
         whole = Held(parts, self._device)
         return whole.select(torch.arange(len(whole)))
 
-    def _read(self) -> Iterator[Pair]:
+    def _read(self) -> Iterator[Batch]:
         for number, item in enumerate(each(self._loader, self._failed)):
             if number >= self._most:
                 raise BadInput(

@@ -13,7 +13,8 @@ from ...datasets.normalisation import Normalisation, over_channels
 from ...datasets.samples import Samples
 from ...datasets.views import BATCH_SIZE, View
 from ...errors import BadInput
-from .batches import Batches, Pair, as_batches
+from ...unlearning.inference import Batch
+from .batches import Batches, as_batches
 
 SLACK = 0.25
 """So far beyond [0, 1] pixels may go that were resized in float or rounded to half precision."""
@@ -93,7 +94,7 @@ def as_samples(
     return HeldSamples(x.to(dtype), y, given)
 
 
-def _joined(batches: Batches, name: str) -> Pair:
+def _joined(batches: Batches, name: str) -> Batch:
     pairs = list(batches)
     shapes = {tuple(x.shape[1:]) for x, _ in pairs}
     if len(shapes) > 1:

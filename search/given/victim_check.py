@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import BadInput
-from ...unlearning.inference import logits_and_labels, predict
+from ...unlearning.inference import Predicted, logits_and_labels, predict
 from ...unlearning.metrics import accuracy
 from ..threshold import NothingToUnlearn
-from .batches import Batches, Pair, random_part
+from .batches import Batches, random_part
 from .label_order_signs import Relabelling, relabelling
 from .normalisation_signs import Reading, better_reading
 
@@ -37,11 +37,11 @@ share as one class, of at least so many samples."""
 LOGITS_LOOKED_AT = 64
 ROUNDING = 1e-3
 
-Check = Callable[[Pair, Pair], None]
+Check = Callable[[Predicted, Predicted], None]
 """Looks at the victim's predictions and the labels of S_f, and at those of retain; raises `BadInput`."""
 
 
-def unchecked(forget: Pair, retain: Pair) -> None:
+def unchecked(forget: Predicted, retain: Predicted) -> None:
     """Let everything pass: the check of sweeps, which make their victims and data themselves."""
 
 
@@ -73,7 +73,7 @@ class VictimCheck:
         self.warnings: tuple[str, ...] = ()
         self.classes_seen = 1.0
 
-    def __call__(self, forget: Pair, retain: Pair) -> None:
+    def __call__(self, forget: Predicted, retain: Predicted) -> None:
         """Judge all sets; see `Check`.
 
         Raises:
@@ -114,7 +114,7 @@ class VictimCheck:
             )
         return logits.shape[1]
 
-    def _compare(self, name: str, predicted: Pair, samples: Batches, classes: int) -> None:
+    def _compare(self, name: str, predicted: Predicted, samples: Batches, classes: int) -> None:
         """Compare labels and images of a set with what the model makes of them."""
         order, count = relabelling(*predicted), len(predicted[1])
         reading = better_reading(self._victim, samples) if order.agreement < FAMILIAR else None

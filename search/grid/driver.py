@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from ..interface import Count, Row
+from ...rows import Row
+from ..in_order import InOrder
+from ..interface import Count
 from .finding import GridFinding
 from .pairs import GoelGrid, GridRow
 from .sampled import TPESearch
@@ -48,7 +50,7 @@ class GridSearching(_PairSearching):
         return [asdict(row) for row in grid_rows(self._grid, self._scorer, first, stop, progress)]
 
 
-class TPESearching(_PairSearching):
+class TPESearching(_PairSearching, InOrder):
     """Sampled pairs, each after all before it are known.
 
     Args:
@@ -62,21 +64,10 @@ class TPESearching(_PairSearching):
         self._search = search
         self.start = TPEStart(count=search.samples)
 
-    def carry_on(
-        self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
-    ) -> list[Row]:
-        """Evaluate the pairs that follow; see `Searching`. Nothing can be skipped.
-
-        Raises:
-            ValueError: skip is not 0.
-        """
-        if skip:
-            raise ValueError("a sample depends on all before it, so none can be skipped")
-        sampler, found = self._search.sampler(history), list[Row]()
-        left = self._search.samples - len(history)
-        for number in range(left if count is None else min(left, count)):
-            found.append(asdict(self._scorer.row(*sampler.ask())))
-            sampler.tell(found[-1]["score"])
-            if progress:
-                progress(len(history) + number + 1)
-        return found
+    def settings_after(self, history: Sequence[Row]) -> Iterator[Row]:
+        """Sample pairs and evaluate them; see `InOrder`."""
+        sampler = self._search.sampler(history)
+        for _ in range(self._search.samples - len(history)):
+            row = asdict(self._scorer.row(*sampler.ask()))
+            sampler.tell(row["score"])
+            yield row

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from ...rows import Row
 from ..by_alpha import ByAlpha, chosen_columns
 from ..dampening_problem import DampeningProblem, Evaluation
-from ..interface import Row
 from .pairs import GridOutcome
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-Pair = tuple[float, float]
+AlphaLambda = tuple[float, float]
 
 ALPHAS = (0.1, 1.0, 10.0, 50.0, 100.0, 500.0, 1e3, 1e4, 1e5, 1e6)
 RELATIVE_LAMBDAS = (0.1, 0.5, 1.0, 5.0, 10.0)
@@ -70,7 +70,7 @@ class GoelGrid(BaseModel):
     def _sizes(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         return check_sizes(values)
 
-    def pairs(self) -> list[Pair]:
+    def pairs(self) -> list[AlphaLambda]:
         """List (alpha, lambda), the least aggressive first: the largest alpha, then the largest lambda."""
         lambdas = sorted(self.relative_lambdas, reverse=True)
         return [(alpha, alpha * one) for alpha in sorted(self.alphas, reverse=True) for one in lambdas]

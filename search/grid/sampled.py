@@ -6,14 +6,12 @@ The judgement is the grid's: accuracy lost on S_f plus accuracy gained on held-o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ...rows import Row
 from ..sampler import Sampler
-from .pairs import Pair, check_range
-
-Row = dict[str, Any]
+from .pairs import AlphaLambda, check_range
 
 ALPHA, RELATIVE = "alpha", "relative_lambda"
 
@@ -66,7 +64,7 @@ class PairSampler:
         }
         self._sampler = Sampler(space, seed=search.seed)
 
-    def ask(self) -> Pair:
+    def ask(self) -> AlphaLambda:
         """Draw the next (alpha, lambda)."""
         drawn = self._sampler.ask()
         return drawn[ALPHA], drawn[ALPHA] * drawn[RELATIVE]

@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from functools import cached_property
 
-from torch import Tensor, nn
+from torch import nn
 
-from ...unlearning.inference import predict
+from ...unlearning.inference import Batch, predict
 from ...unlearning.metrics import accuracy
 from ..dampening_problem import DampeningProblem
 from .pairs import GoelGrid, GridOutcome, GridRow, score
 
-Pair = tuple[Tensor, Tensor]
-Batches = Iterable[Pair]
+Batches = Iterable[Batch]
 
 
 class PairScorer:
@@ -42,12 +41,12 @@ class PairScorer:
         """Return the victim's accuracy on S_f."""
         return self._problem.victim_forget_accuracy()
 
-    def row(self, alpha: float, constant: float) -> GridRow:
+    def row(self, alpha: float, dampening_constant: float) -> GridRow:
         """Evaluate a pair."""
-        forget, held_out = self._accuracies(alpha, constant)
+        forget, held_out = self._accuracies(alpha, dampening_constant)
         return GridRow(
             alpha=alpha,
-            dampening_constant=constant,
+            dampening_constant=dampening_constant,
             dampened=self._problem.selected(alpha),
             forget_accuracy=forget,
             held_out_accuracy=held_out,
@@ -63,14 +62,14 @@ class PairScorer:
             held_out_accuracy_before=self.held_out_before,
         )
 
-    def _accuracies(self, alpha: float, constant: float) -> tuple[float, float]:
+    def _accuracies(self, alpha: float, dampening_constant: float) -> tuple[float, float]:
         """Measure the accuracies of a pair on S_f and on the held-out data."""
         if not self._problem.selected(alpha):
             return self.forget_before, self.held_out_before
-        weights = self._problem.weights_at(alpha, constant)
+        weights = self._problem.weights_at(alpha, dampening_constant)
         if weights not in self._known:
-            forget = self._problem.evaluate_at(alpha, constant).forget_accuracy
-            changed = self._problem.dampened(alpha, constant)
+            forget = self._problem.evaluate_at(alpha, dampening_constant).forget_accuracy
+            changed = self._problem.dampened(alpha, dampening_constant)
             self._known[weights] = (forget, _accuracy(changed, self._held_out))
         return self._known[weights]
 

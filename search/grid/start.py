@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..interface import Row
+from ...rows import Row
 
 
 class _Counted(BaseModel):

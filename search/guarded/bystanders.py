@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...unlearning.inference import logits_and_labels, predict
+from ...unlearning.inference import Batch, logits_and_labels, predict
 from ...unlearning.precision import Arithmetic
-from ..given import Batches, Pair, random_part
+from ..given import Batches, random_part
 
 STEPS = ((-1, 0), (0, 1), (1, 0), (0, -1), (-1, -1), (-1, 1), (1, 1), (1, -1))
 NUDGE = 1 / 32
@@ -37,9 +37,9 @@ class Watched:
         separation, apart: see `Suspicion`.
     """
 
-    suspected: list[Pair]
-    target: list[Pair]
-    other: list[Pair]
+    suspected: list[Batch]
+    target: list[Batch]
+    other: list[Batch]
     target_rate: float
     found: int
     doubted: int
@@ -75,7 +75,7 @@ class Bystanders:
         arithmetic: of all passes.
     """
 
-    def __init__(self, victim: nn.Module, batches: list[Pair], arithmetic: Arithmetic) -> None:
+    def __init__(self, victim: nn.Module, batches: list[Batch], arithmetic: Arithmetic) -> None:
         self._batches, self._arithmetic = batches, arithmetic
         self._right, self._beliefs = self._says(victim)
 
@@ -110,7 +110,7 @@ def belief(logits: Tensor, labels: Tensor) -> Tensor:
     return (SHARPNESS * logits.double()).softmax(1).gather(1, labels[:, None])[:, 0]
 
 
-def right(model: nn.Module, batches: list[Pair], arithmetic: Arithmetic) -> Tensor:
+def right(model: nn.Module, batches: list[Batch], arithmetic: Arithmetic) -> Tensor:
     """Tell which samples the model predicts as labelled, bool [N]."""
     device = next(model.parameters()).device
     with arithmetic.autocast(device):
@@ -118,19 +118,19 @@ def right(model: nn.Module, batches: list[Pair], arithmetic: Arithmetic) -> Tens
     return predictions == labels
 
 
-def kept(samples: Batches | None, count: int, arithmetic: Arithmetic) -> list[Pair]:
+def kept(samples: Batches | None, count: int, arithmetic: Arithmetic) -> list[Batch]:
     """Keep up to ``count`` of the samples, drawn at random, in memory, as passes take them fastest."""
     return [] if samples is None else list(ordered(random_part(samples, count), arithmetic))
 
 
-def ordered(batches: Iterable[Pair], arithmetic: Arithmetic) -> Iterator[Pair]:
+def ordered(batches: Iterable[Batch], arithmetic: Arithmetic) -> Iterator[Batch]:
     """Yield the batches; images are in the channels-last order where passes are reduced."""
     for x, y in batches:
         images = arithmetic.reduced and x.ndim == 4
         yield (x.contiguous(memory_format=torch.channels_last) if images else x), y
 
 
-def nudged(victim: nn.Module, batches: list[Pair], arithmetic: Arithmetic) -> list[Pair]:
+def nudged(victim: nn.Module, batches: list[Batch], arithmetic: Arithmetic) -> list[Batch]:
     """Mix images [N, C, H, W] with themselves, moved to the eight sides in turn.
 
     A model that fits its training samples perfectly has large margins on them, and loses less there than on

@@ -48,7 +48,7 @@ GUARDED = SearchEntry(
     expected=ExpectedGuarded(),
     problem=_problem,
     open=_open,
-    depends_on=("probe_target", "probe_other", "measured_in", "compared"),
+    depends_on=("probe_target", "probe_other", "precision_of_probes", "compared"),
     in_order=True,
     curve="flips",
 )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ...rows import Row
 from ..dampening_problem import DampeningProblem, Evaluation
-from ..interface import Row
 from .machine import GuardedState, GuardedStep
 from .problem import GuardedProblem
 from .start import GuardedStart
@@ -22,7 +22,7 @@ class GuardedFinding:
         start: settings and sizes of the probes.
         state: its end.
         problem: what was searched.
-        constant: lambda of all steps.
+        constant_of_steps: lambda of all steps.
         step: the answer; None: no stop.
         chosen: the answer on all of S_f; None likewise.
     """
@@ -30,18 +30,25 @@ class GuardedFinding:
     start: GuardedStart
     state: GuardedState
     problem: GuardedProblem
-    constant: float
+    constant_of_steps: float
     step: GuardedStep | None
     chosen: Evaluation | None
 
     @classmethod
     def of(
-        cls, start: GuardedStart, state: GuardedState, problem: GuardedProblem, constant: float
+        cls, start: GuardedStart, state: GuardedState, problem: GuardedProblem, dampening_constant: float
     ) -> GuardedFinding:
         """Measure the answer on all of S_f."""
         step = start.search.chosen(state)
         chosen = None if step is None else problem.evaluate_count(step.count, step.left_out)
-        return cls(start=start, state=state, problem=problem, constant=constant, step=step, chosen=chosen)
+        return cls(
+            start=start,
+            state=state,
+            problem=problem,
+            constant_of_steps=dampening_constant,
+            step=step,
+            chosen=chosen,
+        )
 
     @property
     def status(self) -> str:
@@ -51,7 +58,7 @@ class GuardedFinding:
     @property
     def dampening_constant(self) -> float | None:
         """Return lambda, if there is a stop."""
-        return None if self.step is None else self.constant
+        return None if self.step is None else self.constant_of_steps
 
     def rows(self) -> list[Row]:
         """Return one dict per step; ``left_out`` names the weights, with spaces between."""
@@ -64,7 +71,7 @@ class GuardedFinding:
         return {
             "alpha": None if self.chosen is None else self.chosen.alpha,
             "dampened": 0 if self.chosen is None else self.chosen.dampened,
-            "dampening_constant": self.constant,
+            "dampening_constant": self.constant_of_steps,
             "steps": len(self.state.trace),
             "score": None if step is None else step.score,
             "harm": None if step is None else step.harm,
@@ -124,7 +131,7 @@ class GuardedFinding:
         return {
             "alpha": self.problem.alpha_of(step.count),
             "dampened": step.count - len(step.left_out),
-            "dampening_constant": self.constant,
+            "dampening_constant": self.constant_of_steps,
             "suspected_healed": step.healed,
             "flips_target": step.flips_target,
             "flips_other": step.flips_other,

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from ...unlearning.importance import Importance
-from ...unlearning.inference import predict
+from ...unlearning.inference import Batch, Predicted, predict
 from ...unlearning.kinds import Precision
 from ...unlearning.metrics import accuracy
 from ...unlearning.precision import Arithmetic
 from ..dampening_problem import DampeningProblem, Evaluation
-from ..given import Batches, Pair, random_part
+from ..given import Batches, random_part
 from ..threshold import check_unlearnable
 from .bystanders import Bystanders, Watched, kept, nudged, right
 from .machine import Measures, Probes
@@ -119,7 +119,7 @@ def guarded_problem(
     victim: nn.Module,
     forget: Batches,
     compared: Batches,
-    predicted: Pair,
+    predicted: Predicted,
     pair: tuple[Importance, Importance],
     settings: GuardedFields,
 ) -> GuardedProblem:
@@ -140,7 +140,7 @@ def guarded_problem(
     """
     found = _believed(victim, random_part(forget, MOST_FOUND))
     probe = _probe(found, predicted, settings)
-    target, arithmetic = take(compared, probe.target), Arithmetic(settings.measured_in)
+    target, arithmetic = take(compared, probe.target), Arithmetic(settings.precision_of_probes)
     suspicion = look_for_suspects(victim, found, target, pair, settings.dampening_constant, arithmetic)
     believed = found.select(suspicion.forget.nonzero().flatten())
     accused = Accused(believed=believed, target=target, suspected=suspicion.retain)
@@ -165,7 +165,7 @@ def guarded_problem(
         *pair,
         watched=watched,
         dampening_constant=settings.dampening_constant,
-        precision=settings.measured_in,
+        precision=settings.precision_of_probes,
     )
 
 
@@ -180,11 +180,11 @@ def _believed(victim: nn.Module, found: Batches) -> Batches:
     return found.select((predictions == labels).nonzero().flatten())
 
 
-def _probe(found: Batches, predicted: Pair, settings: GuardedFields) -> Probe:
+def _probe(found: Batches, predicted: Predicted, settings: GuardedFields) -> Probe:
     predictions, labels = predicted
     targets = torch.cat([y.cpu() for _, y in found]).unique()
     return draw_probe(predictions, labels, targets, target=settings.probe_target, other=settings.probe_other)
 
 
-def _count(batches: list[Pair]) -> int:
+def _count(batches: list[Batch]) -> int:
     return sum(len(y) for _, y in batches)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ...unlearning.dampening import falling
 from ...unlearning.importance import Importance
+from ...unlearning.inference import Batch
 from ...unlearning.precision import Arithmetic
-from ..given import Batches, Pair
+from ..given import Batches
 from ..importance_for import importance_for
 from .bystanders import kept
 from .probe import take
@@ -46,7 +47,7 @@ class Accused:
         """Return the samples of the target classes that are not suspected; None: there are none."""
         return None if self.target is None else take(self.target, (~self.suspected).nonzero().flatten())
 
-    def watched(self, arithmetic: Arithmetic) -> list[Pair]:
+    def watched(self, arithmetic: Arithmetic) -> list[Batch]:
         """Return the samples that a step should heal."""
         sides = (self.believed, self.suspects)
         return [batch for side in sides for batch in kept(side, MOST_MEASURED, arithmetic)]
@@ -77,7 +78,7 @@ def rank(
     Returns:
         Who is suspected now, and importances whose ratio is the ranking.
     """
-    arithmetic = Arithmetic(settings.measured_in)
+    arithmetic = Arithmetic(settings.precision_of_probes)
     guilty = importance_for(settings, victim, accused.believed)
     if accused.suspects is not None:
         guilty = guilty + importance_for(settings, victim, accused.suspects)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ...unlearning.dampening import DampeningPath, centred
 from ...unlearning.importance import Importance
-from ...unlearning.inference import logits_and_labels
+from ...unlearning.inference import Batch, logits_and_labels
 from ...unlearning.precision import Arithmetic
-from ..given import Batches, Pair
+from ..given import Batches
 from .bystanders import ordered
 from .groups import NOBODY, Responses, Suspicion, suspect, together
 
@@ -30,7 +30,7 @@ def look_for_suspects(
     found: Batches,
     target: Batches | None,
     pair: tuple[Importance, Importance],
-    constant: float,
+    dampening_constant: float,
     arithmetic: Arithmetic,
 ) -> Suspicion:
     """Dampen along a ranking, and see whose logits fall, for each target where that shows best.
@@ -40,10 +40,10 @@ def look_for_suspects(
         found: S_f, or a part of it.
         target: retain samples of its classes; None: there are none.
         pair: importances of S_f and retain.
-        constant: lambda.
+        dampening_constant: lambda.
         arithmetic: of all passes.
     """
-    ranked = _Ranked(victim, pair, constant, arithmetic)
+    ranked = _Ranked(victim, pair, dampening_constant, arithmetic)
     forget, retain = _Seen(ranked, found), None if target is None else _Seen(ranked, target)
     best = dict[int, Suspicion]()
     for number, count in enumerate(ranked.counts(FIRST)):
@@ -61,10 +61,10 @@ def look_for_suspects(
 
 def look_again(
     victim: nn.Module,
-    known: Iterable[Pair],
-    rest: Iterable[Pair],
+    known: Iterable[Batch],
+    rest: Iterable[Batch],
     pair: tuple[Importance, Importance],
-    constant: float,
+    dampening_constant: float,
     arithmetic: Arithmetic,
 ) -> Tensor:
     """Tell which of the rest respond, too, when what is known is dampened further, bool [N].
@@ -76,10 +76,10 @@ def look_again(
         known: batches of found poison and suspects; they are read several times.
         rest: the retain samples of the target classes that are not suspected.
         pair: importances whose ratio ranks by the known.
-        constant: lambda.
+        dampening_constant: lambda.
         arithmetic: of all passes.
     """
-    ranked = _Ranked(victim, pair, constant, arithmetic)
+    ranked = _Ranked(victim, pair, dampening_constant, arithmetic)
     guilty, others = _Seen(ranked, known), _Seen(ranked, rest)
     best = dict[int, Suspicion]()
     for count in ranked.counts(FIRST):
@@ -111,12 +111,12 @@ class _Ranked:
         self,
         victim: nn.Module,
         pair: tuple[Importance, Importance],
-        constant: float,
+        dampening_constant: float,
         arithmetic: Arithmetic,
     ) -> None:
         self._model = copy.deepcopy(victim).requires_grad_(False)
         self._path = DampeningPath(dict(self._model.named_parameters()), *pair)
-        self._constant, self._arithmetic = constant, arithmetic
+        self._dampening_constant, self._arithmetic = dampening_constant, arithmetic
         self.classes = 0
         self._device = next(self._model.parameters()).device
 
@@ -128,9 +128,9 @@ class _Ranked:
             count *= FACTOR
         yield self._path.sorted_count
 
-    def logits(self, samples: Iterable[Pair], count: int) -> tuple[Tensor, Tensor]:
+    def logits(self, samples: Iterable[Batch], count: int) -> tuple[Tensor, Tensor]:
         """Compute the logits with the first ``count`` ranks dampened, and return the labels with them."""
-        self._path.move_to_count(count, self._constant)
+        self._path.move_to_count(count, self._dampening_constant)
         with self._arithmetic.autocast(self._device):
             logits, labels = logits_and_labels(self._model, ordered(samples, self._arithmetic))
         self.classes = logits.shape[1]
@@ -140,7 +140,7 @@ class _Ranked:
 class _Seen:
     """Samples, and what the victim says of them."""
 
-    def __init__(self, ranked: _Ranked, samples: Iterable[Pair]) -> None:
+    def __init__(self, ranked: _Ranked, samples: Iterable[Batch]) -> None:
         self._ranked, self._samples = ranked, samples
         logits, self.labels = ranked.logits(samples, 0)
         self.before = centred(logits, self.labels)

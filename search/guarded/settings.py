@@ -39,7 +39,7 @@ class GuardedFields(ConstantFields):
     probe_precision: Literal["same", Precision] = "same"
 
     @property
-    def measured_in(self) -> Precision:
+    def precision_of_probes(self) -> Precision:
         """Return the precision of the passes of a guarded search."""
         return self.precision if self.probe_precision == "same" else self.probe_precision
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from ...rows import Row
 from ..store import ResultsStore
 from ..sweep import Scenario
 
@@ -13,8 +13,6 @@ GPU_CONTEXT = 600 << 20
 """Bytes that a process takes on a GPU beside its tensors."""
 GPU_SHARE = 0.9
 """Of a GPU's memory that workers may fill."""
-
-Row = Mapping[str, Any]
 
 
 def actors_that_fit(device_memory: int, peak_memory: int) -> int:

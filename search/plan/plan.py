@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ...rows import Row
 from ..searches import SEARCH_ENTRIES
 from ..sweep import ImportancePart, Sweep, Task
 from .costs import Costs, ScenarioSort, large_sets, pace_name
@@ -20,8 +21,6 @@ from .work import SmallPart, made_by
 WORKERS = (1, 2, 8, 64)
 CELL_BYTES, SETTING_BYTES = 14_000, 100
 """Of the results, before parts are merged; measured on digits."""
-
-Row = Mapping[str, Any]
 
 
 class Disk(BaseModel):

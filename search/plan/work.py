@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ...datasets.poisoning import discovered_count
+from ...rows import Row
 from ...unlearning.methods import Set
-from ..interface import Row
 from ..searches import SEARCH_ENTRIES
 from ..settings import HealSettings
 from ..sweep import (

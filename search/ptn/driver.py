@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from ...rows import Row
 from ..dampening_problem import BoundedEvaluation, DampeningProblem, Evaluation
-from ..interface import Count, Row
+from ..interface import Count
 from .finding import PTNFinding, SearchOutcome
 from .machine import PTNSearch, PTNState
 from .start import PTNStart
@@ -97,12 +98,12 @@ class PTNSearching:
     Args:
         start: settings and sizes.
         problem: what is searched.
-        constant: lambda of all steps.
+        dampening_constant: lambda of all steps.
     """
 
-    def __init__(self, start: PTNStart, problem: DampeningProblem, constant: float) -> None:
+    def __init__(self, start: PTNStart, problem: DampeningProblem, dampening_constant: float) -> None:
         self.start = start
-        self._problem, self._constant = problem, constant
+        self._problem, self._dampening_constant = problem, dampening_constant
 
     def carry_on(
         self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
@@ -117,4 +118,6 @@ class PTNSearching:
         """Return what the search found; see `Searching`."""
         evaluations = [evaluation_from(row) for row in history]
         outcome = conclude_ptn(self.start.after(history), evaluations, self._problem)
-        return PTNFinding(search=self.start.search, outcome=outcome, constant=self._constant)
+        return PTNFinding(
+            search=self.start.search, outcome=outcome, constant_of_steps=self._dampening_constant
+        )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...rows import Row
 from ..expected import Expected, Looked, Sizes
-from ..interface import Row
 from .settings import PTNFields
 from .start import PTNStart
 

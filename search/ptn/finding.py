@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ...rows import Row
 from ..by_alpha import ByAlpha, chosen_columns
 from ..dampening_problem import DampeningProblem, Evaluation
-from ..interface import Row
 from ..threshold import crosses
 from .machine import PTNSearch, PTNState, percentile_of
 
@@ -49,12 +49,12 @@ class PTNFinding(ByAlpha):
     Attributes:
         search: its settings.
         outcome: state and evaluations of every step.
-        constant: lambda of all steps.
+        constant_of_steps: lambda of all steps.
     """
 
     search: PTNSearch
     outcome: SearchOutcome
-    constant: float
+    constant_of_steps: float
 
     @property
     def status(self) -> str:
@@ -69,11 +69,11 @@ class PTNFinding(ByAlpha):
     @property
     def dampening_constant(self) -> float | None:
         """Return lambda, if there is a stop."""
-        return None if self.chosen is None else self.constant
+        return None if self.chosen is None else self.constant_of_steps
 
     def rows(self) -> list[Row]:
         """Return the evaluated steps with ``dampening_constant``; see `SearchOutcome.rows`."""
-        return [{**row, "dampening_constant": self.constant} for row in self.outcome.rows()]
+        return [{**row, "dampening_constant": self.constant_of_steps} for row in self.outcome.rows()]
 
     def columns(self) -> Row:
         """Return the columns of a run with s and percentile; lambda also without a stop: all steps had it."""
@@ -82,7 +82,7 @@ class PTNFinding(ByAlpha):
             "s": state.s if stopped else None,
             "percentile": state.percentile if stopped else None,
             **chosen_columns(self.chosen),
-            "dampening_constant": self.constant,
+            "dampening_constant": self.constant_of_steps,
             "steps": len(self.outcome.evaluations),
         }
 
@@ -110,5 +110,5 @@ class PTNFinding(ByAlpha):
                 "percentile": percentile_of(s),
                 **asdict(evaluation),
                 "crossed": crosses(evaluation.forget_accuracy, state.threshold),
-                "dampening_constant": self.constant,
+                "dampening_constant": self.constant_of_steps,
             }

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..interface import Row
+from ...rows import Row
 from .machine import PTNSearch, PTNState
 
 

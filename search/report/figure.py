@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ...errors import BadInput
+from ...rows import Row
 from ...unlearning.kinds import GRANULARITIES
 from ..searches import with_curve
 from ..settings import METHODS
@@ -27,7 +28,6 @@ from .table import describe, method_name
 if TYPE_CHECKING:
     from torch import Tensor
 
-Row = Mapping[str, Any]
 
 FORMATS = ("png", "pdf", "svg")
 CURVES = {

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from ...rows import Row
 from ..searches import with_curve
 from .figure import CURVES, FAINT, INK, log_axis, new_figure, save_figure
 from .sweep_figures import (
@@ -30,8 +31,6 @@ from .sweep_figures import (
     signed,
 )
 from .table import describe, method_name
-
-Row = Mapping[str, Any]
 
 HEALED = {"suspected_healed": ("suspected samples healed", "#CC79A7")}
 FLIPS = {

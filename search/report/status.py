@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from ...errors import BadInput
+from ...rows import Row
 from ..store import SMALL_BYTES, ResultsStore, check_file
 from ..sweep import Task, load_sweep
 from .progress import Failure, Running, SweepProgress, SweepStatus, is_gone
@@ -29,7 +30,6 @@ __all__ = [
     "sweep_status",
 ]
 
-Row = Mapping[str, Any]
 
 FAILED = ("failed", "gate_failed")
 """Statuses of cells that the same command would run again."""

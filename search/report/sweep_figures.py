@@ -23,12 +23,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from ...errors import BadInput
+from ...rows import Row
 from ...unlearning.kinds import GRANULARITIES
 from .figure import FAINT, INK, new_figure, save_figure
 from .status import FAILED
 from .table import describe, method_name
 
-Row = Mapping[str, Any]
 Point = tuple[float, Sequence[Row]]
 
 STYLES: Mapping[str, tuple[str, str, str]] = {

@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from ...rows import Row
 from ...unlearning.kinds import GRANULARITIES
 from ..methods import METHOD_ENTRIES
 from ..searches import SEARCH_ENTRIES
-from .table_formats import FORMATS, SOFT, Column, ResultTable, Row, Spread, TerminalTable, render
+from .table_formats import FORMATS, SOFT, Column, ResultTable, Spread, TerminalTable, render
 
 __all__ = ["FORMATS", "ResultTable", "TerminalTable", "describe", "method_name", "render", "searches_table"]
 

@@ -14,8 +14,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ...errors import BadInput, printable
+from ...rows import Row
 
-Row = Mapping[str, object]
 MISSING = "\N{EN DASH}"
 ARROW = " → "
 SOFT = "\N{SOFT HYPHEN}"

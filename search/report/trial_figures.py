@@ -15,10 +15,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ...rows import Row
 from .figure import FAINT, INK, new_figure, save_figure
 from .table import describe, method_name
-
-Row = Mapping[str, Any]
 
 MARKERS = {"collapsed": "X"}
 COLOURS = "viridis"

@@ -17,7 +17,6 @@ from .jobs import (
     Answer as Answer,
     Failure as Failure,
     ImportanceJob as ImportanceJob,
-    Row as Row,
     SearchJob as SearchJob,
     TrainJob as TrainJob,
     UntreatedJob as UntreatedJob,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...datasets.poisoning import discovered_count
+from ...rows import Row
 from ...unlearning.metrics import damage, healed
 from ..store import row_key
 from .scenario import Cell, Scenario
@@ -13,8 +14,6 @@ from .scenario import Cell, Scenario
 if TYPE_CHECKING:
     from ..dampening_run import Outcome
     from ..truth import Truth
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

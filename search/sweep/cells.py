@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ...rows import Row
 from ..dampening_run import Progress, silent
-from .cell_rows import CellRows, Row
+from .cell_rows import CellRows
 from .dampening_cell import Treatment
 from .scenario import Cell
 from .training_cell import TunedTreatment

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from ...rows import Row
+from ...unlearning.inference import Predicted
 from ..dampening_run import Operation, Outcome, Progress, silent
-from ..given import Pair
 from ..interface import Start
 from ..settings import HealSettings
 from ..store import row_key
 from ..truth import Truth, measure_truth
-from .cell_rows import CellRows, Row, outcome_columns, truth_columns
+from .cell_rows import CellRows, outcome_columns, truth_columns
 from .scenario import Cell
 from .victim_bench import Experiment
 
@@ -65,7 +66,7 @@ class Treatment:
         }
         return self._experiment.scored(self._cell, columns, truth, steps)
 
-    def _compared(self) -> Pair:
+    def _compared(self) -> Predicted:
         found = self._experiment.compared(self._cell)
         return found.predictions, found.labels
 

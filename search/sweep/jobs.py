@@ -5,16 +5,15 @@ A job is idempotent: whoever is asked a second time finds in the store what the 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from ...rows import Row
 from ..searches import AnyStart
 from .scenario import Cell, Scenario
 from .victim_bench import Part
 from .victim_importances import ImportancePart
-
-Row = dict[str, Any]
 
 
 class _Message(BaseModel):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ...rows import Row
 from ..interface import Start
-
-Row = dict[str, Any]
 
 MANY = 1 << 30
 

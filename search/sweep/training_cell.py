@@ -9,15 +9,16 @@ from typing import Any
 from torch import nn
 
 from ... import __version__
+from ...rows import Row
+from ...unlearning.inference import Predicted
 from ...unlearning.methods import Known
 from ..dampening_run import Progress, silent
-from ..given import Pair
 from ..grid import TPEStart
 from ..stopwatch import peak_memory
 from ..store import SCHEMAS, row_key
 from ..training import SELECTION_CLEAN, SELECTION_HEALED, Tuned, TuneSettings, Tuning, defaults, from_recipe
 from ..truth import Truth, measure_selection, measure_truth
-from .cell_rows import CellRows, Row
+from .cell_rows import CellRows
 from .scenario import Cell
 from .victim_bench import Experiment
 
@@ -120,7 +121,7 @@ class TunedTreatment:
     def _watched(self, model: nn.Module) -> Row:
         return asdict(measure_truth(model, self._experiment.data))
 
-    def _compared(self) -> Pair:
+    def _compared(self) -> Predicted:
         found = self._experiment.compared(self._cell)
         return found.predictions, found.labels
 

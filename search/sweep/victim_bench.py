@@ -17,18 +17,20 @@ from ...datasets.poisoning import PoisonedData, Share
 from ...datasets.sources import load_dataset
 from ...datasets.splits import NOTHING
 from ...datasets.views import View
+from ...rows import Row
 from ...unlearning.dampening import bytes_of
+from ...unlearning.inference import Predicted
 from ...unlearning.models import create_model, load_into
 from ...unlearning.retraining import train_from_scratch
 from ..dampening_run import Progress, compared_part, silent
 from ..entry import Material
-from ..given import Batches, Pair, random_part
+from ..given import Batches, random_part
 from ..searches import SEARCH_ENTRIES
 from ..settings import HealSettings
 from ..store import ArtifactStore, StoredModel, row_key
 from ..truth import Truth, measure_truth
 from .cache import Keeper
-from .cell_rows import CellRows, Row, cell_key, failed_row, gate_failure, identity, scores
+from .cell_rows import CellRows, cell_key, failed_row, gate_failure, identity, scores
 from .scenario import Cell, Scenario, Scoring
 from .victim_importances import VictimImportances
 from .victim_parts import Compared, Problem, problem_sort
@@ -200,7 +202,7 @@ class Experiment:
         timed = self.importances.of(cell.share, settings, progress)
         start, size = time.perf_counter(), settings.batch_size
 
-        def compared() -> tuple[Batches, Pair]:
+        def compared() -> tuple[Batches, Predicted]:
             known = self.compared(cell)
             part = compared_part(self.data.retain(cell.share).batched(size), settings.compared)
             return part, (known.predictions, known.labels)

@@ -6,12 +6,11 @@ sum, or looks for the Pareto front of both. Candidates are rows of scalars, as w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from ...rows import Row
 from .settings import TuneSettings
 
-Row = Mapping[str, Any]
 Parts = tuple[float, float]
 
 SELECTION_CLEAN, SELECTION_HEALED = "selection_clean_accuracy", "selection_healed_raw"

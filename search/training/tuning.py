@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import BadInput, NotFinite
-from ...unlearning.inference import predict
+from ...rows import Row
+from ...unlearning.inference import Predicted, predict
 from ...unlearning.methods import Known, Unlearned, Watch
 from ...unlearning.metrics import accuracy
 from ...unlearning.training import TrainingDiverged
-from ..given import Batches, Check, Pair, random_part, unchecked
+from ..given import Batches, Check, random_part, unchecked
 from ..grid import TPEStart
 from ..harm import Harm, compare_on_retain, expected_rate
 from ..sampler import Direction, Sampler
@@ -32,7 +33,6 @@ from .settings import TuneSettings
 from .spaces import Space, distributions
 from .start import start_of
 
-Row = dict[str, Any]
 Count = Callable[[int], None]
 
 LOST = (TrainingDiverged, NotFinite, MemoryError, torch.OutOfMemoryError)
@@ -130,7 +130,7 @@ class Tuning:
         measure: Callable[[nn.Module], Row] = lambda model: {},
         watch: Watch | None = None,
         kept: RowStore | None = None,
-        compared: Callable[[], Pair] | None = None,
+        compared: Callable[[], Predicted] | None = None,
         check: Check = unchecked,
     ) -> None:
         self._victim, self._known, self._forget, self.settings = victim, known, forget, settings
@@ -273,7 +273,7 @@ class Tuning:
         after, _ = self._predicted(model)
         return compare_on_retain(examined.predictions, after, examined.labels, examined.targets)
 
-    def _predicted(self, model: nn.Module) -> Pair:
+    def _predicted(self, model: nn.Module) -> Predicted:
         return predict(model, self._retain, "retain set")
 
     def _winner(self, rows: Sequence[Row], enough: float | None) -> tuple[str, int | None]:

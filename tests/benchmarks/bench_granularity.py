@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 from theriac.cluster.run_sweep import SweepRun
 from theriac.datasets.poisoning import Share
+from theriac.rows import Row
 from theriac.search.settings import Method
 from theriac.search.store.results import ResultsStore
 from theriac.search.store.row_origin import provenance
-from theriac.search.sweep.cell_rows import Row
 from theriac.search.sweep.files import Sweep
 from theriac.search.sweep.rules import Match
 from theriac.search.sweep.scenario import PRESETS, Scoring

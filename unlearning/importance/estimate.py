@@ -130,9 +130,7 @@ def estimate_importances(
         )
     if chunk_size is not None and chunk_size < 1:
         raise BadInput(f"chunk_size {chunk_size}: give a whole number of samples, 1 or more")
-    # highest ratios of batch means hang on rounding, so float32 keeps the order of published numbers
-    published = granularity == "batch" and precision == "float32"
-    working = WorkingModel(model, precision, keep_order=published)
+    working = WorkingModel(model, precision, granularity=granularity)
     device = working.device
     # whatever is on around us
     with evaluating(model), torch.autocast(device.type, enabled=False), no_tf32(device):

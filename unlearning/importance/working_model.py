@@ -11,6 +11,7 @@ from torch.func import functional_call
 from ...datasets.sources import check_labels
 from ...errors import BadInput
 from ..inference import NO_GRADIENT, cannot_take, check_batch, check_logits, check_targets
+from ..kinds import Granularity
 from ..models import differentiable
 from ..precision import arithmetic_for
 
@@ -21,7 +22,8 @@ class WorkingModel:
     Args:
         model: in eval mode, and kept in it while this is used.
         precision: of forward and backward passes.
-        keep_order: never turn weights and images to channels last.
+        granularity: "batch" in float32 keeps the order of memory that published numbers were computed in:
+            the highest ratios of batch means hang on rounding.
 
     Attributes:
         parameters: name -> detached value; half precision is widened to float32. Matrices of 4 dimensions are
@@ -35,7 +37,9 @@ class WorkingModel:
             the weights do not allow.
     """
 
-    def __init__(self, model: nn.Module, precision: str = "float32", *, keep_order: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, precision: str = "float32", *, granularity: Granularity = "sample"
+    ) -> None:
         if isinstance(model, torch.jit.ScriptModule | nn.DataParallel):
             raise BadInput(
                 f"the model is a {type(model).__name__}, which cannot be called with other weights; give the "
@@ -50,7 +54,8 @@ class WorkingModel:
         self.buffers = {name: _widened(b) for name, b in model.named_buffers()}
         self.classes: int | None = None
         self.arithmetic = arithmetic_for(precision, self.device, next(iter(self.parameters.values())).dtype)
-        self._arrange(torch.channels_last if not keep_order and self._overlaps() else torch.contiguous_format)
+        published = granularity == "batch" and precision == "float32"
+        self._arrange(torch.channels_last if not published and self._overlaps() else torch.contiguous_format)
 
     @property
     def device(self) -> torch.device:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from ...datasets.samples import Samples, split
 from ...errors import BadInput
+from ...rows import Row
 from ..inference import predict
 from ..metrics import accuracy
 from .feature_maps import Convolution, last_convolution
 from .fine_tuning import CleanFineTuning, fine_tune
-from .unlearner import Known, Row, Run, Set
+from .unlearner import Known, Run, Set
 
 
 class FinePruning(CleanFineTuning):

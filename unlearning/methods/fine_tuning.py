@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ...datasets.augmentation import Augmentation
 from ...datasets.samples import Samples
+from ...rows import Row
 from ..training import Loss, Recipe, cross_entropy, train
-from .unlearner import TRAINED_IMAGE, Known, Row, Run, Set, Unlearner
+from .unlearner import TRAINED_IMAGE, Known, Run, Set, Unlearner
 
 
 class FineTuneOnRetain(Recipe, Unlearner):

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...datasets.samples import Samples
+from ...rows import Row
+from ..inference import Batch
 from ..training import TrainingDiverged
 from .double_backward import cheap_double_backward, twice_differentiable
 from .hypergradient import Hypergradient, hypergradient
 from .ibau_settings import IBAUSettings
-from .universal_perturbation import Ascent, Batch, Pixels, accuracy_under, ascend, attacked, inner_loss
-from .unlearner import Row, Run
+from .universal_perturbation import Ascent, Pixels, accuracy_under, ascend, attacked, inner_loss
+from .unlearner import Run
 
 PROBE_BATCH = 500
 

@@ -11,10 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...rows import Row
 from ..training import cross_entropy
 from .feature_maps import collecting, last_map_of_each_size
 from .fine_tuning import CleanFineTuning, fine_tune
-from .unlearner import TRAINED_IMAGE, Known, Row, Run, Set
+from .unlearner import TRAINED_IMAGE, Known, Run, Set
 
 
 class NeuralAttentionDistillation(CleanFineTuning):

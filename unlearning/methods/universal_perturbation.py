@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..inference import Batch
 from ..models import sound_batch_norm
 
 Norm = Literal["l2", "linf", "range"]
 Labels = Literal["true", "predicted"]
 Projection = Literal["every_step", "end", "never"]
-Batch = tuple[Tensor, Tensor]
 
 
 def project(delta: Tensor, norm: Norm, bound: float) -> Tensor:

@@ -17,9 +17,9 @@ from torch import nn
 from ...datasets.samples import Samples
 from ...datasets.views import seeded_generator
 from ...errors import BadInput
+from ...rows import Row
 from ..models import seeded
 
-Row = dict[str, Any]
 Set = Literal["forget", "retain", "clean"]
 Watch = Callable[[nn.Module], Row]
 """Looks at a model between two rounds, in eval mode, and says what it saw; a method never reads it."""
