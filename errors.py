@@ -24,7 +24,16 @@ def printable(text: str) -> str:
 
 
 def closest(word: object, valid: Iterable[str]) -> str:
-    """Suggest "; did you mean ...?" for a word that is none of the valid ones, or nothing."""
+    """Suggest "; did you mean ...?" for a word that is none of the valid ones, or nothing.
+
+    Args:
+        word: what was given.
+        valid: the names that would have been right.
+
+    Example:
+        >>> closest("badnet", ["badnets", "blend"])
+        "; did you mean 'badnets'?"
+    """
     known = list(valid)
     close = difflib.get_close_matches(str(word)[:_LONGEST_WORD], known, n=1)
     lower = close or difflib.get_close_matches(str(word)[:_LONGEST_WORD].lower(), known, n=1)
@@ -55,7 +64,7 @@ class NotWritable(BadInput):
 
 
 def explain_validation(error: ValidationError, what: str, valid: Iterable[str] = ()) -> BadInput:
-    """The first finding of pydantic as one `BadInput`: which value, why, and what would be right.
+    """Turn the first finding of pydantic into one `BadInput`: which value, why, and what would be right.
 
     Args:
         error: what pydantic raised.

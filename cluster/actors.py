@@ -83,7 +83,7 @@ class ImportanceActor:
                 self._phase = None
 
     def collect(self, key: str) -> CellRows:
-        """The rows of a cell that a job finished.
+        """Return the rows of a cell that a job finished.
 
         Raises:
             KeyError: they are not here: the actor was restarted.
@@ -91,7 +91,7 @@ class ImportanceActor:
         return self._runner.collect(key)
 
     def phase(self) -> Phase | None:
-        """What the actor is doing: (phase, done, total or None); None: nothing."""
+        """Return what the actor is doing: (phase, done, total or None); None: nothing."""
         return self._phase
 
     def _note(self, phase: str, done: int, total: int | None) -> None:

@@ -65,13 +65,13 @@ class Conductor:
 
     @property
     def finished(self) -> bool:
-        """Whether no further job will be given out."""
+        """Tell whether no further job will be given out."""
         with self.lock:
             return self.error is not None or self.schedule.finished
 
     @property
     def left(self) -> int:
-        """Cells that are not over."""
+        """Count the cells that are not over."""
         return sum(not cell.over for plan in self.schedule.plans for cell in plan.cells)
 
     def drain(self) -> None:
@@ -80,7 +80,7 @@ class Conductor:
             self.schedule.drain()
 
     def at_work(self) -> list[tuple[Member, Ticket]]:
-        """The workers that have a job, and it."""
+        """List the workers that have a job, and it."""
         with self.lock:
             tickets = list(self._tickets.values())
             return [
@@ -88,7 +88,7 @@ class Conductor:
             ]
 
     def suggest(self, trial: str) -> Config | None:
-        """A job for a trial: the actor's name and the job as JSON; None: none at the moment."""
+        """Return a job for a trial: the actor's name and the job as JSON; None: none at the moment."""
         with self.lock:
             self._look_for_nodes()
             for worker in list(self._idle):
@@ -99,7 +99,7 @@ class Conductor:
             return None
 
     def completed(self, trial: str, result: Config | None) -> None:
-        """A trial is over; ``result`` is None or empty if its process died again and again."""
+        """Note that a trial is over; ``result`` is None or empty if its process died again and again."""
         with self.lock:
             ticket = self._tickets.pop(trial)
             self.ended = time.monotonic()
@@ -136,7 +136,7 @@ class Conductor:
         self._settle(self.schedule.done(ticket.number, answer), rows)
 
     def _collected(self, ticket: Ticket) -> CellRows | None:
-        """The rows of the cell that a job finished; None if the actor has lost them."""
+        """Return the rows of the cell that a job finished; None if the actor has lost them."""
         assert isinstance(ticket.job, SearchJob | UntreatedJob)
         key = Task(scenario=ticket.job.scenario, cell=ticket.job.cell).key
         try:
@@ -158,7 +158,7 @@ class Conductor:
             self.failed += bool(failure) or (rows is not None and rows.search["status"] == "gate_failed")
 
     def _lost(self, ticket: Ticket, reason: str) -> None:
-        """The actor is gone for good: others, or new ones, do its work."""
+        """Give up an actor that is gone for good: others, or new ones, do its work."""
         log.warning("%s; its work is done again", reason)
         self.schedule.forget(ticket.worker)
         if ticket.worker in self.fleet.members:
@@ -200,7 +200,7 @@ def _restarted() -> Failure:
 
 
 def describe(ticket: Ticket) -> str:
-    """What a job is about, in a word or two."""
+    """Say what a job is about, in a word or two."""
     job = ticket.job
     if isinstance(job, TrainJob):
         return f"training {job.part.name}"

@@ -53,7 +53,7 @@ class Place:
 
 
 def places(device: str, per_gpu: int) -> list[Place]:
-    """The nodes of the cluster that are alive: an actor for each CPU, or ``per_gpu`` for each GPU."""
+    """List the nodes that are alive: an actor for each CPU, or ``per_gpu`` for each GPU."""
     found = []
     for node in ray.nodes():  # type: ignore[no-untyped-call]
         resources = node["Resources"] if node["Alive"] else {}
@@ -63,7 +63,7 @@ def places(device: str, per_gpu: int) -> list[Place]:
 
 
 def smallest_gpu() -> int:
-    """Bytes of the smallest GPU of the cluster; every node with GPUs is asked."""
+    """Return the bytes of the smallest GPU of the cluster; every node with GPUs is asked."""
     ask = ray.remote(_gpu_bytes)
     asked = [
         ask.options(
@@ -121,7 +121,7 @@ class Fleet:
         return added
 
     def drop(self, number: int) -> None:
-        """The actor is gone for good, or out of reach."""
+        """Drop an actor that is gone for good, or out of reach."""
         member = self.members.pop(number)
         ray.kill(member.handle)  # one that is only out of reach would keep its memory
         self.lost += 1
@@ -135,7 +135,7 @@ class Fleet:
         self.members.clear()
 
     def _sharers(self, place: Place) -> int:
-        """Actors that share a GPU, or the memory of a node."""
+        """Count the actors that share a GPU, or the memory of a node."""
         if self._settings.device == "cuda":
             return self._per_gpu
         return place.slots if self._size is None else min(place.slots, self._size)

@@ -71,7 +71,7 @@ class Sink(Protocol):
 
 
 def cell_logger(name: Name | None, results: Path) -> CellLogger | None:
-    """A logger by name; None for None.
+    """Return a logger by name; None for None.
 
     Nothing is written or connected to before the first cell.
 
@@ -237,7 +237,7 @@ LOGGERS: Mapping[Name, Kind] = {
 
 
 def run_name(row: Row) -> str:
-    """Readable, usable as a folder, and different for every cell."""
+    """Name a run readably, usable as a folder, and differently for every cell."""
     parts = [row.get(name) for name in ("dataset", "model", "attack", "manipulated", "share")]
     parts += [row.get(name) for name in ("method", "granularity", "search")]
     shown = "-".join(str(part) for part in parts if part is not None)

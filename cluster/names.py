@@ -10,7 +10,7 @@ ANSWER, LOST = "answer", "lost"
 
 
 def why_gone(error: RayActorError) -> str:
-    """Ray's page of text in a line; its last line names what an actor raised when it started."""
+    """Put Ray's page of text in a line; its last line names what an actor raised when it started."""
     if "creation task" in str(error):
         return f"a worker could not start: {str(error).strip().splitlines()[-1].strip()}"
     return "a worker process was killed, by hand or for lack of memory, or its node was lost"

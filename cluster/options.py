@@ -143,7 +143,7 @@ class Subject(BaseModel):
     trust_pickle: bool = False
 
     def check_used(self, method: str) -> None:
-        """Whether the method uses what only some methods do, and has what it needs.
+        """Check that the method uses what only some methods do, and has what it needs.
 
         Raises:
             BadInput: it does not, or has not.
@@ -184,14 +184,17 @@ class HealOptions(HealSettings):
     @field_validator(*ALL_FOREIGN, mode="before")
     @classmethod
     def _of_the_search(cls, value: Any, info: ValidationInfo) -> Any:
-        """As in `HealSettings`; `given` finds what a method that trains does not use."""
+        """Refuse what the search does not use, as `HealSettings` does.
+
+        `given` finds what a method that trains does not use.
+        """
         if info.data.get("method") in METHODS:
             search = info.data.get("search")
             refuse_foreign("ptn" if search == "auto" else search, info.field_name)
         return value
 
     def given(self, parameters: Parameters) -> dict[str, Any]:
-        """What was given, as `theriac.heal` takes it; ``parameters`` are those of a method that trains.
+        """Return what was given, as `theriac.heal` takes it; ``parameters`` are of a method that trains.
 
         Raises:
             BadInput: an option that the method does not use.

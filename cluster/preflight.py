@@ -52,7 +52,7 @@ def check_store(location: str, nodes: Sequence[tuple[str, str]]) -> None:
 
 
 def _probe(location: str, token: str, name: str) -> bool:
-    """On a node: read the driver's probe, and only then write one (else a folder would appear there)."""
+    """Read the driver's probe on a node, and only then write one (else a folder would appear there)."""
     if not _seen(location, token, DRIVER):
         return False
     write_probe(location, token, name)

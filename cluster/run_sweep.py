@@ -166,13 +166,13 @@ class SweepRun(Where, arbitrary_types_allowed=True):
             fleet.stop()
 
     def _fitting(self) -> int:
-        """Workers that fit on the smallest GPU, by what earlier runs took; 1 where nothing is known."""
+        """Count the workers that fit on the smallest GPU, by earlier runs; 1 where nothing is known."""
         scenarios = [task.scenario for task in self.sweep.tasks()]
         peak = measured_peak(ResultsStore(self.directory, create=False), scenarios)
         return 1 if peak is None else max(1, actors_that_fit(smallest_gpu(), peak))
 
     def _register(self, results: ResultsStore, tasks: Sequence[Task], device: str) -> str:
-        """A row of `runs`, and the sweep as run, for `theriac status`."""
+        """Write a row of `runs`, and the sweep as run, for `theriac status`."""
         started = datetime.now(UTC)
         text = dump_sweep(self.sweep)
         key = row_key(text, started.isoformat(), os.getpid())
@@ -204,7 +204,7 @@ class _Recorder:
     measured: list[Row]
 
     def record(self, task: Task, rows: CellRows) -> None:
-        """Steps first: a search that is in the results is whole."""
+        """Record the steps first: a search that is in the results is whole."""
         self.results.append("steps", rows.steps)
         self.results.append("searches", [{**rows.search, "run": self.run}])
         self.measured.append(rows.search)
@@ -213,7 +213,7 @@ class _Recorder:
 
 
 def preview(run: SweepRun) -> str:
-    """The sweep as YAML, how many cells it has, and how many of them are in the results already."""
+    """Write the sweep as YAML, with the number of its cells and of those already in the results."""
     tasks = run.sweep.tasks()
     present: set[str] = set()
     if run.directory.is_dir():
@@ -226,7 +226,7 @@ def preview(run: SweepRun) -> str:
 def estimate(
     sweep: Sweep, directory: Path, data: Path | None, device: Device, *, seconds: float, progress: Progress
 ) -> SweepPlan:
-    """The plan of what is missing of a sweep, from a few timed batches on this machine.
+    """Plan what is missing of a sweep, by a few timed batches on this machine.
 
     Args:
         sweep: what to compute.
@@ -250,7 +250,7 @@ def estimate(
 
 
 def verdict(summary: Summary, directory: Path) -> str:
-    """What a run did, in a line."""
+    """Say in a line what a run did."""
     present = len(summary.keys) - summary.computed - summary.missing
     parts = [f"{summary.computed} cells computed", f"{present} already there"]
     parts += [f"{summary.missing} lost: run the same command again"] if summary.missing else []
@@ -259,7 +259,7 @@ def verdict(summary: Summary, directory: Path) -> str:
 
 
 def finished_keys(results: ResultsStore, keys: Sequence[str]) -> set[str]:
-    """Cells that this version of theriac has computed.
+    """Return the keys of cells that this version of theriac has computed.
 
     Failed ones are left out, and those of a victim that failed its gate: the gate may be another one now.
     """
@@ -295,7 +295,7 @@ def _device(wanted: Device) -> str:
 
 
 def _accelerators() -> dict[str, str]:
-    """The GPUs of the cluster, which are not those of this machine, where there are any."""
+    """Name the GPUs of the cluster, which are not those of this machine, where there are any."""
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     kinds = sorted(name.removeprefix(KIND) for name in resources if name.startswith(KIND))
     return {"device": f"{resources['GPU']:g} x {', '.join(kinds)}"} if kinds and "GPU" in resources else {}

@@ -102,14 +102,14 @@ def remove_abandoned() -> None:
 
 
 def _parents() -> list[Path]:
-    """Where scratch folders may lie."""
+    """List where scratch folders may lie."""
     with suppress(OSError):
         return list(dict.fromkeys(map(Path, (tempfile.gettempdir(), *OTHERS))))
     return [Path(one) for one in OTHERS]
 
 
 def _private(parent: Path) -> bool:
-    """Whether a folder can be made in ``parent`` that other users cannot replace by another."""
+    """Tell whether a folder can be made in ``parent`` that other users cannot replace by another."""
     try:
         mode = parent.stat().st_mode
         with tempfile.TemporaryFile(dir=parent):

@@ -28,7 +28,7 @@ class SweepSearcher(Searcher):
         self._conductor = conductor
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next job; None: wait; `Searcher.FINISHED`: there will be no more."""
+        """Return the next job; None: wait; `Searcher.FINISHED`: there will be no more."""
         if self._conductor.finished:
             return Searcher.FINISHED  # type: ignore[return-value]  # a word, whatever Tune's types say
         return self._conductor.suggest(trial_id)
@@ -40,16 +40,16 @@ class SweepSearcher(Searcher):
         self._conductor.completed(trial_id, None if error else result)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """A trial has one result, which comes when it is complete."""
+        """Do nothing: a trial has one result, which comes when it is complete."""
 
     def save(self, checkpoint_path: str) -> None:
-        """What is finished is in the results and in the store, not in Tune's checkpoints."""
+        """Save nothing: what is finished is in the results and in the store, not in Tune's checkpoints."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """See `save`."""
+        """Restore nothing; see `save`."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """See `save`."""
+        """Save nothing; see `save`."""
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its settings to be able to resume an experiment, which nobody does here

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def ray_session(address: str | None, workers: int, *, verbose: bool = False) -> Iterator[None]:
-    """The Ray cluster at ``address``, or a local one with ``workers`` CPUs; see `local_ray`.
+    """Enter the Ray cluster at ``address``, or a local one with ``workers`` CPUs; see `local_ray`.
 
     Args:
         address: "auto" for the cluster of this machine, or the address of its head; None: a local Ray.
@@ -98,7 +98,10 @@ def _belongs(node: str) -> Callable[[], bool]:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself tries for a quarter of an hour (20 times 40 s) before it gives a host and port up."""
+    """Check that a host and port answer.
+
+    Ray itself tries for a quarter of an hour (20 times 40 s) before it gives them up.
+    """
     host, _, port = address.rpartition(":")
     if host and port.isdigit() and "://" not in address:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
@@ -110,7 +113,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
-    """A Ray instance of this process with ``workers`` CPUs; one that already runs here is used and left up.
+    """Start a Ray of this process with ``workers`` CPUs; one that already runs here is used and left up.
 
     Its servers listen on the loopback and ask for a token: the user's own where there is one, else a new one
     that nobody writes down. Its session folder lies in one that only this user can enter, and is removed at
@@ -218,7 +221,7 @@ def _own_groups() -> Iterator[None]:
 
 @contextmanager
 def _single_machine() -> Iterator[None]:
-    """Without this, Ray replaces 127.0.0.1 by the outer address, and then listens on all interfaces.
+    """Keep Ray on one machine; else it replaces 127.0.0.1 by the outer address, and listens everywhere.
 
     Ray has the switch for macOS and Windows. It is read from the environment when Ray is imported, which may
     have happened long ago in this process; the processes that Ray starts read it for themselves.
@@ -239,5 +242,5 @@ def _set_defaults(values: Mapping[str, str]) -> None:
 
 
 def _has_token() -> bool:
-    """Whether Ray will find a token, or was told to do without; else it would write one into the home."""
+    """Tell whether Ray will find a token, or was told to do without; else it would write one at home."""
     return any(name in os.environ for name in TOKEN_SOURCES) or os.path.isfile(os.path.expanduser(TOKEN_FILE))

@@ -19,7 +19,7 @@ class JobTrial(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """A whole CPU, which stands for the actor that does the work."""
+        """Ask for a whole CPU, which stands for the actor that does the work."""
         return tune.PlacementGroupFactory([{"CPU": 1}])
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -32,7 +32,7 @@ class JobTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """The actor's answer as JSON, or why there is none."""
+        """Return the actor's answer as JSON, or why there is none."""
         try:
             actor = ray.get_actor(self._job[CONFIG_ACTOR], namespace=NAMESPACE)
             asked: Any = actor.work.remote(self._job[CONFIG_JOB])

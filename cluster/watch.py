@@ -37,20 +37,20 @@ class Reporter(Protocol):
     """What wants to know how the work goes on."""
 
     def say(self, line: str) -> None:
-        """Something happened."""
+        """Say that something happened."""
 
     def show(self, progress: SweepProgress) -> None:
-        """How the sweep stands."""
+        """Show how the sweep stands."""
 
 
 class Silent:
     """A reporter that shows nothing."""
 
     def say(self, line: str) -> None:
-        """Nothing."""
+        """Say nothing."""
 
     def show(self, progress: SweepProgress) -> None:
-        """Nothing."""
+        """Show nothing."""
 
 
 class Watch:
@@ -148,7 +148,7 @@ class Watch:
         )
 
     def _left(self) -> float | None:
-        """From all cells measured up to now, also in earlier runs."""
+        """Estimate the seconds left from all cells measured up to now, also in earlier runs."""
         with self._conductor.lock:
             plans, measured = self._conductor.schedule.plans, list(self._measured)
             to_go = [cell.task for plan in plans for cell in plan.cells if not cell.over]

@@ -53,6 +53,12 @@ class Attack(BaseModel):
 
     What has its default and came after ``drawn_from``, and what has no meaning under the rule, is not
     dumped: the keys of results stay as they were before there were other rules.
+
+    Example:
+        >>> from theriac.datasets.attacks import Attack
+        >>> attack = Attack(trigger="blend", target=7)
+        >>> attack.name, attack.targets(num_classes=10)
+        ('blend', (7,))
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,7 +84,7 @@ class Attack(BaseModel):
         return self
 
     def _refuse_twins(self) -> None:
-        """Each trigger is one of `several` once: with two targets it would contradict itself."""
+        """Refuse a trigger that is there twice: with two targets it would contradict itself."""
         for number, aim in enumerate(self.several):
             twin = next((one for one in self.several[:number] if one.trigger == aim.trigger), None)
             if twin:
@@ -96,41 +102,41 @@ class Attack(BaseModel):
 
     @property
     def name(self) -> str:
-        """What results call it: "badnets", "badnets-all-to-all", "several"."""
+        """Return what results call the attack: "badnets", "badnets-all-to-all", "several"."""
         if self.several:
             return "several"
         return f"{self.trigger.name}-all-to-all" if self.label_rule == "all_to_all" else self.trigger.name
 
     @property
     def triggers(self) -> tuple[AnyTrigger, ...]:
-        """The triggers by number: one, unless there are several."""
+        """Return the triggers by number: one, unless there are several."""
         return tuple(aim.trigger for aim in self.several) or (self.trigger,)
 
     @property
     def draws_from_all(self) -> bool:
-        """Whether S_m is drawn over all classes, so that neither triggers nor targets play a part in it."""
+        """Tell whether S_m is drawn over all classes, where triggers and targets play no part in it."""
         return self.drawn_from == "all" or self.label_rule == "all_to_all"
 
     @property
     def drawing(self) -> Attack:
-        """An attack that draws the same S_m; equal for all that draw over all classes."""
+        """Return an attack that draws the same S_m; equal for all that draw over all classes."""
         return Attack() if self.draws_from_all else self
 
     @property
     def one_target(self) -> int | None:
-        """The target, if there is only one."""
+        """Return the target, if there is only one."""
         targets = set(self._targets)
         return targets.pop() if len(targets) == 1 else None
 
     @property
     def _targets(self) -> tuple[int, ...]:
-        """The target of each trigger; none under "all_to_all"."""
+        """Return the target of each trigger; none under "all_to_all"."""
         if self.label_rule == "all_to_all":
             return ()
         return tuple(aim.target for aim in self.several) or (self.target,)
 
     def targets(self, num_classes: int) -> tuple[int, ...]:
-        """The labels that triggered images should cause, ascending.
+        """Return the labels that triggered images should cause, ascending.
 
         Raises:
             BadInput: one of them is not in [0, num_classes).
@@ -143,7 +149,7 @@ class Attack(BaseModel):
         return tuple(sorted(set(self._targets))) or tuple(range(num_classes))
 
     def intended(self, true_labels: Tensor, which: Tensor, num_classes: int) -> Tensor:
-        """The label that each triggered sample should cause, int64 [N].
+        """Return the label that each triggered sample should cause, int64 [N].
 
         Args:
             true_labels: int64 [N].

@@ -33,7 +33,7 @@ _KINDS = (
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with ``~`` and ``~name`` written out.
+    """Return the path with ``~`` and ``~name`` written out.
 
     Raises:
         BadInput: the home folder is not known.
@@ -46,7 +46,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def check_file(path: str | Path, what: str, *, remedy: str, most_bytes: int | None = None) -> int:
-    """The size in bytes of a regular file, which is not opened.
+    """Return the size in bytes of a regular file, which is not opened.
 
     Args:
         path: the file; links are followed.
@@ -65,7 +65,7 @@ def check_file(path: str | Path, what: str, *, remedy: str, most_bytes: int | No
 
 
 def read_bytes(path: str | Path, what: str, *, remedy: str, most_bytes: int) -> bytes:
-    """The content of a regular file, see `check_file`.
+    """Read the content of a regular file, see `check_file`.
 
     What turns into another kind of file meanwhile, or is endless in spite of its size, is refused, too.
 
@@ -87,7 +87,7 @@ def read_bytes(path: str | Path, what: str, *, remedy: str, most_bytes: int) -> 
 
 
 def read_head(path: str | Path, count: int) -> bytes:
-    """The first ``count`` bytes of a file that `check_file` has passed; none where it cannot be read."""
+    """Read the first ``count`` bytes of a file that `check_file` has passed; none where it cannot be read."""
     try:
         with _opened(path) as file:
             return file.read(count) or b""
@@ -96,7 +96,7 @@ def read_head(path: str | Path, count: int) -> bytes:
 
 
 def read_text(path: str | Path, what: str, *, remedy: str, most_bytes: int) -> str:
-    """The UTF-8 text in a regular file, without a byte order mark; see `check_file`.
+    """Read the UTF-8 text in a regular file, without a byte order mark; see `check_file`.
 
     Raises:
         BadInput: as `read_bytes`, or the content is not UTF-8.
@@ -109,7 +109,7 @@ def read_text(path: str | Path, what: str, *, remedy: str, most_bytes: int) -> s
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value in ``text``.
+    """Return the value that the JSON in ``text`` holds.
 
     Raises:
         ValueError: it is no JSON, nested more than `MOST_JSON_DEPTH` deep, or holds a number that is not
@@ -156,7 +156,7 @@ def _opened(path: str | Path) -> BinaryIO:
 
 
 def kind_refused(mode: int) -> str | None:
-    """Why a file of this ``st_mode`` is not read; None for a regular file."""
+    """Tell why a file of this ``st_mode`` is not read; None for a regular file."""
     if stat.S_ISREG(mode):
         return None
     return next((words for test, words in _KINDS if test(mode)), "it is not a regular file")
@@ -184,7 +184,7 @@ def _reason(error: Exception) -> str:
 
 
 def _amount(count: int) -> str:
-    """Bytes in the largest unit of which there is at least one: 256 MiB, 1.5 KiB, 3 bytes."""
+    """Write bytes in the largest unit of which there is at least one: 256 MiB, 1.5 KiB, 3 bytes."""
     for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
         if count >= 1 << power:
             return f"{count / (1 << power):.3g} {unit}"

@@ -27,7 +27,7 @@ def load_images(
     image_size: int | None = None,
     channels: int = 3,
 ) -> EncodedImages:
-    """A labelled set: ``path/<class>/*.png``, a ``.parquet`` file, or a folder of ``.parquet`` files.
+    """Load a labelled set: ``path/<class>/*.png``, a ``.parquet`` file, or a folder of ``.parquet`` files.
 
     Args:
         path: folder or file. A folder with both is read as Parquet.
@@ -74,7 +74,7 @@ def load_sets(
     std: Numbers = 1.0,
     device: torch.device | str = "cpu",
 ) -> Sets:
-    """The sets of one healing, their labels from one list of classes: ``heal(model, **load_sets(...))``.
+    """Load the sets of one healing under one list of classes: ``heal(model, **load_sets(...))``.
 
     A folder of found poison holds few of the classes. Read by itself, its only class folder would be class 0.
 

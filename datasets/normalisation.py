@@ -44,7 +44,7 @@ def normalisation(mean: Numbers, std: Numbers) -> Normalisation:
 
 
 def over_channels(given: Normalisation, channels: int) -> Normalisation:
-    """The same normalisation with one number a channel.
+    """Return the same normalisation with one number a channel.
 
     Raises:
         BadInput: there are as many numbers as neither one nor the channels.
@@ -80,6 +80,6 @@ def _numbers(given: Numbers, name: str) -> tuple[float, ...]:
 
 
 def _shown(given: object) -> str:
-    """One short line."""
+    """Show a value in one short line."""
     words = " ".join(repr(given).split())
     return words if len(words) <= 60 else f"{words[:57]}..."

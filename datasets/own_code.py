@@ -50,7 +50,7 @@ class OwnCode(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Hash of everything its files say."""
+        """Return the hash of everything its files say."""
         return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
@@ -156,7 +156,7 @@ def take_code(shipped: str) -> None:
 
 
 def is_own(name: str, group: Group) -> bool:
-    """Whether a name is one of users' parts, here or elsewhere."""
+    """Tell whether a name is one of users' parts, here or elsewhere."""
     return ":" in name or name in own_names(group)
 
 
@@ -236,7 +236,7 @@ def _known(code: OwnCode) -> bool:
 
 
 def _is_another(code: OwnCode) -> bool:
-    """Whether Python knows a module of this name that says something else."""
+    """Tell whether Python knows a module of this name that says something else."""
     try:
         spec = importlib.util.find_spec(code.module)
     except (ImportError, ValueError):  # imported, and without a spec

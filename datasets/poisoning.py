@@ -22,10 +22,16 @@ Share = Annotated[float, Field(gt=0, le=1)] | Literal["one_shot"]
 
 
 def draw_manipulated(labels: Tensor, attack: Attack, count: int, seed: int) -> Tensor:
-    """Positions of S_m in the order they are drawn, int64 [count].
+    """Draw the positions of S_m, in the order they are drawn, int64 [count].
 
     The order is what makes discovered shares nested: S_f is a prefix of it. With the same labels, rule and
     seed a smaller S_m is a prefix of a larger one, and every trigger and target (under "all") gets the same.
+
+    Args:
+        labels: true labels of S_tr, int64 [N].
+        attack: says from which classes S_m is drawn.
+        count: |S_m|, from 1 on, less than there are to draw from.
+        seed: of the draw.
 
     Raises:
         BadInput: fewer samples than ``count`` can be drawn.
@@ -61,7 +67,7 @@ def _check_fits(attack: Attack, shape: tuple[int, int, int]) -> None:
 
 
 def _eligible(labels: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:
-    """The samples that may be drawn, in random order: the k-th for trigger k modulo their number.
+    """Return the samples that may be drawn, in random order: the k-th for trigger k modulo their number.
 
     With several triggers and "non_target" there is one queue for each trigger, without the samples of its
     target class, and they take turns until one is empty.
@@ -79,10 +85,18 @@ def _eligible(labels: Tensor, attack: Attack, generator: torch.Generator) -> Ten
 
 
 def discovered_count(manipulated: int, share: Share) -> int:
-    """|S_f| for a discovery share: 1 for "one_shot", else round(share * |S_m|), at least 1.
+    """Return |S_f| for a discovery share: 1 for "one_shot", else round(share * |S_m|), at least 1.
+
+    Args:
+        manipulated: |S_m|.
+        share: the discovery share, in (0, 1], or "one_shot".
 
     Raises:
         BadInput: the share is not in (0, 1].
+
+    Example:
+        >>> discovered_count(500, 0.2), discovered_count(500, "one_shot")
+        (100, 1)
     """
     if share == "one_shot":
         return 1
@@ -105,6 +119,14 @@ class PoisonedData:
 
     Raises:
         BadInput: the target is not a class, |S_m| is out of range, or no test image is left to report on.
+
+    Example:
+        >>> import torch
+        >>> from theriac.datasets.sources import load_dataset
+        >>> digits, cpu = load_dataset("digits"), torch.device("cpu")
+        >>> data = PoisonedData(dataset=digits, attack=Attack(), manipulated=100, seed=0, device=cpu)
+        >>> len(data.train()), len(data.forget(0.2)), len(data.retain(0.2))
+        (1437, 20, 1417)
     """
 
     dataset: ImageDataset
@@ -128,18 +150,18 @@ class PoisonedData:
 
     @property
     def order(self) -> Tensor:
-        """Positions of S_m in the training set, in the order in which they are discovered."""
+        """Return positions of S_m in the training set, in the order in which they are discovered."""
         order: Tensor = self.__dict__["_order"]
         return order
 
     @property
     def split(self) -> TestSplit:
-        """Which test images are reported on, and which are given away."""
+        """Return which test images are reported on, and which are given away."""
         split: TestSplit = self.__dict__["_split"]
         return split
 
     def train(self) -> View:
-        """S_tr: every training sample, S_m triggered and labelled with what its trigger should cause."""
+        """Return S_tr: every training sample; S_m triggered and labelled with what its trigger causes."""
         labels = self.dataset.train.labels.clone()
         which = torch.full_like(labels, NO_TRIGGER)
         which[self.order] = torch.arange(len(self.order)) % len(self.attack.triggers)
@@ -147,27 +169,32 @@ class PoisonedData:
         return self._view(self.dataset.train, torch.arange(len(labels)), labels, which)
 
     def intended(self, true_labels: Tensor, which: Tensor) -> Tensor:
-        """See `Attack.intended`; of the dataset's classes."""
+        """Return the label each trigger should cause among the dataset's classes; see `Attack.intended`.
+
+        Args:
+            true_labels: int64 [n].
+            which: int64 [n], number of the trigger on each image.
+        """
         return self.attack.intended(true_labels, which, len(self.dataset.classes))
 
     def forget(self, share: Share) -> View:
-        """S_f: the discovered part of S_m. Smaller shares are prefixes of larger ones."""
+        """Return S_f: the discovered part of S_m. Smaller shares are prefixes of larger ones."""
         return self.train().select(self.order[: discovered_count(self.manipulated, share)])
 
     def retain(self, share: Share) -> View:
-        """S_tr without S_f. It still holds the undiscovered poison."""
+        """Return S_tr without S_f. It still holds the undiscovered poison."""
         return self._without(self.order[: discovered_count(self.manipulated, share)])
 
     def clean_train(self) -> View:
-        """S_tr without S_m: what nobody but the attacker can know."""
+        """Return S_tr without S_m: what nobody but the attacker can know."""
         return self._without(self.order)
 
     def test(self) -> View:
-        """The clean test images with their true labels."""
+        """Return the clean test images with their true labels."""
         return self._clean(self.split.reported)
 
     def triggered_test(self) -> View:
-        """ALL test images with the trigger, target class included, with their TRUE labels.
+        """Return ALL test images with the trigger, target class included, with their TRUE labels.
 
         With T triggers, every image T times in a row, once with each; a batch holds whole rows, so that an
         image is read once.
@@ -175,11 +202,11 @@ class PoisonedData:
         return self._triggered(self.split.reported)
 
     def clean_test(self) -> View:
-        """The test images that the defender is given, with their true labels; they may be none."""
+        """Return the test images that the defender is given, with their true labels; they may be none."""
         return self._clean(self.split.clean)
 
     def selection(self) -> tuple[View, View]:
-        """The test images that oracles may see, clean and triggered, with their true labels."""
+        """Return the test images that oracles may see, clean and triggered, with their true labels."""
         return self._clean(self.split.selection), self._triggered(self.split.selection)
 
     def _clean(self, positions: Tensor) -> View:

@@ -33,13 +33,13 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All samples in their order, as (x, y) batches."""
+        """Yield all samples in their order, as (x, y) batches."""
         ...
 
     def batch(
         self, rows: Tensor, augmentation: Augmentation = "none", generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Normalised images [n, C, H, W] and labels int64 [n] as given at ``rows``, int64 [n] on the CPU."""
+        """Return normalised images [n, C, H, W] and labels int64 [n] at ``rows``, int64 [n] on the CPU."""
         ...
 
 
@@ -82,7 +82,7 @@ class Selected:
 
 
 def split(samples: Samples, share: float, generator: torch.Generator) -> tuple[Selected, Selected]:
-    """(held, rest): ``share`` of the samples, drawn at random, and the others; at least one sample each.
+    """Split samples into (held, rest): ``share`` of them, drawn at random, and the others; at least one each.
 
     Args:
         samples: two samples or more.

@@ -8,6 +8,11 @@ import torch
 
 
 def seeded_generator(seed: int, purpose: str) -> torch.Generator:
-    """A CPU generator whose stream depends on ``seed`` and ``purpose`` and on nothing else."""
+    """Return a CPU generator whose stream depends on ``seed`` and ``purpose`` and on nothing else.
+
+    Args:
+        seed: of the whole run.
+        purpose: in a word, such as "batches".
+    """
     digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

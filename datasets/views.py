@@ -63,31 +63,37 @@ class View:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; label c is named ``classes[c]``."""
+        """Return class names; label c is named ``classes[c]``."""
         return self.source.classes
 
     @property
     def true_labels(self) -> Tensor:
-        """The labels of the source (int64 [N]): held-out truth, never shown to an unlearner."""
+        """Return the labels of the source (int64 [N]): held-out truth, never shown to an unlearner."""
         return self.source.labels[self.positions]
 
     @property
     def triggered(self) -> Tensor:
-        """Which samples carry a trigger, bool [N]."""
+        """Tell which samples carry a trigger, bool [N]."""
         return self.which != NO_TRIGGER
 
     def select(self, rows: Tensor) -> View:
-        """The samples at ``rows`` of this view (int64 or bool)."""
+        """Return the samples at ``rows`` of this view (int64 or bool)."""
         return replace(self, positions=self.positions[rows], labels=self.labels[rows], which=self.which[rows])
 
     def batched(self, batch_size: int) -> View:
-        """The same samples in batches of another size."""
+        """Return the same samples in batches of another size."""
         return replace(self, batch_size=batch_size)
 
     def pixels(
         self, rows: Tensor, augmentation: Augmentation = "none", generator: torch.Generator | None = None
     ) -> Tensor:
-        """Images at ``rows`` before normalisation: float32 [n, C, H, W] in [0, 1]."""
+        """Return the images at ``rows`` before normalisation: float32 [n, C, H, W] in [0, 1].
+
+        Args:
+            rows: int64 [n], positions in the view.
+            augmentation: for instance "crop_flip"; triggers are added after it.
+            generator: of the augmentation; None: torch's global one.
+        """
         images = self.source.images(self.positions[rows]).to(self.device).float().div_(255)
         if augmentation != "none":
             images = augment(images, augmentation, generator or torch.default_generator)
@@ -96,7 +102,13 @@ class View:
     def batch(
         self, rows: Tensor, augmentation: Augmentation = "none", generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(x, y) at ``rows``, see the class."""
+        """Return (x, y) at ``rows``, see the class.
+
+        Args:
+            rows: int64 [n], positions in the view.
+            augmentation: for instance "crop_flip"; triggers are added after it.
+            generator: of the augmentation; None: torch's global one.
+        """
         shape = (1, -1, 1, 1)
         mean = torch.tensor(self.mean, device=self.device).view(shape)
         std = torch.tensor(self.std, device=self.device).view(shape)
@@ -121,7 +133,7 @@ def plain_view(
     std: Numbers = 1.0,
     device: torch.device | str = "cpu",
 ) -> View:
-    """All images of ``source`` as they are, under their own labels.
+    """View all images of ``source`` as they are, under their own labels.
 
     For sets that go together, `local.load_sets` reads folders or Parquet files by one list of classes.
 
@@ -133,6 +145,13 @@ def plain_view(
 
     Raises:
         BadInput: a mean or standard deviation that is none, or not of one number a channel.
+
+    Example:
+        >>> from theriac.datasets.sources import load_dataset
+        >>> view = plain_view(load_dataset("digits").test, mean=0.5, std=0.5)
+        >>> x, y = next(iter(view))
+        >>> len(view), float(x.min()), float(x.max())
+        (360, -1.0, 1.0)
     """
     means, deviations = over_channels(normalisation(mean, std), source.shape[0])
     return View(

@@ -13,18 +13,18 @@ class ByAlpha:
     """Weights that alpha and lambda determine."""
 
     def at_the_stop(self: Finding, problem: DampeningProblem) -> nn.Module:
-        """See `Finding`."""
+        """Return the model at the stop; see `Finding`."""
         if self.chosen is None:
             return problem.undampened()
         return problem.dampened(self.chosen.alpha, self.dampening_constant)
 
     def model_of(self, problem: DampeningProblem, number: int, row: Row) -> nn.Module:
-        """See `Finding`."""
+        """Return the model of a row; see `Finding`."""
         return problem.dampened(row["alpha"], row["dampening_constant"])
 
 
 def chosen_columns(chosen: Evaluation | None) -> Row:
-    """Columns of the table ``searches`` that describe the setting a search settled on."""
+    """Return the columns of the table ``searches`` that describe the setting a search settled on."""
     return {
         "alpha": None if chosen is None else chosen.alpha,
         "dampened": 0 if chosen is None else chosen.dampened,

@@ -35,7 +35,7 @@ class Evaluation:
 
     @property
     def exact(self) -> bool:
-        """Whether ``forget_accuracy`` is the accuracy itself."""
+        """Tell whether ``forget_accuracy`` is the accuracy itself."""
         return True
 
 
@@ -117,12 +117,12 @@ class DampeningProblem:
 
     @property
     def parameter_count(self) -> int:
-        """How many parameters the model has."""
+        """Count the parameters of the model."""
         return self._path.count
 
     @property
     def held_bytes(self) -> int:
-        """Bytes held: the working copy's parameters, the importances, what is sorted, what is remembered."""
+        """Count the bytes held: the working copy's parameters, importances, what is sorted and remembered."""
         return self._path.held_bytes + self._forget.held_bytes
 
     def evaluate(self, percentile: float, *, threshold: float | None = None) -> Evaluation:
@@ -146,11 +146,11 @@ class DampeningProblem:
         return kind(alpha=alpha, dampened=count, forget_accuracy=forget_accuracy)
 
     def alpha_at(self, percentile: float) -> float:
-        """Alpha for a percentile in [0, 100]."""
+        """Return alpha for a percentile in [0, 100]."""
         return self._path.alpha_at(percentile)
 
     def dampened(self, alpha: float, dampening_constant: float | None = None) -> nn.Module:
-        """The working copy with the victim's weights dampened at ``alpha``.
+        """Return the working copy with the victim's weights dampened at ``alpha``.
 
         Valid until the next call of this class; with another lambda if one is given.
         """
@@ -158,21 +158,21 @@ class DampeningProblem:
         return self._model
 
     def undampened(self) -> nn.Module:
-        """The working copy with the victim's weights; valid until the next call."""
+        """Return the working copy with the victim's weights; valid until the next call."""
         self._path.restore()
         return self._model
 
     def victim_forget_accuracy(self) -> float:
-        """Acc_forget(victim), measured now."""
+        """Measure Acc_forget(victim) now."""
         self._path.restore()
         return self._forget_accuracy(None)[0]
 
     def selected(self, alpha: float) -> int:
-        """How many parameters have I_f > alpha * I_r."""
+        """Count the parameters that have I_f > alpha * I_r."""
         return self._path.selected(alpha)
 
     def weights_at(self, alpha: float, dampening_constant: float | None = None) -> Hashable:
-        """What the dampened weights are known by: where this is equal they are, to the bit.
+        """Return what the dampened weights are known by: where this is equal they are, to the bit.
 
         min(lambda / r, 1) is 1 for r up to lambda: every alpha below lambda does the same, and where only
         infinite ratios are above both, neither matters.
@@ -189,7 +189,7 @@ class DampeningProblem:
         self._forget.release()
 
     def _measured(self, alpha: float, constant: float, threshold: float | None) -> tuple[float, bool]:
-        """Of the weights at alpha; of those that several alphas lead to once."""
+        """Measure the weights at alpha; those that several alphas lead to, once."""
         weights = self.weights_at(alpha, constant)
         if isinstance(weights, tuple):
             return self._forget_accuracy(threshold)
@@ -201,7 +201,7 @@ class DampeningProblem:
         return self._constant if dampening_constant is None else dampening_constant
 
     def _forget_accuracy(self, threshold: float | None) -> tuple[float, bool]:
-        """Of the working copy as it is, and whether that is exact. If |S_f| is not known yet, it is."""
+        """Measure the working copy as it is; tell whether that is exact. Where |S_f| is unknown, it is."""
         count, correct, seen = self._forget_count, 0, 0
         for number, piece in enumerate(self._forget):
             with self._forget.recalling(number, self._path.changed):

@@ -33,7 +33,7 @@ ImportancePair = tuple[Importance, Importance]
 
 
 def silent(phase: str, done: int, total: int | None) -> None:
-    """The progress callback that shows nothing."""
+    """Show nothing: the progress callback that is silent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,23 +81,23 @@ class Outcome:
 
     @property
     def chosen(self) -> Evaluation | None:
-        """The evaluation at the stop (also where it collapsed), None without a stop."""
+        """Return the evaluation at the stop (also where it collapsed), None without a stop."""
         return self.found.chosen
 
     def rows(self) -> list[Row]:
-        """One dict per evaluated setting: columns of the table ``steps``."""
+        """Return one dict per evaluated setting: columns of the table ``steps``."""
         return self.found.rows()
 
     def model_of(self, number: int, row: Row) -> nn.Module:
-        """The working copy with the weights of row ``number`` of `rows`, or of one beyond the stop."""
+        """Return the working copy with the weights of row ``number`` of `rows`, or of one beyond the stop."""
         return self.found.model_of(self.problem, number, row)
 
     def beyond_the_stop(self, count: int) -> Iterator[Row]:
-        """Rows of up to ``count`` settings more aggressive than the stop; a grid has none."""
+        """Yield rows of up to ``count`` settings more aggressive than the stop; a grid has none."""
         return self.found.beyond_the_stop(self.problem, count)
 
     def at_the_stop(self) -> nn.Module:
-        """The working copy with the weights of the stop; the victim's without one. Valid as `dampened` is."""
+        """Return the working copy with the weights of the stop, or the victim's; valid as `dampened` is."""
         return self.found.at_the_stop(self.problem)
 
 
@@ -135,7 +135,7 @@ class Operation:
 
     @cached_property
     def examination(self) -> Examination:
-        """The victim on both sets.
+        """Examine the victim on both sets.
 
         Raises:
             BadInput: samples that the model cannot take, or a victim that does not believe the found poison.
@@ -146,13 +146,13 @@ class Operation:
 
     @cached_property
     def problem(self) -> DampeningProblem:
-        """The dampening problem; it keeps no sums of importances: they are twice as large."""
+        """Return the dampening problem; it keeps no sums of importances: they are twice as large."""
         with self._watch.phase("importance"):
             return self._problem() if self._problem else self._own_problem()
 
     @cached_property
     def searching(self) -> Searching:
-        """The search that the settings name; examines first: what is wrong is found before long work."""
+        """Open the search that the settings name; examine first, so that faults come before long work."""
         examination = self.examination
         return SEARCH_ENTRIES[self.settings.search].open(
             Opening(
@@ -226,12 +226,12 @@ def operate(operation: Operation) -> Outcome:
 
 
 def compared_part(retain: Batches, compared: int | Literal["all"]) -> Batches:
-    """The samples of retain that a model before and after is compared on."""
+    """Return the samples of retain that a model before and after is compared on."""
     return retain if compared == "all" else random_part(retain, compared)
 
 
 def metrics_of(outcome: Outcome, forget_count: int, retain_count: int) -> dict[str, Any]:
-    """The report of an operation as one flat dict (accuracies are shares; seconds by phase).
+    """Report an operation as one flat dict (accuracies are shares; seconds by phase).
 
     ``importance_chunk_reduced_to`` is a number of samples where memory ran out; see `Importance.reduced_to`.
     """

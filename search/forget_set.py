@@ -57,12 +57,15 @@ class ForgetSet:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the pieces and of what is remembered."""
+        """Count the bytes of the pieces and of what is remembered."""
         kept = [tensor for pair in self._kept or [] for tensor in pair]
         return bytes_of([*kept, *(self._unchanged.tensors if self._unchanged else [])])
 
     def recalling(self, number: int, changed: Mapping[str, int]) -> AbstractContextManager[None]:
-        """Around a forward pass over the piece of that number (from 0); see `Unchanged.recalling`."""
+        """Return the context of a forward pass over the piece of that number (from 0).
+
+        See `Unchanged.recalling`.
+        """
         return self._unchanged.recalling(number, changed) if self._unchanged else nullcontext()
 
     def release(self) -> None:
@@ -86,7 +89,7 @@ class ForgetSet:
             self._unchanged = Unchanged(self._model, sample, count=sum(sizes), budget=left)
 
     def _versions(self) -> list[int]:
-        """Of the kept images; -1 where there are none."""
+        """Return the versions of the kept images; -1 where there are none."""
         return [-1 if x.is_inference() else x._version for x, _ in self._kept or []]
 
     def _let_go(self, why: str) -> None:
@@ -94,7 +97,7 @@ class ForgetSet:
         logger.debug("the forget set is read at every measurement: %s", why)
 
     def _copied(self, weights: Tensor, allowed: int) -> list[Batch] | None:
-        """All batches, as the model takes them; None if they take more than ``allowed`` bytes."""
+        """Copy all batches as the model takes them; None if they take more than ``allowed`` bytes."""
         copies: list[Batch] = []
         if not allowed:
             return None

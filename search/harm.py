@@ -48,7 +48,7 @@ class Harm:
     largest_gain: float
 
     def collapsed(self, *, drop: float, share: float) -> bool:
-        """Whether the model is wrecked.
+        """Tell whether the model is wrecked.
 
         Other accuracy fell by more than ``drop``, one class gained more than ``share``, a label of S_f is
         hardly predicted any more, or the model has left the victim's predictions. The last does not look at
@@ -64,7 +64,7 @@ class Harm:
 
 
 def target_rate(predictions: Tensor, targets: Tensor) -> float:
-    """Share of ``predictions`` (int64 [N]) that are one of ``targets`` (int64 [K])."""
+    """Return the share of ``predictions`` (int64 [N]) that are one of ``targets`` (int64 [K])."""
     return torch.isin(predictions, targets).double().mean().item()
 
 
@@ -84,7 +84,7 @@ def expected_rate(predictions: Tensor, forget_labels: Tensor) -> float:
 
 
 def compare_on_retain(before: Tensor, after: Tensor, labels: Tensor, targets: Tensor) -> Harm:
-    """`Harm` from predictions of the victim and of the candidate on retain.
+    """Compute `Harm` from predictions of the victim and of the candidate on retain.
 
     Args:
         before: the victim's predictions, int64 [N].

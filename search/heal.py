@@ -238,7 +238,7 @@ def _conclude(
 
 
 def _threshold(outcome: Outcome, metrics: dict[str, Any]) -> float:
-    """The forget accuracy of a healed model, at most.
+    """Return the most forget accuracy that a healed model has.
 
     Found images that a guarded search takes for no poison keep their label, and do not count.
     """

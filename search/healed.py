@@ -10,7 +10,7 @@ RHO = 0.2
 
 
 def healed_rho(rho: float | None, target_rate: float, forget_count: int) -> float:
-    """The share of the victim's forget accuracy that a healed model has at most.
+    """Return the share of the victim's forget accuracy that a healed model has at most.
 
     Args:
         rho: what the caller asked for; None: `RHO`, or, where more of S_f than that may truly be of its
@@ -24,7 +24,7 @@ def healed_rho(rho: float | None, target_rate: float, forget_count: int) -> floa
 
 
 def judged(status: str, forget_accuracy: float, threshold: float) -> str:
-    """The status of a healing, from that of its search.
+    """Judge the status of a healing, from that of its search.
 
     "not_healed" in place of "stopped" or "done" where the found images are still read as the poison's label
     by more than ``threshold`` (shares in [0, 1]).

@@ -72,16 +72,16 @@ class Healing:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """See the class."""
+        """Return what the numbers of the healing cannot see; see the class."""
         return notes_on(self.status, self.metrics)
 
     @property
     def healed(self) -> bool:
-        """Whether ``model`` is another than the one that came in, as its status says."""
+        """Tell whether ``model`` is another than the one that came in, as its status says."""
         return self.status in KEPT_STATUSES
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the model, ready for JSON."""
+        """Return everything but the model, ready for JSON."""
         return {
             "status": self.status,
             "healed": self.healed,

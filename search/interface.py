@@ -27,14 +27,18 @@ class Start(Protocol):
     def sort(self) -> str: ...
 
     def place(self, rows: Sequence[Row], skip: int = 0) -> Hashable | None:
-        """Where the search stands ``skip`` settings after ``rows``, if none of them changes its direction.
+        """Return where the search stands ``skip`` settings after ``rows``, if none changes its direction.
 
         Equal places go on equally. None: it is over by then, or depends on what is not known yet.
+
+        Args:
+            rows: of all settings evaluated so far, in order.
+            skip: settings after these that others evaluate.
         """
         ...
 
     def needed(self, rows: Sequence[Row]) -> int:
-        """How many of ``rows`` the search takes: all up to its end."""
+        """Return how many of ``rows`` the search takes: all up to its end."""
         ...
 
 
@@ -57,31 +61,42 @@ class Finding(Protocol):
     def dampening_constant(self) -> float | None: ...
 
     def rows(self) -> list[Row]:
-        """One dict per evaluated setting, in the order of evaluation: columns of the table ``steps``."""
+        """Return one dict per evaluated setting, in order of evaluation: columns of the table ``steps``."""
         ...
 
     def columns(self) -> Row:
-        """What it settled on, after how many settings: columns of the table ``searches``."""
+        """Return what it settled on, after how many settings: columns of the table ``searches``."""
         ...
 
     def metrics(self) -> Row:
-        """What only this search can report."""
+        """Return what only this search can report."""
         ...
 
     def settings(self) -> Row:
-        """Settings that were derived from the data."""
+        """Return the settings that were derived from the data."""
         ...
 
     def beyond_the_stop(self, problem: DampeningProblem, count: int) -> Iterator[Row]:
-        """Rows of up to ``count`` settings more aggressive than the stop; none where nothing is."""
+        """Yield rows of up to ``count`` settings more aggressive than the stop; none where nothing is.
+
+        Args:
+            problem: the one that was searched.
+            count: at most so many rows.
+        """
         ...
 
     def at_the_stop(self, problem: DampeningProblem) -> nn.Module:
-        """The problem's working copy with the weights of the stop; the victim's without one."""
+        """Return the problem's working copy with the weights of the stop; the victim's without one."""
         ...
 
     def model_of(self, problem: DampeningProblem, number: int, row: Row) -> nn.Module:
-        """That of row ``number`` of `rows`, or of a row beyond the stop."""
+        """Return the model of row ``number`` of `rows`, or of a row beyond the stop.
+
+        Args:
+            problem: the one that was searched.
+            number: from 0.
+            row: the row itself, of `rows` or of `beyond_the_stop`.
+        """
         ...
 
 
@@ -116,5 +131,5 @@ class Searching(Protocol):
         ...
 
     def finding(self, history: Sequence[Row]) -> Finding:
-        """What the search found, of the rows of all its settings."""
+        """Return what the search found, from the rows of all its settings."""
         ...

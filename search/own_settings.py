@@ -52,11 +52,11 @@ class SearchFields(BaseModel):
 
     @property
     def kind(self) -> Kind:
-        """The importance the method works with."""
+        """Return the importance that the method works with."""
         return METHODS[self.method]
 
     def evaluated(self) -> int | None:
-        """How many settings the search evaluates; None where it cannot know."""
+        """Return how many settings the search evaluates; None where it cannot know."""
         return None
 
 

@@ -51,12 +51,12 @@ class Sampler:
         self._drawn: list[dict[str, Any]] = []
 
     def ask(self) -> dict[str, Any]:
-        """The next setting."""
+        """Draw the next setting."""
         self._asked.append(self._study.ask(self._space))
         return dict(self._asked[-1].params)
 
     def tell(self, values: Values) -> None:
-        """What the first setting asked for and not told yet is worth.
+        """Tell the sampler what the first setting asked for and not told yet is worth.
 
         Raises:
             ValueError: none was asked for.
@@ -69,7 +69,7 @@ class Sampler:
         self._study.tell(self._asked.pop(0), None if values is None else list(values), state=state)
 
     def replay(self, values: Sequence[Values], number: int) -> dict[str, Any]:
-        """Setting ``number``, from 0, where those before its round were worth ``values`` in their order.
+        """Return setting ``number``, from 0, where those before its round were worth ``values`` in order.
 
         ``values`` hold all of those rounds, and begin as those of earlier calls did. A sampler that is asked
         this way is not asked or told in another.

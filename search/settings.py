@@ -48,7 +48,7 @@ else:
 
 
 def refuse_foreign(search: str | None, field: str | None) -> None:
-    """Whether a search uses a field that not all searches have; one that is no search is not judged.
+    """Refuse a field that a search does not use; what is no search is not judged.
 
     Raises:
         ValueError: it does not; names those that do.
@@ -65,6 +65,12 @@ class HealSettings(GuardedFields, TPEFields, GridFields, PTNFields):
 
     So are settings of a search that was not chosen, whatever their value; dumps leave them out. Each search
     says in its own class what can be chosen about it.
+
+    Example:
+        >>> from theriac.search.settings import HealSettings
+        >>> settings = HealSettings(method="lf", search="grid", alphas=(1.0, 10.0))
+        >>> settings.kind, settings.setting_count
+        ('lf', 10)
     """
 
     search: Search = "ptn"
@@ -85,16 +91,20 @@ class HealSettings(GuardedFields, TPEFields, GridFields, PTNFields):
 
     @property
     def setting_count(self) -> int | None:
-        """How many settings the search evaluates; None where it cannot know (ptn, guarded)."""
+        """Return how many settings the search evaluates; None where it cannot know (ptn, guarded)."""
         fields: type[SearchFields] = SEARCH_ENTRIES[self.search].fields
         return fields.evaluated(self)
 
 
 def heal_settings(**values: Any) -> HealSettings:
-    """`HealSettings` from keywords.
+    """Make `HealSettings` from keywords.
 
     Raises:
         BadInput: names the unknown setting, or the value and its bounds.
+
+    Example:
+        >>> heal_settings(method="xlf", rho=0.1).rho
+        0.1
     """
     try:
         return HealSettings(**values)

@@ -29,12 +29,12 @@ def check_unlearnable(victim_forget_accuracy: float) -> None:
 
 
 def crosses(forget_accuracy: float, threshold: float) -> bool:
-    """Whether a forget accuracy is at most the threshold, rounding aside."""
+    """Tell whether a forget accuracy is at most the threshold, rounding aside."""
     return forget_accuracy <= threshold + ROUNDING
 
 
 def automatic_rho(target_rate: float, forget_count: int) -> float:
-    """A rho that can be reached without wrecking the model (ours).
+    """Return a rho that can be reached without wrecking the model (ours).
 
     A share ``target_rate`` of S_f may truly be of its target class, and those samples should keep their
     label. They are counted in a sample of ``forget_count``, so two binomial standard deviations are added.
@@ -45,6 +45,10 @@ def automatic_rho(target_rate: float, forget_count: int) -> float:
 
     Returns:
         rho in [0, 0.95].
+
+    Example:
+        >>> round(automatic_rho(target_rate=0.1, forget_count=100), 3)
+        0.16
     """
     spread = math.sqrt(target_rate * (1.0 - target_rate) / forget_count)
     return min(0.95, target_rate + 2.0 * spread)

@@ -29,17 +29,27 @@ class Truth:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Truth:
-        """From a row that holds its fields among others."""
+        """Make it from a row that holds its fields among others."""
         return cls(**{one.name: row[one.name] for one in fields(cls)})
 
 
 def measure_truth(model: nn.Module, data: PoisonedData) -> Truth:
-    """Score ``model`` on all test images of ``data`` that are reported on, clean and triggered."""
+    """Score ``model`` on all test images of ``data`` that are reported on, clean and triggered.
+
+    Args:
+        model: returns logits [N, K] for normalised images.
+        data: the poisoned dataset with its test images.
+    """
     return _measured(model, data.test(), data.triggered_test(), data)
 
 
 def measure_selection(model: nn.Module, data: PoisonedData) -> Truth:
-    """Score ``model`` on the test images that oracles may see; they are never reported on."""
+    """Score ``model`` on the test images that oracles may see; they are never reported on.
+
+    Args:
+        model: returns logits [N, K] for normalised images.
+        data: the poisoned dataset; its ``held_back.selection`` images are looked at.
+    """
     return _measured(model, *data.selection(), data)
 
 

@@ -1,4 +1,4 @@
-"""Which of a healing's arguments its method uses; what would be ignored is refused. Needs no torch."""
+"""Refuses what a healing's method does not use, instead of ignoring it. Needs no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ USED_BY: dict[str, tuple[str, ...]] = {
 
 
 def refuse_unused(method: str, *, named: Callable[[str], str] = "{}=...".format, **given: Any) -> None:
-    """Whether the method uses the arguments that were given (are not None).
+    """Refuse arguments that were given (are not None) and that the method does not use.
 
     Args:
         method: one that does not exist is not judged.

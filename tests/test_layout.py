@@ -13,6 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("datasets", "unlearning", "search", "cluster")  # each may import only those before it
 ROOT_MODULES = ("__init__.py", "__main__.py", "errors.py", "rows.py")
 PICKLE_READER = "unlearning/models/checkpoints.py"  # may read pickles, in functions that take trust_pickle
+NO_VERBS = """
+    A All Also An And Another Any Around As At Because Before Between Both But By Bytes During Each
+    Either Every For From Here How If Images In Inside Into It Its Labels Lambda Likewise Neither No
+    None Nothing Of On One Only Or Other Others Outside Over Per Positions Rows Same Samples Seconds See
+    Several Shares Since So Some Such Than That The Their Then There These They This Those Through Times
+    To Two Under Until Up Values What When Where Whether Which While Who Whose Why With Within Without
+"""
 MOST_FILE_LINES = 400
 MOST_FUNCTION_LINES = 60
 
@@ -115,6 +122,21 @@ def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (node.end_lineno or 0) - node.lineno + 1 - docstring
 
 
+def docstring_without_verb(path: str, tree: ast.Module) -> Iterator[str]:
+    """A function's docstring says what it does; that of a command of the command line is a help text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_command(node):
+            words = (ast.get_docstring(node) or "Return").split()
+            first = words[0].rstrip(",.:;")
+            if first in NO_VERBS.split() or not first[0].isupper():
+                yield f"line {node.lineno}: {node.name}: begin the docstring with a verb, not with {first!r}"
+
+
+def is_command(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function is a command of the command line."""
+    return any(isinstance(one, ast.Attribute) and one.attr == "command" for one in node.decorator_list)
+
+
 def long_function(path: str, tree: ast.Module) -> Iterator[str]:
     """Functions of about ten lines; this is where the patience ends."""
     for node in ast.walk(tree):
@@ -130,6 +152,7 @@ RULES: tuple[Rule, ...] = (
     speaking_outside_cli,
     unsafe_load,
     long_function,
+    docstring_without_verb,
 )
 
 
@@ -203,6 +226,10 @@ BAD = [
     (unsafe_load, "cluster/a.py", "yaml.load(text, Loader)"),
     (unsafe_load, "cluster/a.py", "pickle.loads(data)"),
     (long_function, "search/a.py", LONG),
+    (docstring_without_verb, "search/a.py", 'def f():\n    """The answer."""'),
+    (docstring_without_verb, "search/a.py", 'def f():\n    """None."""'),
+    (docstring_without_verb, "search/a.py", 'def f():\n    """(x, y) of a batch."""'),
+    (docstring_without_verb, "search/a.py", 'class A:\n    def f(self):\n        """See `B`."""'),
     (long_function, "search/a.py", "class A:\n" + "".join(f"    {line}\n" for line in LONG.splitlines())),
 ]
 
@@ -224,6 +251,9 @@ GOOD = [
     ),
     (unsafe_load, "search/a.py", "Importance.load(path)"),
     (unsafe_load, PICKLE_READER, "def f(path, *, trust_pickle):\n    torch.load(path, weights_only=False)"),
+    (docstring_without_verb, "search/a.py", 'def f():\n    """Return the answer."""\n\ndef g(): ...'),
+    (docstring_without_verb, "search/a.py", 'class A:\n    """The answer."""'),
+    (docstring_without_verb, "cluster/cli.py", '@app.command\ndef f():\n    """How sweeps stand."""'),
     (long_function, "search/a.py", "def f():\n" + '    """' + "\n" * 100 + '"""\n' + "    return 1\n"),
 ]
 

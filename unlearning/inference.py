@@ -23,7 +23,7 @@ NO_GRADIENT = (
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """``model`` in eval mode inside the block; afterwards every module is in the mode it was in.
+    """Put ``model`` in eval mode inside the block; afterwards every module is in the mode it was in.
 
     Raises:
         BadInput: a module stays in training mode.
@@ -60,7 +60,7 @@ def forget_biases(model: nn.Module) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message that says something, or its class where there is none.
+    """Return the first line of an error's message that says something, or its class where there is none.
 
     Of an error in a worker process of a DataLoader, the message of the error itself, at the end of its text.
     """
@@ -82,7 +82,7 @@ def check_batch(x: Tensor, what: str) -> None:
 
 
 def check_targets(y: object, count: int) -> Tensor:
-    """The labels, if there is one integer a sample; their range is the business of `check_labels`.
+    """Return the labels, if there is one integer a sample; their range is the business of `check_labels`.
 
     Raises:
         BadInput: anything else, such as one-hot or soft labels.
@@ -106,7 +106,7 @@ def check_labels_of(y: Tensor, classes: int, what: str) -> None:
 
 
 def check_logits(logits: object, count: int) -> Tensor:
-    """The logits, if they are finite and [count, classes].
+    """Return the logits, if they are finite and [count, classes].
 
     Raises:
         BadInput: anything else.
@@ -123,7 +123,7 @@ def check_logits(logits: object, count: int) -> Tensor:
 
 
 def checked_call(model: nn.Module, x: Tensor, what: str) -> object:
-    """What the model returns for images [N, ...].
+    """Return what the model returns for images [N, ...].
 
     Raises:
         BadInput: the model cannot take them, or writes into them.
@@ -145,7 +145,7 @@ def checked_call(model: nn.Module, x: Tensor, what: str) -> object:
 
 
 def cannot_take(x: Tensor, what: str, error: Exception) -> BadInput:
-    """What to say of a forward pass over images x that ended in ``error``."""
+    """Say of a forward pass over images x that it ended in ``error``."""
     given = f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
     reason = f"{type(error).__name__}: {first_line(error)}"
     return BadInput(f"{what}: the model cannot take images {given} ({reason}); {_remedy(x)}")
@@ -162,7 +162,7 @@ def _remedy(x: Tensor) -> str:
 def predict(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], what: str = "images"
 ) -> tuple[Tensor, Tensor]:
-    """Predicted classes and labels of all samples, both int64 [N] on the CPU, in the order given.
+    """Predict the classes of all samples: classes and labels, both int64 [N] on the CPU, in the order given.
 
     Runs as `logits_and_labels` does, and raises what that raises.
     """
@@ -172,7 +172,7 @@ def predict(
 def logits_and_labels(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], what: str = "images"
 ) -> tuple[Tensor, Tensor]:
-    """Logits, float32 or better [N, classes], and labels, int64 [N], of all samples, on the CPU, in order.
+    """Return logits, float32 or better [N, classes], and labels, int64 [N], on the CPU, in the order given.
 
     Runs in eval mode, in the precision of the weights, and checks every batch; empty batches are passed over.
 
@@ -195,7 +195,7 @@ def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 def _passes(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], what: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Checked logits, on the model's device, and labels, on the CPU, batch by batch."""
+    """Yield checked logits, on the model's device, and labels, on the CPU, batch by batch."""
     weights = next(model.parameters(), None)
     if weights is None:
         raise BadInput("the model has no parameters; give a trained classifier")

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free on a CUDA device, or on this machine; None where the system does not say.
+    """Count the free bytes of a CUDA device, or of this machine; None where the system does not say.
 
     For what may be kept or not, which changes no number; never for what is computed together.
     """
@@ -36,12 +36,18 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def chunk_budget(device: torch.device) -> int:
-    """Bytes that a chunk may take on this kind of device, whatever is free: 8 GiB on a GPU, else 512 MiB."""
+    """Return how many bytes a chunk may take on this kind of device, whatever is free.
+
+    That is 8 GiB on a GPU, else 512 MiB.
+    """
     return CUDA_BUDGET if device.type == "cuda" else CPU_BUDGET
 
 
 def room(device: torch.device) -> int:
-    """Bytes that may be kept to save work: half of what a GPU has free; else 512 MiB or a quarter of it."""
+    """Return how many bytes may be kept to save work.
+
+    Half of what a GPU has free; else 512 MiB, or a quarter of what is free if that is less.
+    """
     free = free_memory(device)
     if device.type == "cuda" and free is not None:
         return free // 2
@@ -49,7 +55,7 @@ def room(device: torch.device) -> int:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: a GPU has an exception for that, a CPU only words."""
+    """Tell whether an error says that memory ran out: a GPU has an exception for that, a CPU only words."""
     said = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
@@ -71,7 +77,7 @@ class ChunkSize:
         self.reduced_to: int | None = None
 
     def halve(self, tried: int) -> None:
-        """After running out of memory with ``tried`` samples.
+        """Halve the size after running out of memory with ``tried`` samples.
 
         Raises:
             BadInput: a single sample is too much.

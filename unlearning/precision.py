@@ -36,21 +36,21 @@ class Arithmetic:
 
     @property
     def reduced(self) -> bool:
-        """Whether passes run under autocast."""
+        """Tell whether passes run under autocast."""
         return self.precision in REDUCED
 
     @property
     def scaled(self) -> bool:
-        """Whether small gradients need a factor: float16 has nothing between 0 and 6e-8."""
+        """Tell whether small gradients need a factor: float16 has nothing between 0 and 6e-8."""
         return self.precision == "float16"
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """For a forward pass; an autocast around the caller is turned off for "float32"."""
+        """Return the context of a forward pass; an autocast around the caller is turned off for "float32"."""
         dtype = REDUCED.get(self.precision, torch.bfloat16)
         return torch.autocast(device.type, dtype, enabled=self.reduced)
 
     def widened(self, logits: Tensor) -> Tensor:
-        """The logits as the loss takes them: float32 where the pass was reduced.
+        """Return the logits as the loss takes them: float32 where the pass was reduced.
 
         Raises:
             BadInput: they overflow float16.
@@ -65,24 +65,24 @@ class Arithmetic:
         return logits.float()
 
     def sample_scales(self, gradients: Tensor) -> Tensor:
-        """Powers of two [n] that bring each sample's gradient of the logits [n, classes] near 2^6."""
+        """Return powers of two [n] that bring each sample's gradient of the logits [n, classes] near 2^6."""
         return SAMPLE_SCALE / _power_of_two(torch.linalg.vector_norm(gradients, dim=1))
 
     def batch_scale(self, gradients: Tensor, count: int) -> float:
-        """One power of two for a batch, of whose gradients it makes the longest 2^10 / count."""
+        """Return one power of two for a batch, of whose gradients it makes the longest 2^10 / count."""
         longest = torch.linalg.vector_norm(gradients, dim=1).max() * count
         return BATCH_SCALE / float(_power_of_two(longest))
 
 
 def _power_of_two(sizes: Tensor) -> Tensor:
-    """The largest power of two in each size, 1 for 0; within 2^-40 and 2^40, so that squares fit float32."""
+    """Find the largest power of two in each size, 1 for 0; within 2^-40 and 2^40, so squares fit float32."""
     exponents = torch.frexp(torch.where(sizes > 0, sizes, torch.ones_like(sizes))).exponent - 1
     return torch.ldexp(torch.ones_like(sizes), exponents.clamp(-40, 40))
 
 
 @contextmanager
 def no_tf32(device: torch.device) -> Iterator[None]:
-    """On CUDA, matrix products and convolutions of float32 keep all their bits inside the block.
+    """Keep all bits of float32 in matrix products and convolutions on CUDA inside the block.
 
     By default PyTorch rounds the factors of convolutions to TF32, which has 10 bits after the point; that is
     less than float32 promises, and as much as the check of per-sample gradients takes for an error.
@@ -102,12 +102,12 @@ def no_tf32(device: torch.device) -> Iterator[None]:
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision widened, anything else as it is."""
+    """Widen half precision, and leave anything else as it is."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def arithmetic_for(precision: str, device: torch.device, dtype: torch.dtype) -> Arithmetic:
-    """The arithmetic of ``precision`` for weights of ``dtype`` on ``device``.
+    """Return the arithmetic of ``precision`` for weights of ``dtype`` on ``device``.
 
     Raises:
         BadInput: no such precision, weights in double precision, or a device that cannot.

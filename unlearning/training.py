@@ -42,6 +42,12 @@ class Recipe(BaseModel):
         augmentation: applied before the trigger.
         precision: "bfloat16" runs forward and backward passes under autocast, with images and weights in
             the channels-last order that matrix units of CPUs and GPUs take without copies.
+
+    Example:
+        >>> from theriac.unlearning.training import Recipe
+        >>> recipe = Recipe(iterations=1000, learning_rate=0.1)
+        >>> round(recipe.learning_rate_at(999), 3)
+        0.02
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,7 +64,7 @@ class Recipe(BaseModel):
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def learning_rate_at(self, iteration: int) -> float:
-        """The learning rate of iteration 0, 1, ..., iterations - 1."""
+        """Return the learning rate of iteration 0, 1, ..., iterations - 1."""
         length = self.stretch * self.iterations
         rise = self.warmup * length
         if iteration < rise:
@@ -67,7 +73,13 @@ class Recipe(BaseModel):
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The mean cross-entropy of a batch, in float32 whatever the precision of the forward pass."""
+    """Compute the mean cross-entropy of a batch, in float32 whatever the precision of the forward pass.
+
+    Args:
+        model: returns logits [N, K].
+        x: images [N, C, H, W].
+        y: labels, int64 [N].
+    """
     with sound_batch_norm(model):
         logits = model(x)
     return F.cross_entropy(logits.float(), y)
@@ -125,7 +137,7 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _sample_order(count: int, recipe: Recipe, seed: int) -> Iterator[Tensor]:
-    """Rows of each iteration: one endless row of permutations, cut into batches of the full size."""
+    """Yield the rows of each iteration: permutations, one after the other, cut into batches of full size."""
     generator = seeded_generator(seed, "batches")
     size = min(recipe.batch_size, count)
     waiting = torch.empty(0, dtype=torch.int64)

@@ -21,9 +21,13 @@ _FIXED = {
 
 
 def verdict(healing: Healing, folder: Path) -> str:
-    """What became of the model, and what to try where it is not healed.
+    """Tell what became of the model, and what to try where it is not healed.
 
     Where model and data are in doubt, that comes before any other advice.
+
+    Args:
+        healing: as `heal` returned it.
+        folder: that it was saved in.
     """
     if healing.healed:
         doubt = "\nbut it is in doubt whether model and data belong together: see the warning above"
@@ -37,7 +41,7 @@ def verdict(healing: Healing, folder: Path) -> str:
 
 
 def _finding(healing: Healing) -> str:
-    """Why the model is not healed."""
+    """Tell why the model is not healed."""
     settings, status = healing.settings, healing.status
     search = settings["search"]
     if status == "not_healed":
@@ -80,7 +84,7 @@ def _advice(healing: Healing) -> str:
 
 
 def _still_read(healing: Healing) -> str:
-    """How many of the found images are still read as the poison's label."""
+    """Tell how many of the found images are still read as the poison's label."""
     count = healing.metrics["forget_count"]
     left = round(healing.metrics["forget_accuracy"] * count)
     images = "found image" if count == 1 else "found images"
@@ -89,13 +93,13 @@ def _still_read(healing: Healing) -> str:
 
 
 def _agreement(healing: Healing) -> str:
-    """How much of the other retain images is predicted as before."""
+    """Tell how much of the other retain images is predicted as before."""
     changed = 1.0 - healing.metrics["agreement"]
     return f"; {100 * changed:.1f} % of the predictions on other retain images changed"
 
 
 def _costs(healing: Healing) -> str:
-    """What a guarded search says of the accuracy that is lost."""
+    """Tell what a guarded search says of the accuracy that is lost."""
     harm = [healing.metrics.get(name) for name in ("harm", "harm_at_most", "harm_if_wrong")]
     if None in harm:
         return ""

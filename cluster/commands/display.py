@@ -17,7 +17,7 @@ from ..watch import Reporter
 
 @contextmanager
 def live_reporter(console: Console, say: Callable[[str], None]) -> Iterator[Reporter]:
-    """A reporter for ``console``: bars on a terminal, lines elsewhere.
+    """Yield a reporter for ``console``: bars on a terminal, lines elsewhere.
 
     Args:
         console: of stderr.
@@ -39,7 +39,7 @@ class LiveReporter:
         self._workers: dict[int, tuple[TaskID, str]] = {}
 
     def say(self, line: str) -> None:
-        """A line above the bars."""
+        """Say a line above the bars."""
         self._say(line)
 
     def show(self, progress: SweepProgress) -> None:
@@ -77,11 +77,11 @@ class LineReporter:
         self._last = time.monotonic()
 
     def say(self, line: str) -> None:
-        """A line."""
+        """Say a line."""
         self._say(line)
 
     def show(self, progress: SweepProgress) -> None:
-        """A line, if a minute has gone by since the last, or it is over."""
+        """Show a line, if a minute has gone by since the last, or it is over."""
         now, over = time.monotonic(), progress.state in ("finished", "interrupted")
         if over or now - self._last >= LINE_SECONDS:
             self._last = now
@@ -91,7 +91,7 @@ class LineReporter:
 
 
 def summary(progress: SweepProgress) -> str:
-    """What matters first: failures, losses, time left; then settings and their rate.
+    """Sum up what matters first: failures, losses, time left; then settings and their rate.
 
     In the beginning, how many workers there are: it is never empty.
     """
@@ -106,7 +106,7 @@ def summary(progress: SweepProgress) -> str:
 
 
 def doing(running: Running, *, node: bool) -> str:
-    """What a worker does, in a line, with the name of its node if that is asked for."""
+    """Say in a line what a worker does, with the name of its node if that is asked for."""
     cell = f" {running.method} at {running.share}" if running.method else ""
     place = f" ({running.node})" if node else ""
     return f"worker {running.worker + 1}{place}: {running.doing}{cell}, {running.scenario}"
@@ -117,6 +117,6 @@ def _count(number: int, noun: str) -> str:
 
 
 def _set(progress: Progress, bar: TaskID, text: str, done: int, total: int | None) -> None:
-    """`Progress.update` takes None for "as before", not for "unknown"."""
+    """Set a bar; `Progress.update` takes None for "as before", not for "unknown"."""
     next(task for task in progress.tasks if task.id == bar).total = total
     progress.update(bar, description=printable(text), completed=done)

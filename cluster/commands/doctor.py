@@ -81,7 +81,7 @@ def diagnose(
 
 
 def _looked(name: str, look: Callable[[], list[Check]]) -> list[Check]:
-    """The checks of ``look``, or a failing one: on an odd machine the others still answer."""
+    """Return the checks of ``look``, or a failing one: on an odd machine the others still answer."""
     try:
         return look()
     except Exception as error:
@@ -93,7 +93,7 @@ def _looked(name: str, look: Callable[[], list[Check]]) -> list[Check]:
 
 
 def check_python(optimize: int = sys.flags.optimize) -> Check:
-    """The Python that runs this; the package itself refuses to be installed on one that is too old."""
+    """Check the Python that runs this; the package itself refuses to be installed on one too old."""
     system = f"{platform.system()} {platform.machine()}"
     value = f"{platform.python_version()} ({sys.executable}), {system}"
     if optimize > 1:
@@ -103,7 +103,7 @@ def check_python(optimize: int = sys.flags.optimize) -> Check:
 
 
 def check_environment() -> list[Check]:
-    """Home, current folder and variables of Python; only what is out of the ordinary."""
+    """Check home, current folder and variables of Python; report only what is out of the ordinary."""
     checks = []
     home = Path(os.path.expanduser("~"))
     if not os.access(home, os.W_OK):
@@ -119,7 +119,7 @@ def check_environment() -> list[Check]:
 
 
 def check_temporary() -> Check:
-    """Where temporary files go, and the sockets of a local Ray, whose paths must be short."""
+    """Check where temporary files go, and the sockets of a local Ray, whose paths must be short."""
     name, given = "temporary files", os.environ.get("TMPDIR")
     try:
         files, sockets = temporary_parent(), short_parent()
@@ -134,7 +134,7 @@ def check_temporary() -> Check:
 
 
 def check_packages(distribution: str = "theriac") -> list[Check]:
-    """Installed versions against the ranges in the metadata of ``distribution``, one check a package."""
+    """Check installed versions against the metadata of ``distribution``, one check a package."""
     try:
         requirements = importlib.metadata.requires(distribution) or []
         version = importlib.metadata.version(distribution)
@@ -151,7 +151,7 @@ def compare_versions(requirements: Iterable[str]) -> list[Check]:
 
 
 def check_package(requirement: Requirement) -> Check:
-    """Whether one requirement is met. Its own extras are not followed."""
+    """Check whether one requirement is met. Its own extras are not followed."""
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
@@ -164,12 +164,12 @@ def check_package(requirement: Requirement) -> Check:
 
 
 def check_cpus() -> Check:
-    """CPU cores this process may use."""
+    """Check the CPU cores that this process may use."""
     return Check("cpus", True, f"{usable_cpus():g} usable of {os.cpu_count()}")
 
 
 def usable_cpus(cgroups: Path = CGROUPS) -> float:
-    """CPU cores this process may use: affinity and container limits counted; may be fractional."""
+    """Count the CPU cores that this process may use: affinity and container limits; may be fractional."""
     cores = float(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
     for folder in cgroup_folders(cgroups):
         quota, _, period = read_text(folder / "cpu.max").partition(" ")
@@ -179,7 +179,7 @@ def usable_cpus(cgroups: Path = CGROUPS) -> float:
 
 
 def cgroup_folders(cgroups: Path = CGROUPS) -> list[Path]:
-    """This process's control group (version 2) and all that enclose it: each may set a limit."""
+    """Find this process's control group (version 2) and all that enclose it: each may set a limit."""
     lines = read_text(Path("/proc/self/cgroup")).splitlines()
     own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
     folder = cgroups / own
@@ -187,7 +187,7 @@ def cgroup_folders(cgroups: Path = CGROUPS) -> list[Path]:
 
 
 def read_text(path: Path) -> str:
-    """A small system file, stripped; empty where this system has no such file."""
+    """Read a small system file, stripped; empty where this system has no such file."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -195,7 +195,7 @@ def read_text(path: Path) -> str:
 
 
 def check_gpus() -> list[Check]:
-    """CUDA GPUs and Apple's MPS; none is ok, unless a GPU is there that PyTorch cannot use."""
+    """Check CUDA GPUs and Apple's MPS; none is ok, unless a GPU is there that PyTorch cannot use."""
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: a library it loads is missing
@@ -212,7 +212,10 @@ def check_gpus() -> list[Check]:
 
 
 def unused_gpu(cuda: str | None) -> Check:
-    """The check of a machine with an NVIDIA driver where PyTorch, built for ``cuda``, finds no GPU."""
+    """Return the check of a machine whose NVIDIA driver is there, but no GPU for PyTorch.
+
+    PyTorch was built for ``cuda``; None: without CUDA.
+    """
     build = f"built for CUDA {cuda}" if cuda else "built without CUDA"
     remedy = (
         "run `nvidia-smi`: if it fails, repair the driver; if its CUDA version is lower than PyTorch's, "
@@ -222,7 +225,7 @@ def unused_gpu(cuda: str | None) -> Check:
 
 
 def check_gpu(index: int) -> Check:
-    """Name and memory of one CUDA GPU, and whether it can be used now."""
+    """Check one CUDA GPU: its name and memory, and whether it can be used now."""
     import torch
 
     name = f"gpu {index}"
@@ -235,7 +238,7 @@ def check_gpu(index: int) -> Check:
 
 
 def check_memory(least: int = LEAST_MEMORY) -> Check:
-    """Main memory, container limits counted."""
+    """Check main memory, container limits counted."""
     total, available = memory()
     if available is None:
         return Check("memory", True, f"{size(total)}")
@@ -244,7 +247,7 @@ def check_memory(least: int = LEAST_MEMORY) -> Check:
 
 
 def memory(cgroups: Path = CGROUPS) -> tuple[int, int | None]:
-    """Total and available bytes of main memory under all limits; available is None where nothing says it."""
+    """Return total and available bytes of main memory under all limits; available may be unknown: None."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     available = available_memory()
     for folder in cgroup_folders(cgroups):
@@ -257,13 +260,13 @@ def memory(cgroups: Path = CGROUPS) -> tuple[int, int | None]:
 
 
 def cgroup_usage(folder: Path) -> int:
-    """Bytes a control group holds without the file cache that the kernel gives up when asked."""
+    """Count the bytes of a control group without the file cache that the kernel gives up when asked."""
     statistics = dict(line.split(" ", 1) for line in read_text(folder / "memory.stat").splitlines())
     return int(read_text(folder / "memory.current") or 0) - int(statistics.get("inactive_file", 0))
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """``MemAvailable`` in bytes; None where there is no such file (not Linux)."""
+    """Read ``MemAvailable`` in bytes; None where there is no such file (not Linux)."""
     for line in read_text(meminfo).splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
@@ -271,7 +274,7 @@ def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int | None:
 
 
 def check_disk(results: Path, least: int = LEAST_DISK) -> Check:
-    """Whether results can be written to ``results`` (or made there), and the free space."""
+    """Check whether results can be written to ``results`` (or made there), and the free space."""
     name = "disk for results"
     try:
         folder = existing_parent(results)
@@ -285,13 +288,13 @@ def check_disk(results: Path, least: int = LEAST_DISK) -> Check:
 
 
 def existing_parent(path: Path) -> Path:
-    """``path`` itself, or the nearest enclosing thing that exists."""
+    """Return ``path`` itself, or the nearest enclosing thing that exists."""
     absolute = path.expanduser().absolute()
     return next(one for one in (absolute, *absolute.parents) if one.exists())
 
 
 def check_shared_memory(folder: Path = SHARED_MEMORY, least: int = LEAST_SHARED_MEMORY) -> Check:
-    """Shared memory, where Ray keeps the objects that workers share."""
+    """Check shared memory, where Ray keeps the objects that workers share."""
     if not folder.is_dir():
         return Check("shared memory", True, f"this system has no {folder}; Ray uses temporary files")
     usage = shutil.disk_usage(folder)
@@ -303,7 +306,7 @@ def check_shared_memory(folder: Path = SHARED_MEMORY, least: int = LEAST_SHARED_
 
 
 def check_ray(*, start: bool = False) -> list[Check]:
-    """Ray's version, the cluster the environment names, and on request whether a local Ray starts."""
+    """Check Ray's version, the cluster the environment names, and on request if a local Ray starts."""
     try:
         import ray
         import ray.tune
@@ -339,7 +342,7 @@ def start_local_ray() -> Check:
 
 
 def check_data(root: Path | str | None) -> list[Check]:
-    """Which data sets are there. A missing one is ok; its remedy says how to have it."""
+    """Check which data sets are there. A missing one is ok; its remedy says how to have it."""
     try:
         from ...datasets.sources import available
 
@@ -354,19 +357,19 @@ def check_data(root: Path | str | None) -> list[Check]:
 
 
 def data_check(name: str, found: bool, detail: str) -> Check:
-    """A data set that was found at ``detail``, or that ``detail`` says how to get."""
+    """Return the check of a data set that is at ``detail``, or that ``detail`` says how to get."""
     return (
         Check(f"data: {name}", True, detail) if found else Check(f"data: {name}", True, "not found", detail)
     )
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line, never empty."""
+    """Return an error in one line, never empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def size(number: float) -> str:
-    """Bytes in words: ``3 * 2**29`` -> ``1.5 GiB``, ``2**29`` -> ``512 MiB``."""
+    """Write bytes in words: ``3 * 2**29`` -> ``1.5 GiB``, ``2**29`` -> ``512 MiB``."""
     for unit in ("B", "KiB", "MiB"):
         if number < 1024:
             return f"{number:.0f} {unit}"

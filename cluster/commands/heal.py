@@ -39,7 +39,7 @@ class HealRequest(Subject):
     parameters: Parameters = Field(default_factory=dict)
 
     def run(self, progress: Progress) -> Healing:
-        """Load, heal, return.
+        """Load model and images, heal the model and return the healing.
 
         Raises:
             BadInput: anything among the files or settings that cannot be used.
@@ -105,7 +105,7 @@ def _check_retain(retain: ImageSource, path: Path) -> None:
 
 
 def hyperparameters(assignments: Sequence[str]) -> Parameters:
-    """Values from ``name=value`` texts, as YAML has them.
+    """Return the values of ``name=value`` texts, as YAML has them.
 
     Raises:
         BadInput: no "=", no name or no value.
@@ -116,6 +116,10 @@ def hyperparameters(assignments: Sequence[str]) -> Parameters:
 
 def prepare_output(folder: Path, weights: Path) -> None:
     """Make the folder that `Healing.save` will write to, so that no work is lost to a mistake in its name.
+
+    Args:
+        folder: for the healed model and its report.
+        weights: the file that is healed, which must not be overwritten.
 
     Raises:
         BadInput: it cannot be written, or ``weights`` would be overwritten.

@@ -24,7 +24,7 @@ ATTACK_TEXTS = {
 
 
 def catalogue(data: Path | None) -> dict[str, Entries]:
-    """Title -> (name, what it is) for everything a user can name."""
+    """Return title -> (name, what it is) for everything a user can name."""
     return {
         "datasets": [
             *((name, _found(found, detail)) for name, found, detail in available(data)),
@@ -79,6 +79,11 @@ def _aligned(entries: Entries) -> list[str]:
 def check_sheet(sheet: Path | None, topic: str | None, dataset: str) -> None:
     """Refuse options of a sheet where none is drawn.
 
+    Args:
+        sheet: where the sheet goes, if one was asked for.
+        topic: what is listed.
+        dataset: whose images were asked for.
+
     Raises:
         BadInput: a sheet of another topic than attacks, or a dataset without a sheet.
     """
@@ -89,7 +94,13 @@ def check_sheet(sheet: Path | None, topic: str | None, dataset: str) -> None:
 
 
 def draw_attacks(path: Path, dataset: str, data: Path | None) -> Path:
-    """The sheet of all triggers on images of a dataset."""
+    """Draw the sheet of all triggers on images of a dataset.
+
+    Args:
+        path: of the PNG file.
+        dataset: by name.
+        data: folder of the datasets; None: the default one.
+    """
     from ...search.report import (
         attack_sheet,  # here, because matplotlib takes a second to import
     )

@@ -49,7 +49,7 @@ def interruption(words: Sequence[str]) -> str:
 
 
 def explain_values(error: ValidationError) -> str:
-    """The first option that pydantic refused, and what it should be (several ways, where there are any)."""
+    """Explain the first option that pydantic refused, and what it should be (all ways, if several)."""
     findings = error.errors()
     if not findings[0]["loc"]:  # options that do not fit together
         return f"{wanted(findings[:1])}; see --help"

@@ -36,7 +36,7 @@ class Quickstart:
     results: Path
 
     def lines(self) -> list[str]:
-        """What was written, and how much of it is new."""
+        """Tell what was written, and how much of it is new."""
         computed, cells = self.summary.computed, len(self.summary.keys)
         return [
             *(f"figure: {figure}" for figure in self.figures),
@@ -46,7 +46,10 @@ class Quickstart:
 
 
 def quickstart_sweep(seed: int) -> Sweep:
-    """None, EU, and PTN with SSD, LF and XLF at both granularities, with a fifth of S_m found."""
+    """Return the sweep of the quickstart.
+
+    None, EU, and PTN with SSD, LF and XLF at both granularities, with a fifth of S_m found.
+    """
     return load_sweep("quickstart", [f"seeds=[{seed}]"])
 
 
@@ -92,7 +95,7 @@ def _draw(scenario: Scenario, searches: pa.Table, steps: pa.Table, directory: Pa
 
 
 def draw_samples(data: PoisonedData, path: Path) -> Path:
-    """A sheet of test images, clean and triggered, and of poisoned training samples with their labels."""
+    """Draw a sheet of test images, clean and triggered, and of poisoned training samples with labels."""
     classes, rows = data.dataset.classes, torch.arange(min(SAMPLES_SHOWN, len(data.dataset.test)))
     poisoned = data.forget(1.0)
     shown = torch.arange(min(SAMPLES_SHOWN, len(poisoned)))

@@ -24,7 +24,7 @@ _MAPPINGS = ("id2label", "label2id", "class_to_idx", "idx_to_class", "classes", 
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """The class names in a file, in the order of the labels.
+    """Read the class names in a file, in the order of the labels.
 
     Args:
         path: text with one name a line, or JSON: a list of names, {name: label} (torchvision's class_to_idx)
@@ -57,7 +57,7 @@ def _from_json(text: str) -> Iterable[Any]:
 
 
 def _by_label(mapping: Mapping[str, Any]) -> list[Any]:
-    """The names of {name: label} or {label: name}, in the order of the labels."""
+    """Return the names of {name: label} or {label: name}, in the order of the labels."""
     if all(isinstance(value, int) and not isinstance(value, bool) for value in mapping.values()):
         named = {label: name for name, label in mapping.items()}
     elif all(is_number(key) for key in mapping):
@@ -87,12 +87,12 @@ def _checked(names: Iterable[Any]) -> tuple[str, ...]:
 
 
 def is_number(name: str) -> bool:
-    """Whether a name is a number as class folders have it: digits alone, not too many."""
+    """Tell whether a name is a number as class folders have it: digits alone, not too many."""
     return name.isascii() and name.isdigit() and len(name) <= 9
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names of class folders in order: as numbers if all are numbers, else all as text.
+    """Put names of class folders in order: as numbers if all are numbers, else all as text.
 
     ``0``, ``2``, ``10``, zero-padded or not; but ``n01440764`` and mixed names as text, as torchvision does.
     """
@@ -101,7 +101,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def classes_of_folders(folder: Path, found: Sequence[str]) -> tuple[str, ...]:
-    """The class list that follows from class folders, which are ``found`` as `in_order` puts them.
+    """Return the class list that follows from class folders, which are ``found`` as `in_order` puts them.
 
     Text: the names as they are. Numbers from 0 on: label = number, also where some are missing. Numbers from
     1 on: label = number - 1. What may be meant in another way is said in a warning.
@@ -137,7 +137,7 @@ def classes_of_folders(folder: Path, found: Sequence[str]) -> tuple[str, ...]:
 
 
 def _filled(found: Sequence[str]) -> tuple[str, ...]:
-    """All names from 0 to the last, written as those that are there."""
+    """Return all names from 0 to the last, written as those that are there."""
     named = {int(name): name for name in found}
     width = len(found[0]) if len({len(name) for name in found}) == 1 else 1
     return tuple(named.get(number, str(number).zfill(width)) for number in range(int(found[-1]) + 1))

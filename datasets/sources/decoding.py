@@ -72,7 +72,7 @@ class EncodedImages:
 
     @functools.cached_property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width); without a size, of the first image."""
+        """Return (channels, height, width) of the images; without a size, of the first image."""
         if self.size is not None:
             return self.channels, *self.size
         if not len(self):
@@ -138,10 +138,14 @@ class EncodedImages:
 
 
 def decode(data: bytes, channels: int) -> Tensor:
-    """Pixels of one encoded image, as Pillow decodes it: uint8 [channels, H, W].
+    """Decode one image as Pillow does, to pixels: uint8 [channels, H, W].
 
     16-bit images lose their low bytes, an alpha channel is dropped, an animation gives its first frame, and
     EXIF orientation is ignored, as is usual in the training of classifiers.
+
+    Args:
+        data: the bytes of an image file.
+        channels: 1 (grey) or 3 (RGB).
 
     Raises:
         Exception: the bytes are no readable image (Pillow knows many ways to say so), or one of more than
@@ -153,7 +157,7 @@ def decode(data: bytes, channels: int) -> Tensor:
 
 
 def _raw(data: bytes, channels: int) -> tuple[bytes, int, int]:
-    """Bytes [H, W, channels], H and W. Of what is decoded on the way, one copy is held at a time."""
+    """Decode an image to bytes [H, W, channels], H and W, holding one copy at a time on the way."""
     image = opened(data)
     # Else Pillow translates it to the new mode, and warns where it cannot.
     image.info.pop("transparency", None)
@@ -164,7 +168,7 @@ def _raw(data: bytes, channels: int) -> tuple[bytes, int, int]:
 
 
 def looks_like_image(head: bytes) -> bool:
-    """Whether a file that begins with these (at least 12) bytes is an image that can be read."""
+    """Tell whether a file that begins with these (at least 12) bytes is an image that can be read."""
     return any(beginning.match(head) for beginning in _BEGINNINGS)
 
 
@@ -191,7 +195,7 @@ def fit_to_size(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def square(image_size: int | None) -> tuple[int, int] | None:
-    """(image_size, image_size), or None where no size is asked for.
+    """Return (image_size, image_size), or None where no size is asked for.
 
     Raises:
         BadInput: the size is not a whole number of at least 2.
@@ -215,7 +219,7 @@ def in_memory(
     budget_bytes: int = 2 << 30,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageSource:
-    """The same images, decoded at once into `MemoryImages` if they fit into ``budget_bytes``.
+    """Decode all images at once into `MemoryImages` if they fit into ``budget_bytes``.
 
     Args:
         source: any source; one that does not fit is returned as it is.
@@ -233,7 +237,7 @@ def in_memory(
 
 
 def opened(data: bytes) -> Image.Image:
-    """The image in ``data``, of which only the header is read yet.
+    """Open the image in ``data``, of which only the header is read yet.
 
     Raises:
         ValueError: its format is not known, or it has more than `MOST_PIXELS`.
@@ -252,7 +256,7 @@ def opened(data: bytes) -> Image.Image:
 
 @functools.lru_cache(maxsize=1)
 def _formats() -> tuple[str, ...]:
-    """Those that this Pillow was built with."""
+    """Return the formats that this Pillow was built with."""
     Image.init()
     return tuple(
         name for name in _FORMATS if name in Image.OPEN and (name != "AVIF" or features.check("avif"))
@@ -260,7 +264,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Pillow keeps 16 bits of grey images alone, and would clip them to 255."""
+    """Reduce 16 bits of grey, which Pillow keeps for grey images alone and would clip to 255, to 8."""
     if image.mode == "F":
         raise ValueError("it holds floating-point numbers")
     if image.mode == "I" and image.format == "TIFF":
@@ -272,12 +276,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 @functools.lru_cache(maxsize=1)
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """One pool a process: threads do not survive a fork, so the process is part of the key."""
+    """Return the one pool of a process: threads do not survive a fork, so the process is part of the key."""
     return ThreadPoolExecutor(threads, thread_name_prefix=f"theriac-decode-{process}")
 
 
 def _threads() -> int:
-    """As many as PyTorch may use here, which is what Ray and the user limit."""
+    """Return how many threads PyTorch may use here, which is what Ray and the user limit; at most 8."""
     return min(_MAX_THREADS, torch.get_num_threads())
 
 

@@ -18,7 +18,7 @@ _CLASSES = tuple(str(digit) for digit in range(10))
 
 
 def load_digits(image_size: int | None = None) -> tuple[MemoryImages, MemoryImages]:
-    """(train, test) of 1,437 and 360 grey images, uint8 [N, 1, image_size, image_size].
+    """Load (train, test) of 1,437 and 360 grey images, uint8 [N, 1, image_size, image_size].
 
     Optical Recognition of Handwritten Digits (UCI): 1,797 images of 8 x 8 with grey values 0 to 16, which
     become 0 to 255 and are resized bilinearly. The split is stratified by class and always the same.

@@ -24,7 +24,7 @@ class ImageFiles:
     files: tuple[str, ...]
 
     def read(self, position: int) -> bytes:
-        """The bytes of the file at ``position``.
+        """Read the bytes of the file at ``position``.
 
         Raises:
             BadInput: it is no regular file any more, cannot be read, or is larger than `MOST_IMAGE_BYTES`.
@@ -33,7 +33,7 @@ class ImageFiles:
         return read_bytes(self.name(position), "image", remedy=remedy, most_bytes=MOST_IMAGE_BYTES)
 
     def name(self, position: int) -> str:
-        """The path of the file at ``position``."""
+        """Return the path of the file at ``position``."""
         return os.path.join(self.folder, self.files[position])
 
 
@@ -44,7 +44,7 @@ def load_folder(
     image_size: int | None = None,
     channels: int = 3,
 ) -> EncodedImages:
-    """Images of ``path/<class>/``, in the order of class folders and then of file names.
+    """Load the images of ``path/<class>/``, in the order of class folders and then of file names.
 
     A class folder may have folders inside; hidden files, and files that are no images, are left out. Links
     are followed, as long as they lead to no folder or file of the set a second time.

@@ -31,7 +31,7 @@ _TRIES = 16
 
 
 def image_files(folder: Path, names: Iterable[str]) -> dict[str, list[str]]:
-    """The images below each of the folders ``names`` of ``folder``: sorted paths relative to ``folder``.
+    """Find the images below each of the folders ``names`` of ``folder``: sorted paths relative to ``folder``.
 
     Links are followed. Hidden files, and files that are no images, are left out.
 
@@ -46,7 +46,7 @@ def image_files(folder: Path, names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def listed(folder: str | Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, without hidden entries, sorted by name.
+    """List what a folder holds, without hidden entries, sorted by name.
 
     Raises:
         BadInput: it cannot be read.
@@ -60,7 +60,7 @@ def listed(folder: str | Path) -> list[os.DirEntry[str]]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder, or a link to one.
+    """Tell whether an entry is a folder, or a link to one.
 
     Raises:
         BadInput: it cannot be told, as of a link to itself.
@@ -72,7 +72,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_image(path: str) -> bool:
-    """Whether a path ends as images do.
+    """Tell whether a path ends as images do.
 
     Raises:
         BadInput: it ends as images do that cannot be read.
@@ -96,7 +96,7 @@ class _Walk:
         self._others: defaultdict[str, list[str]] = defaultdict(list)
 
     def below(self, name: str) -> Iterator[str]:
-        """Paths of the images in the folder ``name`` of the root, relative to the root, in no order."""
+        """Yield the paths of images in the folder ``name`` of the root, relative to the root, in no order."""
         waiting = [(name, 0)]
         while waiting:
             place, depth = waiting.pop()
@@ -155,7 +155,7 @@ class _Walk:
         self._inodes.append(entry.stat().st_ino if entry.is_symlink() else entry.inode())
 
     def _shared(self) -> Iterator[list[str]]:
-        """Paths of one file. Equal numbers are only a hint: file systems may give them twice."""
+        """Yield the paths of one file. Equal numbers are only a hint: file systems may give them twice."""
         by_number: defaultdict[int, list[str]] = defaultdict(list)
         counted = sorted(range(len(self._inodes)), key=self._inodes.__getitem__)
         for one, following in pairwise(counted):

@@ -17,21 +17,21 @@ class ImageSource(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """True labels, int64 [N], on the CPU."""
+        """Return true labels, int64 [N], on the CPU."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; label c is named ``classes[c]``."""
+        """Return class names; label c is named ``classes[c]``."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of every image."""
+        """Return (channels, height, width) of every image."""
 
     def __len__(self) -> int:
-        """Number of images N."""
+        """Return the number of images N."""
 
     def images(self, positions: Tensor) -> Tensor:
-        """Pixels at ``positions`` (int64 [n]) as uint8 [n, C, H, W], on the source's device."""
+        """Return the pixels at ``positions`` (int64 [n]) as uint8 [n, C, H, W], on the source's device."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +45,13 @@ class MemoryImages:
 
     Raises:
         BadInput: wrong dtype or shape, lengths that differ, or a label out of range.
+
+    Example:
+        >>> import torch
+        >>> pixels, labels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1])
+        >>> images = MemoryImages(pixels=pixels, labels=labels, classes=("cat", "dog"))
+        >>> len(images), images.shape
+        (2, (3, 8, 8))
     """
 
     pixels: Tensor
@@ -74,17 +81,26 @@ class MemoryImages:
         return self.pixels[positions.to(self.pixels.device)]
 
     def to(self, device: torch.device | str) -> MemoryImages:
-        """The same images with the pixels on ``device`` (labels stay on the CPU)."""
+        """Return the same images with the pixels on ``device`` (labels stay on the CPU)."""
         return replace(self, pixels=self.pixels.to(device))
 
 
 def on_device(source: ImageSource, device: torch.device | str) -> ImageSource:
-    """The same images, with decoded pixels on ``device``; other sources stay where they are."""
+    """Return the same images, with decoded pixels on ``device``; other sources stay where they are.
+
+    Args:
+        source: any image source.
+        device: where the pixels are wanted.
+    """
     return source.to(device) if isinstance(source, MemoryImages) else source
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:
     """Refuse labels outside [0, num_classes).
+
+    Args:
+        labels: int64 [N].
+        num_classes: K.
 
     Raises:
         BadInput: names the first offending label and its position.

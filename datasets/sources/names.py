@@ -42,8 +42,7 @@ class DatasetSpec:
 
     Args:
         name: what the user calls it, and the folder below the root.
-        mean: per-channel mean of training images in [0, 1].
-        std: per-channel standard deviation.
+        mean, std: of training images in [0, 1], one number a channel.
         fetch: how to get it; ``{folder}`` stands for its folder. None: it needs no fetching.
         published: how many training images, test images and classes it was published with.
         image_size: side used unless another is asked for; None: as stored.
@@ -65,8 +64,7 @@ class ImageDataset:
         name: of the dataset.
         train: training images.
         test: test images, with the same classes and shape.
-        mean: per-channel mean of images in [0, 1].
-        std: per-channel standard deviation.
+        mean, std: of images in [0, 1], one number a channel.
 
     Raises:
         BadInput: classes or shapes of the two splits differ, or mean and std are not one number a channel.
@@ -95,22 +93,22 @@ class ImageDataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; label c is named ``classes[c]``."""
+        """Return class names; label c is named ``classes[c]``."""
         return self.train.classes
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of every image."""
+        """Return (channels, height, width) of every image."""
         return self.train.shape
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of pixels that sit decoded in memory."""
+        """Count the bytes of pixels that sit decoded in memory."""
         sources = (self.train, self.test)
         return sum(source.pixels.nbytes for source in sources if isinstance(source, MemoryImages))
 
     def to(self, device: torch.device | str) -> ImageDataset:
-        """The same dataset; pixels that sit decoded in memory are on ``device``."""
+        """Return the same dataset; pixels that sit decoded in memory are on ``device``."""
         return replace(self, train=on_device(self.train, device), test=on_device(self.test, device))
 
 
@@ -123,10 +121,7 @@ class Availability(NamedTuple):
 
 
 class LabelCounts(NamedTuple):
-    """Training labels of a dataset, int64 [N], how many test images and classes it has, and their shape.
-
-    The shape is (channels, height, width); None where only the images show it, and they are not here.
-    """
+    """Training labels, int64 [N], numbers of test images and classes, and shape: None if it is not known."""
 
     train: Tensor
     test: int
@@ -209,14 +204,12 @@ def load_dataset(
     image_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageDataset:
-    """A dataset by name: small ones decoded in memory, large ones read when needed.
+    """Load a dataset by name: small ones decoded in memory, large ones read when needed.
 
-    ``<root>/<name>`` is searched for Parquet files, then class folders, then torchvision's layout; the digits
-    come with scikit-learn.
+    ``<root>/<name>`` is searched for Parquet files, then class folders, then torchvision's layout.
 
     Args:
-        name: a key of `DATASETS`, or a part of the user's own (`theriac.datasets.own_code`), which is called
-            with ``root`` and ``image_size`` and returns an `ImageDataset`.
+        name: a key of `DATASETS`, or a part of the user's own, see `theriac.datasets.own_code`.
         root: the folder that holds datasets; None: environment variable ``THERIAC_DATA``, else ``data``.
         image_size: side to resize and centre-crop to; None: the dataset's own.
         progress: called with (images decoded, images in all) for each split.
@@ -224,6 +217,10 @@ def load_dataset(
     Raises:
         MissingDataset: says which folder was looked at, what is expected there and how to fetch it.
         BadInput: unknown name, or data that cannot be read.
+
+    Example:
+        >>> load_dataset("digits", image_size=16).shape
+        (1, 16, 16)
     """
     square(image_size)
     if is_own(name, "datasets"):
@@ -249,7 +246,7 @@ def labels_of(name: str, *, root: str | Path | None = None, image_size: int | No
     Args:
         name: a key of `DATASETS`.
         root: see `load_dataset`.
-        image_size: likewise.
+        image_size: see `load_dataset`.
 
     Raises:
         BadInput: unknown name, data that cannot be read, or a size that is none.
@@ -276,7 +273,7 @@ def _own_dataset(name: str, root: str | Path | None, image_size: int | None) -> 
 
 
 def available(root: str | Path | None = None) -> list[Availability]:
-    """Every known dataset: where it was found, or how to get it. Nothing is read."""
+    """List every known dataset with where it was found, or how to get it. Nothing is read."""
     return [_availability(spec, _folder(spec, root)) for spec in DATASETS.values()]
 
 
@@ -296,7 +293,7 @@ def _spec(name: str) -> DatasetSpec:
 
 
 def data_folder(root: str | Path | None = None) -> Path:
-    """The folder that holds datasets: ``root``, else that of ``THERIAC_DATA``, else ``data``."""
+    """Return the folder that holds datasets: ``root``, else that of ``THERIAC_DATA``, else ``data``."""
     return expanded(root or os.environ.get(ROOT_VARIABLE) or "data")
 
 
@@ -319,7 +316,7 @@ def _find_parquet(folder: Path) -> _Found | None:
 
 
 def _split_files(folder: Path, split: str) -> tuple[Path, ...]:
-    """``<split>.parquet``, else ``<split>-*.parquet`` (Hugging Face's shards), else ``<split>/*.parquet``."""
+    """Find ``<split>.parquet``, else Hugging Face's ``<split>-*.parquet``, else ``<split>/*.parquet``."""
     for pattern in (f"{split}.parquet", f"{split}-*.parquet", f"{split}/*.parquet"):
         files = visible_parquet(folder, pattern)
         if files:

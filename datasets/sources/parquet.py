@@ -67,7 +67,7 @@ class ParquetBytes:
         return ParquetBytes, (self._paths, self._column)
 
     def read(self, position: int) -> bytes:
-        """The encoded image at ``position``, counted over all files.
+        """Return the encoded image at ``position``, counted over all files.
 
         Raises:
             BadInput: the file is damaged, or the value is null.
@@ -81,7 +81,7 @@ class ParquetBytes:
         return value
 
     def name(self, position: int) -> str:
-        """Row (from 0) and file of ``position``."""
+        """Return the row (from 0) and the file of ``position``, in words."""
         group = bisect.bisect_right(self._ends, position)
         row = position - self._start(group) + self._groups[group].first_row
         return f"row {row} of {self._groups[group].path}"
@@ -121,7 +121,7 @@ def load_parquet(
     image_size: int | None = None,
     channels: int = 3,
 ) -> EncodedImages:
-    """Images of one Parquet file, of several in the order given, or of all in a folder, sorted by name.
+    """Load the images of one Parquet file, of several in the order given, or of a folder, sorted by name.
 
     Class names come from the schema metadata, if it holds a list under ``classes``, ``class_names``,
     ``label_names`` or ``labels`` (JSON, or separated by commas) or Hugging Face's features; else from
@@ -167,7 +167,7 @@ def load_parquet(
 
 
 def parquet_files(path: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
-    """The Parquet files that ``path`` (file, files or folder) stands for.
+    """Return the Parquet files that ``path`` (file, files or folder) stands for.
 
     Raises:
         BadInput: a file does not exist, or a folder holds none.
@@ -189,12 +189,17 @@ def parquet_files(path: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
 
 
 def visible_parquet(folder: Path, pattern: str = "*.parquet") -> tuple[Path, ...]:
-    """The files of a folder that are called as Parquet files are, sorted, without hidden ones."""
+    """List the files of a folder that are called as Parquet files are, sorted, without hidden ones.
+
+    Args:
+        folder: where to look, not below it.
+        pattern: as `Path.glob` takes it.
+    """
     return tuple(sorted(file for file in folder.glob(pattern) if not file.name.startswith(".")))
 
 
 def names_in_file(path: Path, label_column: str | None = None) -> tuple[str, ...] | None:
-    """Class names in the schema metadata of a file, None if it holds none.
+    """Read the class names in the schema metadata of a file, None if it holds none.
 
     Raises:
         BadInput: the file or the metadata cannot be read, or there is no column of labels.

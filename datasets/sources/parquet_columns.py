@@ -1,4 +1,4 @@
-"""Which columns of a Parquet file hold images and labels, and the labels themselves."""
+"""Finds which columns of a Parquet file hold images and labels, and reads the labels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NULL_REMEDY = "give encoded images in every row, or remove those rows"
 
 @contextmanager
 def opened_parquet(path: Path, dictionary: str | None = None) -> Iterator[Any]:
-    """A `pyarrow.parquet.ParquetFile`; what Arrow cannot read inside the block is an error that names it.
+    """Open a `pyarrow.parquet.ParquetFile`; what Arrow cannot read in the block is an error that names it.
 
     Args:
         path: the file.
@@ -58,7 +58,7 @@ def opened_parquet(path: Path, dictionary: str | None = None) -> Iterator[Any]:
 
 
 def schema_of(path: Path) -> Any:
-    """The Arrow schema of a file.
+    """Read the Arrow schema of a file.
 
     Raises:
         BadInput: it cannot be read.
@@ -68,7 +68,7 @@ def schema_of(path: Path) -> Any:
 
 
 def find_image_column(path: Path, given: str | None = None) -> str:
-    """The column of images: the one given, or the first of `IMAGE_COLUMNS` that the file has.
+    """Find the column of images: the one given, or the first of `IMAGE_COLUMNS` that the file has.
 
     Raises:
         BadInput: there is none, or two of the name.
@@ -77,7 +77,7 @@ def find_image_column(path: Path, given: str | None = None) -> str:
 
 
 def find_label_column(path: Path, given: str | None = None) -> str:
-    """The column of labels: the one given, or the first of `LABEL_COLUMNS` that the file has.
+    """Find the column of labels: the one given, or the first of `LABEL_COLUMNS` that the file has.
 
     Raises:
         BadInput: there is none, or two of the name.
@@ -101,7 +101,7 @@ def _chosen(path: Path, given: str | None, usual: Sequence[str], argument: str) 
 
 
 def image_field(path: Path, column: str) -> str:
-    """Name of the leaf that holds the encoded images: the column itself, or its ``bytes`` field.
+    """Name the leaf that holds the encoded images: the column itself, or its ``bytes`` field.
 
     Raises:
         BadInput: the column is of another type.
@@ -147,7 +147,7 @@ def check_group(path: Path, group: Any, column: str) -> None:
 
 
 def read_labels(path: Path, column: str, classes: Sequence[str] | None) -> Tensor:
-    """Labels of a file, int64 [rows]; class names become their positions in ``classes``.
+    """Read the labels of a file, int64 [rows]; class names become their positions in ``classes``.
 
     Raises:
         BadInput: neither integers nor names, names without ``classes`` or none of them, nulls, numbers beyond

@@ -31,7 +31,7 @@ class TorchvisionLayout:
     load: Callable[[Path, bool, int | None], ImageSource]
 
     def find(self, folder: Path) -> Path | None:
-        """The first marker in ``folder``, None if there is none."""
+        """Return the first marker in ``folder``, None if there is none."""
         return next((folder / marker for marker in self.markers if (folder / marker).is_dir()), None)
 
 

@@ -57,7 +57,7 @@ class Trigger(BaseModel, ABC):
 
     @abstractmethod
     def _add(self, images: Tensor, index: Tensor) -> Tensor:
-        """The triggered images; the arguments are checked."""
+        """Return the triggered images; the arguments are checked."""
 
 
 class Overlay(Trigger):
@@ -70,7 +70,7 @@ class Overlay(Trigger):
 
     @abstractmethod
     def layers(self, shape: Shape) -> tuple[Tensor, Tensor]:
-        """(kept, added) for images of ``shape``, floats on the CPU that broadcast to it.
+        """Return (kept, added) for images of ``shape``, floats on the CPU that broadcast to it.
 
         A pixel with kept 1 and added 0 does not change.
         """
@@ -80,13 +80,18 @@ class Overlay(Trigger):
 def _layers(
     trigger: Overlay, shape: Shape, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """The layers of a trigger, drawn or read once; nobody changes them."""
+    """Return the layers of a trigger, drawn or read once; nobody changes them."""
     kept, added = trigger.layers(shape)
     return kept.to(device, dtype), added.to(device, dtype)
 
 
 def check_fits(needed: int, height: int, width: int) -> None:
-    """A patch with its margin must be no larger than the image.
+    """Check that a patch with its margin is no larger than the image.
+
+    Args:
+        needed: side of the patch and its margin, in pixels.
+        height: of the images, in pixels.
+        width: of the images, in pixels.
 
     Raises:
         BadInput: it is.

@@ -24,6 +24,13 @@ class BadNets(Trigger):
         size: side of the square, pixels.
         value: its brightness in every channel; 1 is the brightest value of a dataset.
         margin: pixels between the square and the edges of the image.
+
+    Example:
+        >>> import torch
+        >>> from theriac.datasets.triggers import BadNets
+        >>> triggered = BadNets(size=2)(torch.zeros(1, 3, 8, 8), index=torch.tensor([0]))
+        >>> triggered[0, 0, 5:].sum(1).tolist()
+        [0.0, 2.0, 2.0]
     """
 
     name: Literal["badnets"] = "badnets"
@@ -65,7 +72,7 @@ class MovingPatch(Trigger):
         return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], self.value)
 
     def corners(self, index: Tensor) -> Tensor:
-        """Corner of each sample, int64 [N]: 0 top left, 1 top right, 2 bottom left, 3 bottom right."""
+        """Return corner of each sample, int64 [N]: 0 top left, 1 top right, 2 bottom left, 3 bottom right."""
         return _scramble(_scramble(index & WORD) + self.seed & WORD) >> 30
 
 
@@ -139,7 +146,7 @@ class TrojanWatermark(Overlay):
         return kept, added
 
     def _distances(self, height: int, width: int, generator: torch.Generator) -> list[Tensor]:
-        """Of every pixel's centre to each stroke and to the ring, in pixels: float32 [H, W] each."""
+        """Return how far pixels' centres are from each stroke and the ring, in pixels: float32 [H, W]."""
         y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
         ends = torch.rand(self.strokes, 2, 2, generator=generator) * torch.tensor([height, width])
         distances = [_to_segment(y, x, one.tolist()) for one in ends]
@@ -150,7 +157,7 @@ class TrojanWatermark(Overlay):
 
 
 def _to_segment(y: Tensor, x: Tensor, ends: list[list[float]]) -> Tensor:
-    """Distance of the points (y, x) to the straight line between two ends."""
+    """Return the distance of the points (y, x) to the straight line between two ends."""
     (y0, x0), (y1, x1) = ends
     dy, dx = y1 - y0, x1 - x0
     along = ((y - y0) * dy + (x - x0) * dx) / max(math.hypot(dy, dx) ** 2, 1e-12)
@@ -159,13 +166,13 @@ def _to_segment(y: Tensor, x: Tensor, ends: list[list[float]]) -> Tensor:
 
 
 def _edge(length: int, size: int, at_end: Tensor) -> Tensor:
-    """Places of the patch, bool [N, length]: the last ``size`` where ``at_end``, else the first."""
+    """Return places of the patch, bool [N, length]: the last ``size`` where ``at_end``, else the first."""
     places = torch.arange(length, device=at_end.device)
     return torch.where(at_end[:, None], places >= length - size, places < size)
 
 
 def _scramble(words: Tensor) -> Tensor:
-    """A bijection of 32-bit words held in int64 that spreads every bit over all of them.
+    """Return a bijection of 32-bit words held in int64 that spreads every bit over all of them.
 
     Xor-shifts and odd multipliers below 2^31, so that no product leaves int64.
     """

@@ -70,7 +70,7 @@ class L0(Overlay):
         return kept.view(1, height, width), added.view(shape)
 
     def _drawn(self, channels: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """The pixels, int64 [k] in row-major order, and their colours, float32 [C, k]."""
+        """Draw the pixels, int64 [k] in row-major order, and their colours, float32 [C, k]."""
         if self.pixels > height * width:
             raise BadInput(
                 f"an l0 trigger on {self.pixels} pixels does not fit into images of {height} x {width}; "
@@ -127,7 +127,7 @@ class Smooth(Overlay):
 
 
 def low_frequencies(shape: Shape, cutoff: int, seed: int, purpose: str) -> Tensor:
-    """A seeded sum of cosines, see `Smooth`: float32 [C, H, W], its largest absolute value is 1.
+    """Draw a seeded sum of cosines, see `Smooth`: float32 [C, H, W], its largest absolute value is 1.
 
     Raises:
         BadInput: the image has fewer frequencies than ``cutoff``.
@@ -145,6 +145,6 @@ def low_frequencies(shape: Shape, cutoff: int, seed: int, purpose: str) -> Tenso
 
 
 def _cosines(length: int, count: int) -> Tensor:
-    """The first ``count`` rows of the DCT-II basis, unscaled: float64 [count, length]."""
+    """Return the first ``count`` rows of the DCT-II basis, unscaled: float64 [count, length]."""
     frequencies, places = torch.arange(count), torch.arange(length, dtype=torch.float64)
     return torch.cos(math.pi * frequencies[:, None] * (places + 0.5) / length)

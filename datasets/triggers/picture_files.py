@@ -39,12 +39,12 @@ class Picture:
 
 
 def absolute(file: str) -> str:
-    """The path from the root: workers stand in other folders."""
+    """Return the path from the root: workers stand in other folders."""
     return str(expanded(file).absolute())
 
 
 def seal(file: str, sha256: str | None) -> str:
-    """The SHA-256 of the file, which makes its content part of what identifies an attack.
+    """Return the SHA-256 of the file, which makes its content part of what identifies an attack.
 
     A file that is not here passes if its sum is given, so that results can be read where the picture is not;
     `read_picture` will then refuse.
@@ -67,7 +67,7 @@ def seal(file: str, sha256: str | None) -> str:
 
 @functools.lru_cache(maxsize=4)
 def read_picture(file: str, sha256: str, channels: int) -> Picture:
-    """The picture in ``file``, read once.
+    """Read the picture in ``file``, once.
 
     Args:
         file: an image, or an array ending in .npy: [h, w] or [h, w, C], uint8 (255 is 1) or float in [-1, 1].
@@ -95,7 +95,7 @@ def read_picture(file: str, sha256: str, channels: int) -> Picture:
 
 
 def fitted(values: Tensor, shape: Shape) -> Tensor:
-    """``values`` [C or 1, h, w] resized to [C or 1, H, W]: bilinear, antialiased, ratio not kept."""
+    """Resize ``values`` [C or 1, h, w] to [C or 1, H, W]: bilinear, antialiased, ratio not kept."""
     if values.shape[-2:] == shape[1:]:
         return values
     return F.interpolate(values[None], shape[1:], mode="bilinear", antialias=True)[0]
@@ -130,7 +130,7 @@ def _array(data: bytes, channels: int) -> Picture:
 
 
 def _check_header(data: bytes) -> None:
-    """NumPy makes room for what the header says before it looks whether the file holds it."""
+    """Check that a file holds what its header says, because NumPy makes room for that before it looks."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:

@@ -55,7 +55,7 @@ class Pictured(Overlay):
 
     @model_validator(mode="after")
     def _usable(self) -> Pictured:
-        """Pictures that do not suit are refused before any work, unless they are not here, see `seal`."""
+        """Refuse pictures that do not suit before any work, unless they are not here, see `seal`."""
         files = self._files()
         if files and all(os.path.exists(file) for file in files):
             self.layers((3, 8, 8))
@@ -69,13 +69,13 @@ class Pictured(Overlay):
         return cls.model_fields[name].default
 
     def picture(self, channels: int) -> Picture:
-        """The picture in the file, for images of 1 or 3 channels."""
+        """Return the picture in the file, for images of 1 or 3 channels."""
         if self.file is None or self.sha256 is None:
             raise BadInput(f"trigger {self.name} has no file; give one")
         return read_picture(self.file, self.sha256, channels)
 
     def values(self, shape: Shape) -> Tensor:
-        """The picture in the file, in [0, 1] and fitted to the images."""
+        """Return the picture in the file, in [0, 1] and fitted to the images."""
         return fitted(_positive(self.picture(shape[0]), self.file).values, shape)
 
 

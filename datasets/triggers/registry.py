@@ -46,6 +46,11 @@ def parse_trigger(given: str | Mapping[str, Any]) -> Trigger:
 
     Raises:
         BadInput: unknown name (the valid ones are listed), unknown, missing or invalid setting.
+
+    Example:
+        >>> from theriac.datasets.triggers import parse_trigger
+        >>> parse_trigger({"name": "moving", "size": 5}).size
+        5
     """
     settings = {"name": given} if isinstance(given, str) else dict(given)
     name = settings.get("name")

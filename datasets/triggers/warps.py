@@ -46,7 +46,7 @@ class WaNet(Trigger):
 
 @functools.lru_cache(maxsize=16)
 def _places(trigger: WaNet, height: int, width: int) -> Tensor:
-    """Where each pixel comes from, (x, y) from -1 to 1: float64 [1, H, W, 2]."""
+    """Return where each pixel comes from, (x, y) from -1 to 1: float64 [1, H, W, 2]."""
     generator = seeded_generator(trigger.seed, "wanet")
     lattice = torch.rand(1, 2, trigger.grid, trigger.grid, generator=generator, dtype=torch.float64) * 2 - 1
     lattice = lattice / lattice.abs().mean()

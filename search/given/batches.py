@@ -32,12 +32,17 @@ class Batches(Protocol):
     def __iter__(self) -> Iterator[Batch]: ...
 
     def select(self, rows: Tensor) -> Batches:
-        """The samples at ``rows``, int64, ascending."""
+        """Return the samples at ``rows``, int64, ascending."""
         ...
 
 
 def random_part(batches: Batches, count: int) -> Batches:
-    """``count`` of the samples, always the same ones of as many, in their order; all, if there are fewer."""
+    """Return ``count`` of the samples, in their order: always the same of as many; all if there are fewer.
+
+    Args:
+        batches: N samples.
+        count: how many, at least 1.
+    """
     if count >= len(batches):
         return batches
     order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(0))
@@ -45,7 +50,7 @@ def random_part(batches: Batches, count: int) -> Batches:
 
 
 def as_batches(data: Any, *, name: str, device: torch.device, batch_size: int = BATCH_SIZE) -> Batches:
-    """``data`` as `Batches` on ``device``.
+    """Return ``data`` as `Batches` on ``device``.
 
     Args:
         data: one of
@@ -96,7 +101,7 @@ def _full(view: View, name: str) -> View:
 
 
 def _refuse(data: Any, name: str) -> None:
-    """What looks as if it held samples and does not."""
+    """Refuse what looks as if it held samples and does not."""
     if isinstance(data, str | Path):
         raise BadInput(
             f"{name}: {str(data)!r} is a path, and how its images were preprocessed is not known; give all "
@@ -126,7 +131,7 @@ def _is_map_style(data: Any) -> bool:
 
 
 def known_labels(batches: Batches) -> Tensor | None:
-    """All labels, int64 [N], where they are known without reading images."""
+    """Return all labels, int64 [N], where they are known without reading images."""
     return batches.labels if isinstance(batches, View | Held) else None
 
 
@@ -152,7 +157,7 @@ def check_classes(sets: Mapping[str, Any]) -> None:
 
 
 def class_names(data: Any) -> tuple[str, ...] | None:
-    """The class names that labels of ``data`` are positions in, where they are said.
+    """Return the class names that labels of ``data`` are positions in, where they are said.
 
     By a `View`, by datasets with ``classes`` as torchvision's have, or with the ``features`` of Hugging Face.
     """

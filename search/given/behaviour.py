@@ -84,7 +84,7 @@ def _logits(model: nn.Module, x: Tensor, y: Tensor, name: str) -> Tensor:
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
-    """The largest difference; 0 where that is rounding."""
+    """Return the largest difference; 0 where that is rounding."""
     apart = float((one - other).abs().max())
     return apart if apart > ROUNDING * float(other.abs().max()) else 0.0
 
@@ -94,7 +94,7 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str | None:
-    """The first tensor that holds other values; what is made or resized, as caches are, counts as none."""
+    """Name the first tensor with other values; what is made or resized, as caches are, counts as none."""
     for name, one in before.items():
         other = after.get(name)
         if other is not None and other.shape == one.shape and not torch.equal(one, other):

@@ -80,7 +80,7 @@ def _look(model: nn.Module, x: Tensor, name: str) -> object:
 
 
 def _adapted(model: nn.Module, x: Tensor, name: str) -> object:
-    """What the model returns; its hooks are added if that needs any."""
+    """Return what the model returns; its hooks are added if it needs any."""
     weights = next(model.parameters())
     given = x.to(weights if x.is_floating_point() else weights.device)
     passed, before = given.clone(), kept_by(model)
@@ -116,7 +116,7 @@ def _check_copies(model: nn.Module, x: Tensor, name: str) -> None:
 
 
 def _train_once(model: nn.Module, x: Tensor, y: Tensor, name: str) -> None:
-    """One forward and backward pass in training mode, on a copy."""
+    """Run one forward and backward pass in training mode, on a copy."""
     trained = copy.deepcopy(model).train().requires_grad_(True)
     hooks = len(trained._forward_pre_hooks), len(trained._forward_hooks)
     with seeded(0, x.device):
@@ -148,7 +148,7 @@ def _logits_alone(_: nn.Module, __: tuple[Any, ...], returned: Any) -> Any:
 
 
 def _logits_of(returned: object) -> object:
-    """Where an output names its logits: those."""
+    """Return the logits of an output that names them; None where it names none."""
     if isinstance(returned, Mapping):
         return returned.get("logits")
     return getattr(returned, "logits", None)

@@ -32,7 +32,7 @@ class Held:
 
     @property
     def labels(self) -> Tensor:
-        """All labels, int64 [N], on the CPU."""
+        """Return all labels, int64 [N], on the CPU."""
         return torch.cat([y.cpu() for _, y in self._batches])
 
     def __len__(self) -> int:
@@ -42,7 +42,7 @@ class Held:
         return ((x.to(self._device), y.to(self._device)) for x, y in self._batches)
 
     def select(self, rows: Tensor) -> Held:
-        """See `Batches`; those of one shape come together."""
+        """Return the samples at ``rows``, those of one shape together; see `Batches`."""
         parts: dict[torch.Size, list[Batch]] = {}
         start = 0
         for x, y in self._batches:
@@ -55,13 +55,13 @@ class Held:
 
 
 def _joined(pairs: list[Batch], size: int) -> Iterator[Batch]:
-    """Samples of one shape in batches of ``size``."""
+    """Join samples of one shape to batches of ``size``."""
     x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return zip(x.split(size), y.split(size), strict=True)
 
 
 def held_columns(x: Any, y: Any, name: str, device: torch.device, batch_size: int) -> Held:
-    """Images and labels that come as two columns.
+    """Hold images and labels that come as two columns.
 
     Raises:
         BadInput: they are of different lengths or empty, or no images and class numbers.
@@ -74,7 +74,7 @@ def held_columns(x: Any, y: Any, name: str, device: torch.device, batch_size: in
 
 
 def held(data: Iterable[Any], name: str, device: torch.device, batch_size: int) -> Held:
-    """Samples or batches of an iterable, which is read once, and its beginning twice unless it is a list.
+    """Hold the samples or batches of an iterable, read once; its beginning twice unless it is a list.
 
     Raises:
         BadInput: there is nothing in it, it does not end (see `MOST_SAMPLES`), two readings differ, or it

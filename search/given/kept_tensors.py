@@ -14,7 +14,7 @@ _OWN = frozenset(vars(nn.Module()))
 
 
 def kept_by(model: nn.Module) -> Kept:
-    """What all modules keep: tensors, and copies of their lists and dicts."""
+    """Return what all modules keep: tensors, and copies of their lists and dicts."""
     return {
         (path, name): value if isinstance(value, Tensor) else value.copy()
         for path, module in model.named_modules()
@@ -24,7 +24,7 @@ def kept_by(model: nn.Module) -> Kept:
 
 
 def left_behind(before: Kept, after: Kept) -> bool:
-    """Whether a pass in between has left tensors in the modules."""
+    """Tell whether a pass in between has left tensors in the modules."""
     return any(
         {id(one) for one in tensors_of(value)} - {id(one) for one in tensors_of(before.get(place))}
         for place, value in after.items()
@@ -44,7 +44,7 @@ def give_up(model: nn.Module, before: Kept) -> None:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """The tensors that an attribute holds, one level deep."""
+    """Return the tensors that an attribute holds, one level deep."""
     return list(_tensors(value))
 
 

@@ -59,12 +59,12 @@ class Relabelling:
 
     @property
     def certain(self) -> bool:
-        """Whether several classes have moved, and enough samples: one alone may be a damaged model's."""
+        """Tell whether several classes have moved, and enough samples: one alone may be a damaged model's."""
         samples = sum(one.hits for one in self.moved)
         return len(self.moved) >= max(2, self.classes / 100) and samples >= ENOUGH
 
     def shown(self) -> str:
-        """The classes that moved, three at most, in words."""
+        """Name the classes that moved, three at most, in words."""
         first = ", ".join(
             f"{one.hits} of {one.count} labelled {one.label} are class {one.prediction} to the model"
             for one in self.moved[:3]
@@ -74,7 +74,7 @@ class Relabelling:
 
 
 def relabelling(predictions: Tensor, labels: Tensor) -> Relabelling:
-    """The classes that moved, of predictions and labels, both int64 [N], one sample at least."""
+    """Find the classes that moved, from predictions and labels, both int64 [N], one sample at least."""
     counts = _counts(predictions, labels)
     goes = {label: _goes(label, found) for label, found in counts.items()}
     wanted = Counter(one.prediction for one in goes.values() if one)
@@ -94,7 +94,7 @@ def relabelling(predictions: Tensor, labels: Tensor) -> Relabelling:
 
 
 def _counts(predictions: Tensor, labels: Tensor) -> dict[int, Tensor]:
-    """Label -> how often its samples are predicted as each class."""
+    """Count by label how often its samples are predicted as each class."""
     order = labels.argsort(stable=True)
     found, sizes = labels[order].unique_consecutive(return_counts=True)
     parts = predictions[order].split(sizes.tolist())
@@ -102,7 +102,7 @@ def _counts(predictions: Tensor, labels: Tensor) -> dict[int, Tensor]:
 
 
 def _goes(label: int, found: Tensor) -> Moved | None:
-    """Where most samples of a label go, if they hardly stay."""
+    """Tell where most samples of a label go, if they hardly stay."""
     count, stayed = int(found.sum()), _at(found, label)
     prediction = int(found.argmax())
     hits = _at(found, prediction)
@@ -112,7 +112,7 @@ def _goes(label: int, found: Tensor) -> Moved | None:
 
 
 def _is_at_home(found: Tensor | None, label: int) -> bool:
-    """Whether the samples of a label, if there are any, stay to a part that counts."""
+    """Tell whether the samples of a label, if there are any, stay to a part that counts."""
     return found is not None and _at(found, label) > LEFT * int(found.sum())
 
 

@@ -97,7 +97,7 @@ class Loaded:
             yield x.to(self._device), y.to(self._device)
 
     def select(self, rows: Tensor) -> Loaded:
-        """See `Batches`."""
+        """Return the samples at ``rows``; see `Batches`."""
         if isinstance(self._batches, Chunks):
             order, size = self._batches.order, self._batches.size
         else:
@@ -181,7 +181,7 @@ def _fails(dataset: Any, row: int) -> bool:
 
 
 def options(loader: DataLoader[Any], *, persistent: bool) -> dict[str, Any]:
-    """What a loader like this one is made with, apart from order, batches and collation."""
+    """Return what a loader like this one is made with, apart from order, batches and collation."""
     return {
         "num_workers": loader.num_workers,
         "pin_memory": loader.pin_memory,
@@ -196,7 +196,7 @@ def options(loader: DataLoader[Any], *, persistent: bool) -> dict[str, Any]:
 
 
 def from_dataset(dataset: Any, name: str, device: torch.device, batch_size: int) -> Loaded | Reread:
-    """A map-style dataset, of samples or of ready batches.
+    """Load a map-style dataset, of samples or of ready batches.
 
     Raises:
         BadInput: nothing in it, no length, samples that cannot be read or that differ when read again.
@@ -217,7 +217,7 @@ def from_dataset(dataset: Any, name: str, device: torch.device, batch_size: int)
 
 
 def from_loader(loader: DataLoader[Any], name: str, device: torch.device, batch_size: int) -> Loaded | Reread:
-    """A DataLoader: every sample that it would give, in the order of its dataset.
+    """Load every sample that a DataLoader would give, in the order of its dataset.
 
     Raises:
         BadInput: as `from_dataset`; or a sampler that repeats samples, leaves other ones out each time, or
@@ -240,7 +240,7 @@ def from_loader(loader: DataLoader[Any], name: str, device: torch.device, batch_
 def _without_batches(
     loader: DataLoader[Any], order: Sequence[int], name: str, device: torch.device, batch_size: int
 ) -> Loaded | Reread:
-    """A loader with ``batch_size=None``: its items are batches, or samples that nobody batches."""
+    """Load with ``batch_size=None``: its items are batches, or samples that nobody batches."""
     if not order:
         raise BadInput(f"{name} is empty; give at least one sample")
     sampler: Any = order
@@ -267,7 +267,7 @@ def _without_batches(
 
 
 def _as_it_is(loader: DataLoader[Any], count: int, name: str, device: torch.device) -> Reread:
-    """A loader of another class, which works in its own __iter__."""
+    """Take a loader of another class, which works in its own __iter__, as it is."""
     batch_sampler = loader.batch_sampler
     fixed = type(loader.sampler) is SequentialSampler and type(batch_sampler) in (BatchSampler, type(None))
     if not fixed and not _is_fixed(batch_sampler or loader.sampler, count, name):
@@ -308,7 +308,7 @@ def _some_rows(rows: Chunks | list[list[int]], name: str) -> Chunks | list[list[
 
 
 def _batches(batch_sampler: Any, count: int, name: str) -> Chunks | list[list[int]]:
-    """Positions, batch by batch: of a fixed batch sampler as they are, else in the order of the dataset."""
+    """Read positions by batch: of a fixed batch sampler as they are, else in the order of the dataset."""
     if type(batch_sampler) is BatchSampler:
         return Chunks(order_of(batch_sampler.sampler, count, name), batch_sampler.batch_size)
     first, second = _twice(lambda: _read_batches(batch_sampler, count, name))
@@ -318,7 +318,7 @@ def _batches(batch_sampler: Any, count: int, name: str) -> Chunks | list[list[in
 
 
 def order_of(sampler: Any, count: int, name: str) -> Sequence[int]:
-    """Positions that a sampler draws, ascending.
+    """Return the positions that a sampler draws, ascending.
 
     Raises:
         BadInput: it may repeat or leave out samples, differently each time.
@@ -361,7 +361,7 @@ def _is_fixed(sampler: Any, count: int, name: str) -> bool:
 
 
 def _twice(read: Callable[[], list[Any]]) -> tuple[list[Any], list[Any]]:
-    """Two readings; random numbers go on as if there had been none."""
+    """Read twice; random numbers go on as if there had been no reading."""
     with torch.random.fork_rng(devices=[]):
         return read(), read()
 
@@ -381,7 +381,7 @@ def _read_batches(batch_sampler: Any, count: int, name: str) -> list[list[int]]:
 
 
 def _few(sampler: Iterable[Any], count: int, name: str) -> list[Any]:
-    """What it draws, one more than there are samples at most."""
+    """Draw what a sampler draws, one more than there are samples at most."""
 
     def failed(_: int, error: Exception) -> BadInput:
         kind = type(sampler).__name__

@@ -27,7 +27,7 @@ _COMPILED = "_orig_mod"
 
 
 def plain_module(model: Any, name: str = "model") -> nn.Module:
-    """The module itself, without DataParallel and `torch.compile` around it.
+    """Return the module itself, without DataParallel and `torch.compile` around it.
 
     Raises:
         BadInput: it is no module, such as a path or a state dict.
@@ -59,7 +59,7 @@ def _inside(model: nn.Module) -> nn.Module | None:
 
 
 def working_copy(model: Any, name: str = "model") -> nn.Module:
-    """A copy in float32 or better, whose weights are checked.
+    """Copy the model in float32 or better, its weights checked.
 
     Args:
         model: the module, perhaps wrapped; see `plain_module`.
@@ -116,7 +116,7 @@ def _refuse_tensor(label: str, tensor: Tensor, name: str) -> None:
 
 
 def _copied(model: nn.Module, name: str = "model") -> nn.Module:
-    """A copy, compiled modules inside it replaced by what they wrap."""
+    """Copy the model, compiled modules inside it replaced by what they wrap."""
     # what a pass left there (features, weights under weight_norm or pruning), which deepcopy refuses
     kept = [tensor for value in kept_by(model).values() for tensor in tensors_of(value)]
     computed = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
@@ -143,7 +143,7 @@ def _emptied(model: nn.Module) -> None:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The one device that all parameters lie on."""
+    """Return the one device that all parameters lie on."""
     devices = {p.device for p in model.parameters()}
     if len(devices) != 1:
         raise BadInput(
@@ -154,7 +154,12 @@ def device_of(model: nn.Module) -> torch.device:
 
 @torch.no_grad()
 def with_weights(model: nn.Module, source: nn.Module) -> nn.Module:
-    """A copy of the plain ``model`` (dtype, mode, hooks) with the weights and statistics of ``source``."""
+    """Copy the plain ``model`` (dtype, mode, hooks), with the weights and statistics of ``source``.
+
+    Args:
+        model: as it was given, perhaps compiled or wrapped.
+        source: a working copy of it.
+    """
     healed = _copied(plain_module(model))
     for named, own in (
         (source.named_parameters, healed.named_parameters),
@@ -172,6 +177,10 @@ def save_weights(model: nn.Module, path: Path) -> dict[str, Any]:
     """Write all tensors of the state dict to a safetensors file; return what else is in it, as JSON has it.
 
     Names that share a tensor are written once, under the first of them; the metadata tell the others.
+
+    Args:
+        model: whose weights are written.
+        path: of the safetensors file.
     """
     tensors, extra = _parted(model.state_dict())
     kept: dict[tuple[Any, ...], str] = {}
@@ -210,7 +219,7 @@ def _check_storable(model: nn.Module, name: str) -> None:
 
 
 def _parted(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors, and what get_extra_state() of modules adds to them."""
+    """Part a state into tensors and what get_extra_state() of modules adds to them."""
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     return tensors, {name: value for name, value in state.items() if name not in tensors}
 

@@ -42,7 +42,7 @@ class Reading:
 
     @property
     def certain(self) -> bool:
-        """Whether it alone makes a usable classifier.
+        """Tell whether it alone makes a usable classifier.
 
         Ten points better and four of five errors gone; or twenty, and half of them, or three times as good.
         """
@@ -55,7 +55,7 @@ class Reading:
 
 
 def better_reading(model: nn.Module, samples: Batches) -> Reading | None:
-    """The reading under which the model agrees best with the labels, if clearly better than as they are.
+    """Find the reading under which model and labels agree best, if clearly better than as they are.
 
     Args:
         model: the victim.
@@ -94,7 +94,7 @@ def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _wins(before: Tensor, after: Tensor) -> bool:
-    """By a sign test, and by five points at least."""
+    """Tell by a sign test, and by five points at least, whether the later answers win."""
     won, lost = int((after & ~before).sum()), int((before & ~after).sum())
     return won - lost >= max(SURE * math.sqrt(won + lost), 0.05 * len(before)) > 0
 
@@ -104,7 +104,7 @@ def _share(right: Tensor) -> float:
 
 
 def _changes(x: Tensor) -> Iterator[tuple[str, Change]]:
-    """What is commonly forgotten, or done twice."""
+    """Yield what is commonly forgotten, or done twice."""
     mean, std = _moments(x)
     if bool((std > 0).all()):
         numbers = f"mean {_shown(mean)} and std {_shown(std)}"
@@ -126,7 +126,7 @@ def _normalising(mean: Tensor, std: Tensor) -> Change:
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every channel, shaped to be broadcast."""
+    """Return the mean and standard deviation of every channel, shaped to be broadcast."""
     over = (0, *range(2, x.ndim))
     return x.mean(over, keepdim=True), x.std(over, keepdim=True)
 

@@ -21,7 +21,7 @@ _TRANSFORM = "transform them as in training (ToTensor, Normalize)"
 
 
 def as_pair(item: Any, name: str) -> Batch:
-    """Images and labels, int64, of one sample (label []) or a batch (labels [N]).
+    """Return images and labels, int64, of one sample (label []) or a batch (labels [N]).
 
     Args:
         item: (image, label), or a mapping with one of `IMAGE_KEYS` and one of `LABEL_KEYS`.
@@ -40,7 +40,7 @@ def as_pair(item: Any, name: str) -> Batch:
 
 
 def is_batch(x: Tensor, y: Tensor, name: str) -> bool:
-    """Whether labels are those of a batch and not that of a sample.
+    """Tell whether labels are those of a batch and not that of a sample.
 
     Raises:
         BadInput: that cannot be told, such as of [1, 28, 28] with [1]; or labels that are neither.
@@ -60,7 +60,7 @@ def is_batch(x: Tensor, y: Tensor, name: str) -> bool:
 
 
 def check_batch_of(x: Tensor, y: Tensor, name: str) -> Batch:
-    """The batch, if it has one label an image.
+    """Return the batch, if it has one label an image.
 
     Raises:
         BadInput: it has not.
@@ -74,7 +74,7 @@ def check_batch_of(x: Tensor, y: Tensor, name: str) -> Batch:
 
 
 def as_images(x: Any, name: str) -> Tensor:
-    """Images as a plain dense tensor that no gradient flows to.
+    """Return images as a plain dense tensor that no gradient flows to.
 
     Raises:
         BadInput: they are something else, such as PIL images or file names.
@@ -98,7 +98,7 @@ def _plain(x: Tensor) -> Tensor:
 
 
 def as_labels(y: Any, name: str) -> Tensor:
-    """Class numbers, int64, of the shape that they are given in.
+    """Return class numbers, int64, of the shape that they are given in.
 
     Raises:
         BadInput: they are something else, such as words or floats.
@@ -119,7 +119,7 @@ def as_labels(y: Any, name: str) -> Tensor:
 
 
 def as_columns(data: Any, name: str) -> tuple[Any, Any] | None:
-    """Images and labels where a whole set comes as two columns, or as one sample; None where it does not."""
+    """Return images and labels where a set comes as two columns, or as one sample; else None."""
     if isinstance(data, Mapping):
         x, y = _by_name(data, name)
         return _one_sample(x, y) if _is_sample(x, y) else (x, y)
@@ -134,17 +134,17 @@ def as_columns(data: Any, name: str) -> tuple[Any, Any] | None:
 
 
 def _is_sample(x: Any, y: Any) -> bool:
-    """Whether these are one image and its label."""
+    """Tell whether x and y are one image and its label."""
     return _is_number(y) and isinstance(x, Tensor | np.ndarray) and x.ndim > 0
 
 
 def _one_sample(x: Any, y: Any) -> tuple[Any, Any]:
-    """A set of one; images have up to three axes, a fourth counts them."""
+    """Return a set of one; images have up to three axes, a fourth counts them."""
     return (x if x.ndim > 3 else x[None]), (y[None] if isinstance(y, Tensor) else [y])
 
 
 def _listed(x: Any, y: Any) -> bool:
-    """Whether these are images and a list of their labels."""
+    """Tell whether x and y are images and a list of their labels."""
     if not _is_column(x) or not _is_column(y):
         return False
     scalar = all(_is_number(one) or isinstance(one, str) for one in y)
@@ -178,7 +178,7 @@ def _parts(item: Any, name: str) -> tuple[Any, Any]:
 
 
 def _by_name(item: Mapping[Any, Any], name: str) -> tuple[Any, Any]:
-    """The two columns, if there is one of each."""
+    """Return the two columns, if there is one of each."""
     found = [[key for key in keys if key in item] for keys in (IMAGE_KEYS, LABEL_KEYS)]
     if [len(keys) for keys in found] != [1, 1]:
         there = ", ".join(map(repr, list(item)[:8])) or "nothing"
@@ -209,12 +209,12 @@ def _stacked(images: Sequence[Tensor], name: str) -> Tensor:
 
 
 def stacked(pairs: Sequence[Batch], name: str) -> Batch:
-    """Samples as one batch."""
+    """Stack samples to one batch."""
     return _stacked([x for x, _ in pairs], name), torch.stack([y for _, y in pairs])
 
 
 def _numbers(y: Any) -> Any:
-    """Labels as `torch.as_tensor` takes them without a detour over floats or a loss of bits."""
+    """Return labels as `torch.as_tensor` takes them, without a detour over floats or a loss of bits."""
     if isinstance(y, np.ndarray):
         return y.astype(np.int64) if y.dtype.kind in "iu" else y
     if isinstance(y, np.generic):
@@ -229,7 +229,7 @@ def _one_hot(y: Tensor) -> bool:
 
 
 def _called(value: Any) -> str:
-    """What it is, in a word or two."""
+    """Say what it is, in a word or two."""
     kind = type(value)
     if kind.__module__.split(".")[0] == "PIL":
         return "PIL images"

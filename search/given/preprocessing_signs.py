@@ -61,17 +61,17 @@ class Values:
 
     @property
     def unit(self) -> bool:
-        """Whether all lie in [0, 1]."""
+        """Tell whether all values lie in [0, 1]."""
         return bool((self.least >= -1e-6).all() and (self.most <= 1 + 1e-6).all())
 
     @property
     def filled(self) -> bool:
-        """Whether they lie in [0, 1] and reach both ends."""
+        """Tell whether the values lie in [0, 1] and reach both ends."""
         return self.unit and bool((self.least <= CLOSE).all() and (self.most >= 1 - CLOSE).all())
 
     @property
     def width(self) -> Tensor:
-        """How far apart the bounds are."""
+        """Return how far apart the bounds are."""
         return self.most - self.least
 
 
@@ -103,7 +103,10 @@ def check_alike(sets: Mapping[str, Batches]) -> tuple[str, ...]:
 
 
 def differently(own: Values, retain: Values) -> bool | None:
-    """Whether two sets were preprocessed differently: True for certain, False perhaps, None with no sign."""
+    """Tell whether two sets were preprocessed differently: True for certain, False perhaps, or None.
+
+    None is for no sign of it.
+    """
     if own.levels < LEVELS or retain.levels < LEVELS or retain.count < SOME:
         return None
     signs = [_pixels_here(own, retain), _pixels_there(own, retain), _wider(own, retain)]
@@ -114,7 +117,7 @@ def differently(own: Values, retain: Values) -> bool | None:
 
 
 def _pixels_here(own: Values, retain: Values) -> bool | None:
-    """A set of pixels in [0, 1], and a retain whose values go clearly beyond."""
+    """Tell of a set of pixels in [0, 1] and a retain whose values go clearly beyond; None of others."""
     beyond = ((retain.bottom < -SLACK) | (retain.top > 1 + SLACK)) & (retain.width >= 1 + SLACK)
     if not own.unit or not bool(beyond.any()):
         return None
@@ -128,7 +131,7 @@ def _pixels_here(own: Values, retain: Values) -> bool | None:
 
 
 def _pixels_there(own: Values, retain: Values) -> bool | None:
-    """A retain of pixels in [0, 1], and a set whose values go clearly beyond."""
+    """Tell of a retain of pixels in [0, 1] and a set whose values go clearly beyond; None of others."""
     if not retain.unit or not (retain.eight_bit or retain.filled):
         return None
     slack = SLACK if retain.eight_bit else BEYOND
@@ -136,7 +139,7 @@ def _pixels_there(own: Values, retain: Values) -> bool | None:
 
 
 def _wider(own: Values, retain: Values) -> bool | None:
-    """Values that leave the range of retain and spread more widely: normalised twice, or never divided."""
+    """Tell of values that leave the range of retain and spread wider: normalised twice, never divided."""
     if _leaves(own.low, own.high, retain):
         return True
     return False if _leaves(own.least, own.most, retain) else None
@@ -189,7 +192,7 @@ def _shown(numbers: Iterable[float]) -> str:
 
 
 def values_of(samples: Batches) -> Values | None:
-    """The values of some images, drawn at random; None where they are no finite real numbers."""
+    """Take the values of some images, drawn at random; None where they are no finite real numbers."""
     x, _ = next(iter(samples))
     fitting = max(1, MOST_VALUES // max(1, x[0].numel()))
     images = [x for x, _ in random_part(samples, min(LOOKED_AT, fitting))]
@@ -214,13 +217,13 @@ def values_of(samples: Batches) -> Values | None:
 
 
 def _by_channel(x: Tensor) -> Tensor:
-    """Images [N, ...] as values [channels, N ...], all in one where the second axis holds no channels."""
+    """Turn images [N, ...] to values [channels, N ...], in one where the second axis holds no channels."""
     x = x.double()
     return x.transpose(0, 1).flatten(1) if x.ndim == 4 and x.shape[1] <= 4 else x.reshape(1, -1)
 
 
 def _eight_bit(values: Tensor) -> bool:
-    """Whether most values between 0 and 1 are multiples of 1/255, and such as one pixel value apart.
+    """Tell whether most values in (0, 1) are multiples of 1/255, and such as one pixel value apart.
 
     Normalised ones may be multiples as well (mean and std 0.5), but not neighbouring ones.
     """

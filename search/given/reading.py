@@ -19,7 +19,7 @@ _OURS = (BadInput, MemoryError, torch.OutOfMemoryError)
 
 
 def each(items: Iterable[Any], failed: Callable[[int, Exception], BadInput]) -> Iterator[Any]:
-    """The items; an error of whoever makes them is told by ``failed``, with the number of the item.
+    """Yield the items; an error of whoever makes them is told by ``failed``, with the item's number.
 
     Raises:
         BadInput: what ``failed`` makes of an error; and those that are one already.
@@ -43,7 +43,7 @@ def each(items: Iterable[Any], failed: Callable[[int, Exception], BadInput]) -> 
 
 
 def asked(question: Callable[[], Any], failed: Callable[[Exception], BadInput]) -> Any:
-    """The answer of the user's code; an error in it is told by ``failed``."""
+    """Return the answer of the user's code; an error in it is told by ``failed``."""
     try:
         return question()
     except _OURS:
@@ -53,7 +53,7 @@ def asked(question: Callable[[], Any], failed: Callable[[Exception], BadInput]) 
 
 
 def said(error: Exception) -> str:
-    """An error in a few words."""
+    """Say an error in a few words."""
     return f"{type(error).__name__}: {first_line(error)}"
 
 

@@ -60,7 +60,7 @@ class Reread:
             )
 
     def select(self, rows: Tensor) -> Held:
-        """See `Batches`; those samples are held in memory."""
+        """Return the samples at ``rows``, held in memory; see `Batches`."""
         start, parts, largest = 0, list[Batch](), 1
         for x, y in self._read():
             own = rows[(rows >= start) & (rows < start + len(y))] - start

@@ -35,12 +35,12 @@ class HeldSamples:
 
     @property
     def labels(self) -> Tensor:
-        """All labels, int64 [N]."""
+        """Return all labels, int64 [N]."""
         return self._y
 
     @property
     def device(self) -> torch.device:
-        """Where the batches are made."""
+        """Return the device on which the batches are made."""
         return self._x.device
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class HeldSamples:
     def batch(
         self, rows: Tensor, augmentation: Augmentation = "none", generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """See `Samples`; crops are padded with pixels of 0, as those of a `View` are."""
+        """Return the batch at ``rows``, see `Samples`; crops are padded with pixels of 0, as a `View`'s."""
         x, y = self._x[rows.to(self.device)], self._y[rows.to(self.device)]
         if augmentation == "none":
             return x, y
@@ -69,7 +69,7 @@ def as_samples(
     normalisation: Normalisation | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Samples:
-    """``data`` as `Samples` on ``device``; all but a `View` is held in memory.
+    """Return ``data`` as `Samples` on ``device``; all but a `View` is held in memory.
 
     Args:
         data: see `as_batches`.

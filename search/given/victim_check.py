@@ -42,7 +42,7 @@ Check = Callable[[Predicted, Predicted], None]
 
 
 def unchecked(forget: Predicted, retain: Predicted) -> None:
-    """The check that lets everything pass: of sweeps, which make their victims and data themselves."""
+    """Let everything pass: the check of sweeps, which make their victims and data themselves."""
 
 
 class VictimCheck:
@@ -93,7 +93,7 @@ class VictimCheck:
         log.warning("%s", text)
 
     def _check_logits(self) -> int:
-        """How many classes the model has."""
+        """Check the logits, and return how many classes the model has."""
         logits, _ = logits_and_labels(self._victim, random_part(self._retain, LOGITS_LOOKED_AT), "retain set")
         sort = no_logits(logits)
         if sort == "softmax":
@@ -115,7 +115,7 @@ class VictimCheck:
         return logits.shape[1]
 
     def _compare(self, name: str, predicted: Predicted, samples: Batches, classes: int) -> None:
-        """Labels and images of a set against what the model makes of them."""
+        """Compare labels and images of a set with what the model makes of them."""
         order, count = relabelling(*predicted), len(predicted[1])
         reading = better_reading(self._victim, samples) if order.agreement < FAMILIAR else None
         guessing = _highest(order.agreement, count) < least_agreement(classes)
@@ -132,7 +132,7 @@ class VictimCheck:
         self._doubt(f"{text}; going on, as the model itself may be weak or damaged")
 
     def _check_base(self, base: nn.Module) -> None:
-        """A clean model may know other classes yet (pre-trained weights), so that nothing is certain here."""
+        """Check a clean model; with pre-trained weights its classes may be others: nothing is certain."""
         like = copy.deepcopy(base).to(next(self._victim.parameters()))
         order = relabelling(*predict(like, random_part(self._retain, 1000), "retain set"))
         if order.certain:
@@ -163,7 +163,7 @@ class VictimCheck:
 
 
 def no_logits(outputs: Tensor) -> str | None:
-    """What outputs, [N, classes], are in place of logits: "softmax", "log_softmax", "sigmoid", or None."""
+    """Tell what outputs [N, classes] are in place of logits: "softmax", "log_softmax", "sigmoid", or None."""
     ones = torch.ones(len(outputs))
     if bool((outputs >= 0).all()) and torch.allclose(outputs.sum(1), ones, atol=ROUNDING):
         return "softmax"
@@ -173,12 +173,12 @@ def no_logits(outputs: Tensor) -> str | None:
 
 
 def least_agreement(classes: int) -> float:
-    """The agreement below which a model of so many classes is hardly better than guessing."""
+    """Return the agreement below which a model of so many classes is hardly better than guessing."""
     return 1 / classes + ABOVE_CHANCE * (1 - 1 / classes)
 
 
 def _highest(share: float, count: int, deviations: float = 2.0) -> float:
-    """Wilson's upper bound of a share that was counted in ``count`` samples."""
+    """Compute Wilson's upper bound of a share that was counted in ``count`` samples."""
     square = deviations**2
     middle = share + square / (2 * count)
     spread = deviations * math.sqrt(share * (1 - share) / count + square / (4 * count**2))

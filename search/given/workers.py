@@ -21,7 +21,7 @@ class WorkerDied(BadInput):
 
 
 def worker_died(name: str, error: Exception) -> WorkerDied:
-    """What to say of it.
+    """Return the error that says that a worker has died.
 
     Args:
         name: of the set.
@@ -35,7 +35,7 @@ def worker_died(name: str, error: Exception) -> WorkerDied:
 
 
 def death_in(error: BaseException | None) -> Exception | None:
-    """The error by which PyTorch tells the death of a worker, among those that led to ``error``."""
+    """Find the error by which PyTorch tells the death of a worker, among those that led to ``error``."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
@@ -46,7 +46,7 @@ def death_in(error: BaseException | None) -> Exception | None:
 
 
 def death_behind(error: Exception, workers: int) -> Exception | None:
-    """The death of a worker that an error of reading shows, by its name or by a connection that is lost.
+    """Find the death of a worker that an error of reading shows, by name or by a lost connection.
 
     Waits for the signal of a death that is not told yet, which would come up in the caller's code.
 
@@ -62,7 +62,7 @@ def death_behind(error: Exception, workers: int) -> Exception | None:
 
 
 def _awaited() -> Exception | None:
-    """What the signal handler raises, if it does within a moment."""
+    """Return what the signal handler raises, if it does within a moment."""
     until = time.monotonic() + MOMENT
     try:
         while time.monotonic() < until:

@@ -22,7 +22,7 @@ class _PairSearching:
         self._scorer, self._held_out_count = scorer, held_out_count
 
     def finding(self, history: Sequence[Row]) -> GridFinding:
-        """See `Searching`."""
+        """Return what the search found; see `Searching`."""
         outcome = self._scorer.outcome(GridRow(**row) for row in history)
         return GridFinding(outcome=outcome, held_out_count=self._held_out_count)
 
@@ -44,7 +44,7 @@ class GridSearching(_PairSearching):
     def carry_on(
         self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
     ) -> list[Row]:
-        """See `Searching`."""
+        """Evaluate the pairs that follow; see `Searching`."""
         first = len(history) + skip
         stop = None if count is None else first + count
         return [asdict(row) for row in grid_rows(self._grid, self._scorer, first, stop, progress)]

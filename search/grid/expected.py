@@ -16,11 +16,11 @@ class ExpectedGrid(Expected[GridFields, GridStart]):
     assumed = "a grid tries all its pairs, and each dampens something (those that do not are cheaper)"
 
     def count(self, settings: GridFields, measured: float | None) -> int:
-        """See `Expected.count`."""
+        """Return the number of pairs; see `Expected.count`."""
         return GridFields.evaluated(settings)
 
     def start(self, settings: GridFields, sizes: Sizes) -> GridStart:
-        """See `Expected.start`."""
+        """Return a start to plan with; see `Expected.start`."""
         return GridStart(count=GridFields.evaluated(settings))
 
 
@@ -30,9 +30,9 @@ class ExpectedTPE(Expected[TPEFields, TPEStart]):
     assumed = "every sampled pair dampens something (those that do not are cheaper)"
 
     def count(self, settings: TPEFields, measured: float | None) -> int:
-        """See `Expected.count`."""
+        """Return the number of samples; see `Expected.count`."""
         return TPEFields.evaluated(settings)
 
     def start(self, settings: TPEFields, sizes: Sizes) -> TPEStart:
-        """See `Expected.start`."""
+        """Return a start to plan with; see `Expected.start`."""
         return TPEStart(count=TPEFields.evaluated(settings))

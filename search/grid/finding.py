@@ -25,12 +25,12 @@ class GridFinding(ByAlpha):
 
     @property
     def status(self) -> str:
-        """A grid is "no_stop" where no pair scores above 0: leaving the victim as it is does as well."""
+        """Return "no_stop" where no pair scores above 0: leaving the victim as it is does as well."""
         return "stopped" if self.outcome.improves else "no_stop"
 
     @property
     def chosen(self) -> Evaluation | None:
-        """The winner."""
+        """Return the evaluation of the winner; None where it does not improve on the victim."""
         if not self.outcome.improves:
             return None
         row = self.outcome.winner
@@ -38,15 +38,15 @@ class GridFinding(ByAlpha):
 
     @property
     def dampening_constant(self) -> float | None:
-        """The winner's lambda."""
+        """Return the winner's lambda."""
         return self.outcome.winner.dampening_constant if self.outcome.improves else None
 
     def rows(self) -> list[Row]:
-        """One dict per pair: the fields of `GridRow`."""
+        """Return one dict per pair: the fields of `GridRow`."""
         return [asdict(row) for row in self.outcome.rows]
 
     def columns(self) -> Row:
-        """A grid has neither s nor percentile; its steps are the pairs."""
+        """Return the columns of a run; a grid has neither s nor percentile, and its steps are the pairs."""
         return {
             **chosen_columns(self.chosen),
             "dampening_constant": self.dampening_constant,
@@ -54,7 +54,7 @@ class GridFinding(ByAlpha):
         }
 
     def metrics(self) -> Row:
-        """Held-out accuracy before and after, and the highest score of a pair (at most 0 for "no_stop")."""
+        """Return held-out accuracy before and after, and the highest score of a pair (<= 0 for "no_stop")."""
         before, winner = self.outcome.held_out_accuracy_before, self.outcome.winner
         return {
             "held_out_count": self.held_out_count,
@@ -64,9 +64,9 @@ class GridFinding(ByAlpha):
         }
 
     def settings(self) -> Row:
-        """None."""
+        """Return no settings: nothing was derived from the data."""
         return {}
 
     def beyond_the_stop(self, problem: DampeningProblem, count: int) -> Iterator[Row]:
-        """Nothing: pairs have no order of aggressiveness."""
+        """Return no rows: pairs have no order of aggressiveness."""
         return iter(())

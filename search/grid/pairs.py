@@ -21,7 +21,7 @@ ROUNDING = 1e-12
 
 
 def check_sizes(values: tuple[float, ...]) -> tuple[float, ...]:
-    """``values``, if they can be one side of a grid.
+    """Return ``values``, if they can be one side of a grid.
 
     Raises:
         ValueError: none at all, one twice, or one that is not a finite number above 0.
@@ -36,7 +36,7 @@ def check_sizes(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def check_range(value: tuple[float, float]) -> tuple[float, float]:
-    """``value``, if it can be the least and the greatest value on a logarithmic scale.
+    """Return ``value``, if it can be the least and the greatest value on a logarithmic scale.
 
     Raises:
         ValueError: not finite, not above 0, or not in order.
@@ -53,6 +53,11 @@ class GoelGrid(BaseModel):
     Attributes:
         alphas: selection thresholds, each finite and above 0, none twice.
         relative_lambdas: lambda as a multiple of alpha, likewise.
+
+    Example:
+        >>> from theriac.search.grid import GoelGrid
+        >>> GoelGrid(alphas=(1.0, 10.0), relative_lambdas=(0.5,)).pairs()
+        [(10.0, 5.0), (1.0, 0.5)]
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +71,7 @@ class GoelGrid(BaseModel):
         return check_sizes(values)
 
     def pairs(self) -> list[AlphaLambda]:
-        """(alpha, lambda), the least aggressive first: the largest alpha, then the largest lambda."""
+        """List (alpha, lambda), the least aggressive first: the largest alpha, then the largest lambda."""
         lambdas = sorted(self.relative_lambdas, reverse=True)
         return [(alpha, alpha * one) for alpha in sorted(self.alphas, reverse=True) for one in lambdas]
 
@@ -107,22 +112,29 @@ class GridOutcome:
 
     @property
     def winner(self) -> GridRow:
-        """The row with the highest score; see `best`."""
+        """Return the row with the highest score; see `best`."""
         return best(self.rows)
 
     @property
     def improves(self) -> bool:
-        """Whether the winner scores above 0, which is the score of leaving the victim as it is."""
+        """Tell whether the winner scores above 0, which is the score of leaving the victim as it is."""
         return self.winner.score > ROUNDING
 
 
 def score(forget_drop: float, held_out_change: float) -> float:
-    """Equally weighted sum of the drop of accuracy on S_f and the change of accuracy on held-out data."""
+    """Add up the drop of accuracy on S_f and the change of accuracy on held-out data, weighted equally.
+
+    Args:
+        forget_drop: Acc_forget(victim) - Acc_forget, in [-1, 1].
+        held_out_change: accuracy on held-out data less the victim's, in [-1, 1].
+    """
     return forget_drop + held_out_change
 
 
 def best(rows: Sequence[GridRow]) -> GridRow:
-    """The row with the highest score; of equal ones the least aggressive: largest alpha, then largest lambda.
+    """Return the row with the highest score; of equal ones the least aggressive.
+
+    That is the one of the largest alpha, then the largest lambda.
 
     Raises:
         ValueError: no rows.

@@ -39,7 +39,7 @@ class TPESearch(BaseModel):
         return check_range(value)
 
     def sampler(self, history: Sequence[Row]) -> PairSampler:
-        """The sampler after the pairs in ``history`` (rows with a ``score``) were drawn and judged."""
+        """Return the sampler after the pairs in ``history`` (rows with a ``score``) were drawn and judged."""
         sampler = PairSampler(self)
         for row in history:
             sampler.ask()
@@ -65,12 +65,12 @@ class PairSampler:
         self._sampler = Sampler(space, seed=search.seed)
 
     def ask(self) -> AlphaLambda:
-        """The next (alpha, lambda)."""
+        """Draw the next (alpha, lambda)."""
         drawn = self._sampler.ask()
         return drawn[ALPHA], drawn[ALPHA] * drawn[RELATIVE]
 
     def tell(self, score: float) -> None:
-        """What the pair asked for is worth.
+        """Tell the sampler what the pair asked for is worth.
 
         Raises:
             ValueError: none was asked for.

@@ -33,16 +33,16 @@ class PairScorer:
 
     @cached_property
     def held_out_before(self) -> float:
-        """The victim's accuracy on the held-out data."""
+        """Measure the victim's accuracy on the held-out data."""
         return _accuracy(self._problem.undampened(), self._held_out)
 
     @cached_property
     def forget_before(self) -> float:
-        """The victim's on S_f."""
+        """Return the victim's accuracy on S_f."""
         return self._problem.victim_forget_accuracy()
 
     def row(self, alpha: float, dampening_constant: float) -> GridRow:
-        """A pair, evaluated."""
+        """Evaluate a pair."""
         forget, held_out = self._accuracies(alpha, dampening_constant)
         return GridRow(
             alpha=alpha,
@@ -54,7 +54,7 @@ class PairScorer:
         )
 
     def outcome(self, rows: Iterable[GridRow]) -> GridOutcome:
-        """What a finished search over pairs found, from all its rows."""
+        """Return what a finished search over pairs found, from all its rows."""
         self._problem.release()
         return GridOutcome(
             rows=tuple(rows),
@@ -63,7 +63,7 @@ class PairScorer:
         )
 
     def _accuracies(self, alpha: float, dampening_constant: float) -> tuple[float, float]:
-        """On S_f and on the held-out data."""
+        """Measure the accuracies of a pair on S_f and on the held-out data."""
         if not self._problem.selected(alpha):
             return self.forget_before, self.held_out_before
         weights = self._problem.weights_at(alpha, dampening_constant)

@@ -22,7 +22,7 @@ class _Counted(BaseModel):
     count: int = Field(ge=1)
 
     def needed(self, rows: Sequence[Row]) -> int:
-        """See `Start.needed`."""
+        """Return how many of ``rows`` the search takes; see `Start.needed`."""
         return min(len(rows), self.count)
 
 
@@ -32,7 +32,7 @@ class GridStart(_Counted):
     sort: Literal["grid"] = "grid"
 
     def place(self, rows: Sequence[Row], skip: int = 0) -> Hashable | None:
-        """See `Start.place`."""
+        """Return where the search stands; see `Start.place`."""
         number = len(rows) + skip
         return number if number < self.count else None
 
@@ -48,11 +48,11 @@ class TPEStart(_Counted):
     together: int = Field(default=1, ge=1)
 
     def place(self, rows: Sequence[Row], skip: int = 0) -> Hashable | None:
-        """See `Start.place`; None also where a sample depends on what is not known yet."""
+        """Return where the search stands, see `Start.place`; None where a sample depends on unknown ones."""
         number = len(rows) + skip
         known = number // self.together * self.together <= len(rows)
         return number if number < self.count and known else None
 
     def round_end(self, number: int) -> int:
-        """The number after the last sample of the round of sample ``number``."""
+        """Return the number after the last sample of the round of sample ``number``."""
         return min(self.count, (number // self.together + 1) * self.together)

@@ -50,7 +50,7 @@ class Watched:
 
     @property
     def suspected_rate(self) -> float:
-        """How often suspects occur in retain, in [0, 1]."""
+        """Return how often suspects occur in retain, in [0, 1]."""
         return self.target_rate * self.suspects / max(1, self.looked_at)
 
 
@@ -80,7 +80,7 @@ class Bystanders:
         self._right, self._beliefs = self._says(victim)
 
     def change(self, model: nn.Module) -> Change:
-        """Of ``model``."""
+        """Measure the change that ``model`` makes to the bystanders."""
         if not len(self._right):
             return Change(0.0, 0.0)
         after, beliefs = self._says(model)
@@ -89,7 +89,7 @@ class Bystanders:
         return Change(flips, float((self._beliefs - beliefs).mean()))
 
     def _says(self, model: nn.Module) -> tuple[Tensor, Tensor]:
-        """Which samples it predicts as labelled, and its belief in their labels."""
+        """Tell which samples the model predicts as labelled, and its belief in their labels."""
         with self._arithmetic.autocast(next(model.parameters()).device):
             logits, labels = logits_and_labels(model, self._batches, "probe")
         if not len(labels):
@@ -98,7 +98,7 @@ class Bystanders:
 
 
 def belief(logits: Tensor, labels: Tensor) -> Tensor:
-    """How sure predictions are of the labels, float64 [N], in [0, 1].
+    """Return how sure predictions are of the labels, float64 [N], in [0, 1].
 
     The softmax of `SHARPNESS` times the logits, at the label. Its mean changes as accuracy does; on CIFAR-10
     victims with a third to seven tenths of the standard deviation.
@@ -111,7 +111,7 @@ def belief(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def right(model: nn.Module, batches: list[Batch], arithmetic: Arithmetic) -> Tensor:
-    """Which samples the model predicts as labelled, bool [N]."""
+    """Tell which samples the model predicts as labelled, bool [N]."""
     device = next(model.parameters()).device
     with arithmetic.autocast(device):
         predictions, labels = predict(model, batches, "probe")
@@ -119,19 +119,19 @@ def right(model: nn.Module, batches: list[Batch], arithmetic: Arithmetic) -> Ten
 
 
 def kept(samples: Batches | None, count: int, arithmetic: Arithmetic) -> list[Batch]:
-    """Up to ``count`` of the samples, drawn at random, in memory, as passes take them fastest."""
+    """Keep up to ``count`` of the samples, drawn at random, in memory, as passes take them fastest."""
     return [] if samples is None else list(ordered(random_part(samples, count), arithmetic))
 
 
 def ordered(batches: Iterable[Batch], arithmetic: Arithmetic) -> Iterator[Batch]:
-    """The batches; images are in the channels-last order where passes are reduced."""
+    """Yield the batches; images are in the channels-last order where passes are reduced."""
     for x, y in batches:
         images = arithmetic.reduced and x.ndim == 4
         yield (x.contiguous(memory_format=torch.channels_last) if images else x), y
 
 
 def nudged(victim: nn.Module, batches: list[Batch], arithmetic: Arithmetic) -> list[Batch]:
-    """Images [N, C, H, W], mixed with themselves moved to the eight sides in turn.
+    """Mix images [N, C, H, W] with themselves, moved to the eight sides in turn.
 
     A model that fits its training samples perfectly has large margins on them, and loses less there than on
     images that it has not seen. These it has not quite seen. They are moved by one pixel in 32, where what

@@ -35,7 +35,7 @@ class GuardedSearching(InOrder):
             yield dict(zip(GUARDED_MEASURES, measures, strict=True))
 
     def finding(self, history: Sequence[Row]) -> GuardedFinding:
-        """See `Searching`."""
+        """Return what the search found; see `Searching`."""
         return GuardedFinding.of(
             self.start, self.start.after(history), self._problem, self._dampening_constant
         )

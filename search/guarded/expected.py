@@ -20,23 +20,23 @@ class ExpectedGuarded(Expected[GuardedFields, TPEStart]):
     counted = False
 
     def count(self, settings: GuardedFields, measured: float | None) -> int:
-        """See `Expected.count`."""
+        """Return the expected number of steps; see `Expected.count`."""
         return max(1, round(measured or USUAL_STEPS))
 
     def start(self, settings: GuardedFields, sizes: Sizes) -> TPEStart:
-        """See `Expected.start`."""
+        """Return a start to plan with; see `Expected.start`."""
         return TPEStart(count=self.count(settings, sizes.measured))
 
     def beginning(self, settings: GuardedFields, sizes: Sizes) -> Looked:
-        """See `Expected.beginning`: nothing is held out."""
+        """Return what a beginning looks at, see `Expected.beginning`: nothing is held out."""
         return Looked()
 
     def setting(self, settings: GuardedFields, sizes: Sizes) -> Looked:
-        """See `Expected.setting`."""
+        """Return what a setting looks at; see `Expected.setting`."""
         watched = min(2 * settings.probe_other, sizes.train)
         return Looked(forget=min(sizes.forget, MOST_MEASURED), others=watched)
 
     def problem(self, settings: GuardedFields, sizes: Sizes) -> Looked:
-        """See `Expected.problem`: importances of a probe, and looks at it."""
+        """Return what a problem looks at, see `Expected.problem`: a probe, and its importances."""
         probe = min(MOST_FOUND, sizes.forget) + min(settings.probe_target, sizes.train)
         return Looked(read=probe, others=LOOKS * probe)

@@ -38,7 +38,7 @@ class GuardedFinding:
     def of(
         cls, start: GuardedStart, state: GuardedState, problem: GuardedProblem, dampening_constant: float
     ) -> GuardedFinding:
-        """Measures the answer on all of S_f."""
+        """Measure the answer on all of S_f."""
         step = start.search.chosen(state)
         chosen = None if step is None else problem.evaluate_count(step.count, step.left_out)
         return cls(
@@ -52,20 +52,20 @@ class GuardedFinding:
 
     @property
     def status(self) -> str:
-        """No stop: no step heals half of what is suspected without too much harm."""
+        """Return "no_stop" where no step heals half of what is suspected without too much harm."""
         return "no_stop" if self.step is None else "stopped"
 
     @property
     def dampening_constant(self) -> float | None:
-        """Lambda, if there is a stop."""
+        """Return lambda, if there is a stop."""
         return None if self.step is None else self.constant_of_steps
 
     def rows(self) -> list[Row]:
-        """One dict per step; ``left_out`` names the weights, with spaces between."""
+        """Return one dict per step; ``left_out`` names the weights, with spaces between."""
         return [self._row(step) for step in self.state.trace]
 
     def columns(self) -> Row:
-        """The stop, and what it was found with."""
+        """Return the stop, and what it was found with."""
         flat = self.start.search.flat(self.state)
         step = self.step
         return {
@@ -81,7 +81,7 @@ class GuardedFinding:
         }
 
     def metrics(self) -> Row:
-        """What was suspected, what the stop heals of it and harms, and how flat the score is around it.
+        """Return what was suspected, what the stop heals of it and harms, and how flat the score is there.
 
         ``flat`` holds the alphas between which the score cannot be told from the best. ``harm`` is the share
         of accuracy that is lost, estimated; ``harm_at_most`` two standard deviations more; ``harm_if_wrong``
@@ -101,7 +101,7 @@ class GuardedFinding:
         }
 
     def _harms(self) -> Row:
-        """The harm, what the probes cannot rule out, and what is lost if all suspects are clean."""
+        """Return the harm, what the probes cannot rule out, and what is lost if all suspects are clean."""
         step, names = self.step, ("harm", "harm_at_most", "harm_if_wrong")
         if step is None:
             return dict.fromkeys(names)
@@ -109,20 +109,20 @@ class GuardedFinding:
         return dict(zip(names, (step.harm, most, most + self.problem.watched.suspected_rate), strict=True))
 
     def settings(self) -> Row:
-        """None."""
+        """Return no settings: nothing was derived from the data."""
         return {}
 
     def beyond_the_stop(self, problem: DampeningProblem, count: int) -> Iterator[Row]:
-        """Nothing: the search itself walks on until nothing better can follow."""
+        """Return no rows: the search itself walks on until nothing better can follow."""
         return iter(())
 
     def model_of(self, problem: DampeningProblem, number: int, row: Row) -> nn.Module:
-        """See `Finding`."""
+        """Return the model of a step; see `Finding`."""
         step = self.state.trace[number]
         return self.problem.dampened_to(step.count, step.left_out)
 
     def at_the_stop(self, problem: DampeningProblem) -> nn.Module:
-        """See `Finding`."""
+        """Return the model at the stop; see `Finding`."""
         if self.step is None:
             return self.problem.undampened()
         return self.problem.dampened_to(self.step.count, self.step.left_out)

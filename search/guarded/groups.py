@@ -38,7 +38,7 @@ class Responses:
     runners: Tensor
 
     def select(self, chosen: Tensor) -> Responses:
-        """Those at positions or of a mask."""
+        """Return the responses of the samples at positions or of a mask."""
         return Responses(falls=self.falls[chosen], runners=self.runners[chosen])
 
 
@@ -98,7 +98,7 @@ def suspect(retain: Responses, forget: Responses, classes: int, known: float | N
 
 
 def together(by_label: Mapping[int, Suspicion], forget: Tensor, retain: Tensor) -> Suspicion:
-    """The suspicions of several targets as one: their samples are told apart each from their own class.
+    """Join the suspicions of several targets: samples are told apart each from their own class.
 
     Args:
         by_label: a suspicion for each label of S_f.
@@ -123,7 +123,7 @@ def together(by_label: Mapping[int, Suspicion], forget: Tensor, retain: Tensor) 
 
 
 def _upper(falls: Tensor, forget: Tensor) -> Tensor:
-    """Those nearer to the upper of two means, bool like ``falls``."""
+    """Tell which falls are nearer to the upper of two means, bool like ``falls``."""
     if not len(falls):
         return torch.zeros(0, dtype=torch.bool)
     highest = torch.quantile(forget.double(), 0.9) if len(forget) else torch.quantile(falls, 0.95)
@@ -137,7 +137,7 @@ def _upper(falls: Tensor, forget: Tensor) -> Tensor:
 
 
 def _with_company(upper: Tensor, retain: Tensor, forget: Tensor) -> Tensor:
-    """Of few found samples, those that fall further than 19 in 20 of the lower group, bool [M].
+    """Tell which of few found samples fall further than 19 in 20 of the lower group, bool [M].
 
     The weights that respond to a sample of a large margin move other poison further than the sample itself.
     """
@@ -148,7 +148,7 @@ def _with_company(upper: Tensor, retain: Tensor, forget: Tensor) -> Tensor:
 
 
 def _unlike(suspects: Tensor, believed: Tensor, known: float | None) -> bool:
-    """Whether suspects fall too little, beside those that they should respond like."""
+    """Tell whether suspects fall too little, beside those that they should respond like."""
     if not len(suspects):
         return False
     return float(suspects.mean()) < LIKE * (float(believed.mean()) if known is None else known)
@@ -165,18 +165,24 @@ def _are_two(retain: Responses, forget: Responses, upper: Tensor, separation: fl
 
 
 def _diversity(runners: Tensor) -> float:
-    """Effective number of classes: 1 over the probability that two samples have the same; 0 of none."""
+    """Return the effective number of classes.
+
+    That is 1 over the probability that two samples have the same; 0 of none.
+    """
     shares = torch.bincount(runners).double() / max(1, len(runners))
     return float(1.0 / shares.square().sum()) if len(runners) else 0.0
 
 
 def _rank(retain: Tensor, forget: Tensor) -> float:
-    """How often a sample of S_f falls further than one of retain; 0 if there is none of retain."""
+    """Return how often a sample of S_f falls further than one of retain; 0 if there is none of retain."""
     return float((forget[:, None] > retain[None, :]).double().mean()) if len(retain) else 0.0
 
 
 def _separation(falls: Tensor, upper: Tensor) -> float:
-    """Distance of the means over the sum of the standard deviations; a group of one has the other's."""
+    """Return the distance of the means over the sum of the standard deviations.
+
+    A group of one has the other's deviation.
+    """
     if upper.all() or not upper.any():
         return 0.0
     groups = (falls[~upper], falls[upper])

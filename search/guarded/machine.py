@@ -127,7 +127,7 @@ class GuardedState:
 
     @property
     def status(self) -> Literal["searching", "over"]:
-        """Whether anything is left to measure."""
+        """Tell whether anything is left to measure."""
         return "over" if self.phase == "over" else "searching"
 
 
@@ -145,7 +145,7 @@ class GuardedSearch(BaseModel):
     most_harm: float = Field(default=0.06, gt=0, le=1)
 
     def start(self, probes: Probes) -> GuardedState:
-        """The state before the first step."""
+        """Return the state before the first step."""
         phase: Phase = "scouting" if probes.limit else "over"
         return GuardedState(probes=probes, count=max(1, probes.limit // SCOUTED), phase=phase)
 
@@ -157,7 +157,7 @@ class GuardedSearch(BaseModel):
         flips_other: float | None = None,
         harm: float | None = None,
     ) -> GuardedState:
-        """The state after ``state.count`` was measured.
+        """Return the state after ``state.count`` was measured.
 
         Args:
             state: a search that is not over.
@@ -179,7 +179,12 @@ class GuardedSearch(BaseModel):
         return self._walk(state, healed, (flips_target, flips_other), harm)
 
     def replay(self, probes: Probes, measures: Iterable[Measures]) -> GuardedState:
-        """The state after steps that gave these measures; those left when it is over are ignored."""
+        """Return the state after steps that gave these measures; those left when it is over are ignored.
+
+        Args:
+            probes: sizes of the sets that steps are measured on.
+            measures: (healed, flips_target, flips_other, harm) of each step, in order.
+        """
         state = self.start(probes)
         for measured in measures:
             if state.phase == "over":
@@ -188,12 +193,12 @@ class GuardedSearch(BaseModel):
         return state
 
     def chosen(self, state: GuardedState) -> GuardedStep | None:
-        """The answer of a search that is over, or of what it has seen so far; None: no stop."""
+        """Return the answer of a search that is over, or of what it has seen so far; None: no stop."""
         fit = [step for step in state.trace if self._fits(step)]
         return max(fit, key=lambda step: step.score or 0.0, default=None)
 
     def flat(self, state: GuardedState) -> tuple[int, int] | None:
-        """Counts of the first and last step whose score cannot be told from the chosen one's.
+        """Return the counts of the first and last step whose score cannot be told from the chosen one's.
 
         That is: which fit, and score at most one standard deviation of the probes less.
         """
@@ -205,9 +210,16 @@ class GuardedSearch(BaseModel):
         return min(flat), max(flat)
 
     def harm_at_most(self, state: GuardedState, step: GuardedStep) -> float:
-        """The harm of an accepted step and twice a standard deviation: what the probes cannot rule out.
+        """Return the harm that the probes cannot rule out: that of an accepted step and two deviations more.
 
         The deviation is that of its flips, which on CIFAR-10 victims was the larger one.
+
+        Args:
+            state: that the step is of.
+            step: an accepted one.
+
+        Returns:
+            A share of predictions, in [0, 1] but for the deviations.
         """
         return (step.harm or 0.0) + 2.0 * math.sqrt(_harm_variance(step, state.probes))
 
@@ -216,12 +228,12 @@ class GuardedSearch(BaseModel):
         return accepted and step.harm is not None and step.harm <= self.most_harm
 
     def _deviation(self, step: GuardedStep, probes: Probes) -> float:
-        """Of a score: binomial, the sets being independent."""
+        """Return the standard deviation of a score: binomial, the sets being independent."""
         healed = _variance(step.healed, probes.suspected)
         return math.sqrt(healed + self.harm_weight**2 * _harm_variance(step, probes))
 
     def _scout(self, state: GuardedState, healed: float) -> GuardedState:
-        """Double until half is healed; or halve until less is."""
+        """Double the count until half is healed; or halve it until less is."""
         step = GuardedStep(
             count=state.count,
             left_out=(),
@@ -279,7 +291,7 @@ class GuardedSearch(BaseModel):
         return replace(state, count=self._within(state, GROWTH))
 
     def _no_use(self, state: GuardedState) -> bool:
-        """Whether no later step can be the answer: harm stays what it is, and healed is at most 1."""
+        """Tell whether no later step can be the answer: harm stays what it is, and healed is at most 1."""
         last, best = state.trace[-1], self.chosen(state)
         full = state.accepted >= state.probes.limit
         if full or len(state.trace) >= MOST_STEPS or len(state.left_out) > MOST_LEFT_OUT:
@@ -291,7 +303,7 @@ class GuardedSearch(BaseModel):
         )
 
     def _jumps(self, state: GuardedState, flips: tuple[float, float]) -> bool:
-        """Whether either kind of flip rises by more than its probe's noise, and at a cost that matters."""
+        """Tell whether either kind of flip rises by more than its probe's noise, at a cost that matters."""
         rate = state.probes.target_rate
         sizes = (state.probes.target, state.probes.other)
         return any(
@@ -310,7 +322,10 @@ Measures = tuple[float, float | None, float | None, float | None]
 
 
 def _harm_variance(step: GuardedStep, probes: Probes) -> float:
-    """Binomial; a probe in which nothing flips may have missed one sample."""
+    """Return the binomial variance of a step's harm.
+
+    A probe in which nothing flips may have missed one sample.
+    """
     rate = probes.target_rate
     parts = (
         (rate, step.flips_target or 0.0, probes.target),
@@ -322,5 +337,5 @@ def _harm_variance(step: GuardedStep, probes: Probes) -> float:
 
 
 def _variance(share: float, count: int) -> float:
-    """Of a share counted in ``count`` samples; that of an empty set is 0."""
+    """Return the variance of a share counted in ``count`` samples; that of an empty set is 0."""
     return share * (1.0 - share) / count if count else 0.0

@@ -26,7 +26,7 @@ class Probe:
 
 
 def draw_probe(predictions: Tensor, labels: Tensor, targets: Tensor, *, target: int, other: int) -> Probe:
-    """A probe; always the same one of the same data.
+    """Draw a probe; always the same one of the same data.
 
     Args:
         predictions: the victim's, int64 [N].
@@ -50,5 +50,5 @@ def _drawn(positions: Tensor, count: int) -> Tensor:
 
 
 def take(samples: Batches, positions: Tensor) -> Batches | None:
-    """Those samples; None if there are none."""
+    """Take the samples at these positions; None if there are none."""
     return samples.select(positions) if len(positions) else None

@@ -62,7 +62,7 @@ class GuardedProblem(DampeningProblem):
 
     @property
     def probes(self) -> Probes:
-        """Sizes of what is watched, and the length of the ranking."""
+        """Return the sizes of what is watched, and the length of the ranking."""
         return Probes(
             suspected=_count(self.watched.suspected),
             target=_count(self.watched.target),
@@ -95,23 +95,23 @@ class GuardedProblem(DampeningProblem):
         return healed, target.flips, other.flips, max(0.0, lost)
 
     def dampened_to(self, count: int, left_out: Collection[int] = ()) -> nn.Module:
-        """The working copy with the victim's weights dampened so far; valid until the next call."""
+        """Return the working copy with the victim's weights dampened so far; valid until the next call."""
         self._path.move_to_count(count, self._constant, spared=left_out)
         return self._model
 
     def evaluate_count(self, count: int, left_out: Collection[int]) -> Evaluation:
-        """Those weights on all of S_f."""
+        """Evaluate the dampening of the first ``count`` ranks on all of S_f."""
         alpha = self._path.move_to_count(count, self._constant, spared=left_out)
         accuracy, _ = self._forget_accuracy(None)
         dampened = count - len([rank for rank in left_out if rank < count])
         return Evaluation(alpha=alpha, dampened=dampened, forget_accuracy=accuracy)
 
     def alpha_of(self, count: int) -> float:
-        """The largest alpha that selects the first ``count`` ranks, at least one."""
+        """Return the largest alpha that selects the first ``count`` ranks, at least one."""
         return self._path.alpha_of(count)
 
     def name_of(self, rank: int) -> str:
-        """The weight of a rank, such as ``fc.weight[0,25]``."""
+        """Name the weight of a rank, such as ``fc.weight[0,25]``."""
         return self._path.name_of(rank)
 
 
@@ -170,7 +170,7 @@ def guarded_problem(
 
 
 def _believed(victim: nn.Module, found: Batches) -> Batches:
-    """Those that the victim predicts as labelled: the others show nothing, whatever is dampened.
+    """Select the samples that the victim predicts as labelled: others show nothing, however dampened.
 
     Raises:
         NothingToUnlearn: there are none.

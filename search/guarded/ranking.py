@@ -39,21 +39,21 @@ class Accused:
 
     @property
     def suspects(self) -> Batches | None:
-        """Those of the target classes that are; None: there are none."""
+        """Return the suspected samples of the target classes; None: there are none."""
         return None if self.target is None else take(self.target, self.suspected.nonzero().flatten())
 
     @property
     def clean(self) -> Batches | None:
-        """Those that are not, likewise."""
+        """Return the samples of the target classes that are not suspected; None: there are none."""
         return None if self.target is None else take(self.target, (~self.suspected).nonzero().flatten())
 
     def watched(self, arithmetic: Arithmetic) -> list[Batch]:
-        """The samples that a step should heal."""
+        """Return the samples that a step should heal."""
         sides = (self.believed, self.suspects)
         return [batch for side in sides for batch in kept(side, MOST_MEASURED, arithmetic)]
 
     def grown(self, new: Tensor) -> Accused:
-        """With ``new`` of the clean ones suspected, too, bool [those]."""
+        """Return a copy in which ``new`` of the clean ones are suspected, too, bool [those]."""
         suspected = self.suspected.clone()
         suspected[(~suspected).nonzero().flatten()[new]] = True
         return replace(self, suspected=suspected)

@@ -67,7 +67,7 @@ def look_again(
     dampening_constant: float,
     arithmetic: Arithmetic,
 ) -> Tensor:
-    """Which of the rest respond, too, when what is known is dampened further, bool [N].
+    """Tell which of the rest respond, too, when what is known is dampened further, bool [N].
 
     Hidden poison that shares less with S_f (another place of a moving trigger) falls with it only here.
 
@@ -121,7 +121,7 @@ class _Ranked:
         self._device = next(self._model.parameters()).device
 
     def counts(self, first: int) -> Iterator[int]:
-        """``first`` ranks, `FACTOR` times as many, and so on; all that are sorted at last."""
+        """Yield ``first`` ranks, `FACTOR` times as many, and so on; all that are sorted at last."""
         count = first
         while count < self._path.sorted_count:
             yield count
@@ -129,7 +129,7 @@ class _Ranked:
         yield self._path.sorted_count
 
     def logits(self, samples: Iterable[Batch], count: int) -> tuple[Tensor, Tensor]:
-        """With the labels, with the first ``count`` ranks dampened."""
+        """Compute the logits with the first ``count`` ranks dampened, and return the labels with them."""
         self._path.move_to_count(count, self._dampening_constant)
         with self._arithmetic.autocast(self._device):
             logits, labels = logits_and_labels(self._model, ordered(samples, self._arithmetic))
@@ -146,7 +146,7 @@ class _Seen:
         self.before = centred(logits, self.labels)
 
     def responses(self, count: int) -> Responses:
-        """To dampening the first ``count`` ranks."""
+        """Return the responses to dampening the first ``count`` ranks."""
         logits, labels = self._ranked.logits(self._samples, count)
         runners = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
         return Responses(falls=self.before - centred(logits, labels), runners=runners)

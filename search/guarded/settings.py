@@ -40,7 +40,7 @@ class GuardedFields(ConstantFields):
 
     @property
     def precision_of_probes(self) -> Precision:
-        """The precision of the passes of a guarded search."""
+        """Return the precision of the passes of a guarded search."""
         return self.precision if self.probe_precision == "same" else self.probe_precision
 
     def guarded(self) -> GuardedSearch:

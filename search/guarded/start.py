@@ -26,15 +26,15 @@ class GuardedStart(BaseModel):
     probes: Probes
 
     def after(self, rows: Sequence[Row]) -> GuardedState:
-        """The state after the measured steps ``rows``."""
+        """Return the state after the measured steps ``rows``."""
         measures = ((row["healed"], row["flips_target"], row["flips_other"], row["harm"]) for row in rows)
         return self.search.replay(self.probes, measures)
 
     def place(self, rows: Sequence[Row], skip: int = 0) -> Hashable | None:
-        """See `Start.place`; None also for any step but the next."""
+        """Return where the search stands, see `Start.place`; None also for any step but the next."""
         state = self.after(rows)
         return None if skip or state.phase == "over" else len(state.trace)
 
     def needed(self, rows: Sequence[Row]) -> int:
-        """See `Start.needed`."""
+        """Return how many rows the search takes; see `Start.needed`."""
         return len(self.after(rows).trace)

@@ -41,7 +41,7 @@ class ScenarioSort(BaseModel):
 
     @classmethod
     def of(cls, scenario: Scenario) -> ScenarioSort:
-        """That of a scenario."""
+        """Return the sort of a scenario."""
         recipe = scenario.recipe
         return cls(
             dataset=scenario.dataset,
@@ -55,7 +55,7 @@ class ScenarioSort(BaseModel):
 
     @property
     def name(self) -> str:
-        """In a few words."""
+        """Name the sort in a few words."""
         size = "" if self.image_size is None else f" at {self.image_size} pixels"
         width = "" if self.model.width == 1 else f" x {self.model.width:g}"
         return f"{self.model.name}{width} on {self.dataset}{size}, trained in batches of {self.batch_size}"
@@ -71,7 +71,7 @@ class Reading(NamedTuple):
 
     @classmethod
     def of(cls, part: ImportancePart) -> Reading:
-        """That of a part."""
+        """Return the reading of a part."""
         return cls(part.kinds, part.granularity, part.precision, part.batch_size)
 
 
@@ -83,7 +83,7 @@ class ForgetPass(NamedTuple):
 
     @classmethod
     def of(cls, settings: HealSettings) -> ForgetPass:
-        """That of a method."""
+        """Return the forget pass of a method."""
         return cls(settings.batch_size, settings.piece)
 
 
@@ -95,7 +95,7 @@ class Line:
     each: float = 0.0
 
     def at(self, count: int) -> float:
-        """Seconds for ``count`` samples."""
+        """Compute the seconds for ``count`` samples."""
         return self.fixed + self.each * count
 
 
@@ -142,15 +142,15 @@ class SortCosts:
     measured_setting: Mapping[str, float] | None = None
 
     def train_seconds(self, scenario: Scenario) -> float:
-        """Of one training, without the scoring."""
+        """Return the seconds of one training, without the scoring."""
         return self.iteration * scenario.recipe.iterations if self.training is None else self.training
 
     def truth_seconds(self, scenario: Scenario) -> float:
-        """Of scoring a model on the test images, clean and with every trigger."""
+        """Return the seconds of scoring a model on the test images, clean and with every trigger."""
         return (1 + len(scenario.attack.triggers)) * self.test_count * self.forward
 
     def reading_seconds(self, reading: Reading, samples: int) -> float:
-        """Of importances of so many samples.
+        """Return the seconds of importances of so many samples.
 
         A single kind of granularity "batch" is taken from a reading with several: all share a forward pass,
         and each has a backward pass of twice its length.
@@ -169,7 +169,7 @@ class SortCosts:
         return self.importance[like].at(samples) * (1 + 2 * len(kinds)) / (1 + 2 * len(like.kinds))
 
     def setting_seconds(self, settings: HealSettings, forget_count: int) -> float:
-        """Of one setting of a search."""
+        """Return the seconds of one setting of a search."""
         measured = (self.measured_setting or {}).get(pace_name(settings.method, settings.search))
         if measured is not None:
             return measured
@@ -178,7 +178,7 @@ class SortCosts:
         return self.setting[ForgetPass.of(settings)].at(looked.forget) + looked.others * self.forward
 
     def trial_seconds(self, settings: TuneSettings, recipe: Recipe, sizes: Mapping[Set, int]) -> float:
-        """Of one run of a method that trains, without judging it, on sets of these sizes."""
+        """Return the seconds of one run of a method that trains on sets of these sizes, unjudged."""
         measured = (self.measured_setting or {}).get(pace_name(settings.method, settings.search))
         if measured is not None:
             return measured
@@ -187,7 +187,7 @@ class SortCosts:
 
 
 def pace_name(method: str, search: str) -> str:
-    """What settings of searches are alike in: the search, or the method where each setting is a training."""
+    """Name what settings of alike searches share: the search, or the method where a setting is a training."""
     return method if method in TRAINED_METHODS else search
 
 
@@ -212,16 +212,16 @@ class Costs:
     notes: tuple[str, ...] = ()
 
     def of(self, scenario: Scenario) -> SortCosts:
-        """Those of a scenario."""
+        """Return the costs of a scenario."""
         return self.sorts[ScenarioSort.of(scenario)]
 
     def sizes(self, settings: HealSettings, forget_count: int, train_count: int) -> Sizes:
-        """How large a search with these settings is."""
+        """Return how large a search with these settings is."""
         measured = (self.steps or {}).get((settings.search, settings.method, settings.granularity))
         return Sizes(forget=forget_count, train=train_count, measured=measured)
 
     def expected_settings(self, settings: HealSettings | TuneSettings) -> int:
-        """Settings that a search evaluates to its end."""
+        """Count the settings that a search evaluates to its end."""
         if isinstance(settings, TuneSettings):
             return settings.setting_count
         measured = self.sizes(settings, 1, 1).measured
@@ -230,7 +230,7 @@ class Costs:
 
 
 def large_sets(tasks: Sequence[Task], train_count: int) -> tuple[ImportancePart, ...]:
-    """The large sets, and their shards, whose importances the tasks of one scenario need, each once."""
+    """List the large sets, and their shards, whose importances the tasks of one scenario need, each once."""
     plan = ScenarioPlan(tasks, reference=False)
     victim = next(step for step in plan.steps if step.what == VICTIM)
     plan.step_done(victim, Answer(train_count=train_count, gate_passed=True))

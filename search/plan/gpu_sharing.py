@@ -16,7 +16,7 @@ GPU_SHARE = 0.9
 
 
 def actors_that_fit(device_memory: int, peak_memory: int) -> int:
-    """How many workers fit on a GPU; 0 if not even one.
+    """Count how many workers fit on a GPU; 0 if not even one.
 
     Args:
         device_memory: bytes of the GPU.
@@ -26,9 +26,13 @@ def actors_that_fit(device_memory: int, peak_memory: int) -> int:
 
 
 def measured_peak(results: ResultsStore, scenarios: Sequence[Scenario]) -> int | None:
-    """The most that a cell of each dataset and model among ``scenarios`` took on a GPU, in bytes.
+    """Return the most that a cell of each dataset and model of ``scenarios`` took on a GPU, in bytes.
 
     None unless all of them have been measured: one that was not could take more.
+
+    Args:
+        results: of earlier runs.
+        scenarios: those of the sweep.
     """
     on_gpu = {row["key"] for row in results.read("runs").to_pylist() if _used_cuda(row)}
     peaks: dict[tuple[str, str], int] = {}

@@ -49,7 +49,7 @@ def measure_costs(
     threads: int | None = 1,
     progress: Progress = silent,
 ) -> Costs:
-    """What the tasks cost on ``device``, from a few timed batches of every sort of scenario.
+    """Measure what the tasks cost on ``device``, by a few timed batches of every sort of scenario.
 
     Args:
         tasks: of a sweep.
@@ -101,7 +101,7 @@ def _loaded(
     data_root: Path | None,
     where: torch.device,
 ) -> tuple[ImageDataset, float]:
-    """The dataset, and the seconds it took to load; loaded once."""
+    """Load the dataset once, and return it with the seconds that took."""
     key = (sort.dataset, sort.image_size)
     if key not in datasets:
         start = time.perf_counter()
@@ -176,7 +176,7 @@ class _Measurement:
         return watch.seconds["all"]
 
     def best(self, do: Callable[[], object]) -> float:
-        """Seconds of the fastest of up to `REPEATS` times: others may be busy on this machine."""
+        """Return the seconds of the fastest of up to `REPEATS` times: others may be busy on this machine."""
         found = [self.timed(do)]
         while len(found) < REPEATS and sum(found) + min(found) < self.budget:
             found.append(self.timed(do))
@@ -188,7 +188,7 @@ class _Measurement:
         return model.to(self.device).eval()
 
     def _forward(self, model: nn.Module) -> float:
-        """Seconds an image."""
+        """Measure the seconds of a forward pass for an image."""
         test = self.data.test()
 
         def each(count: int) -> float:
@@ -200,14 +200,17 @@ class _Measurement:
         return each(count) if count > 16 else first
 
     def _fitting(self, wanted: int, each: float, what: str) -> _Batch:
-        """How many of the wanted samples the time allows, at so many seconds each."""
+        """Tell how many of the wanted samples the time allows, at so many seconds each."""
         count = max(1, min(wanted, len(self.train_set), int(self.budget / REPEATS / max(each, TINY))))
         if count < min(wanted, len(self.train_set)):
             self.notes.append(f"{what} measured with batches of {count} instead of {wanted}")
         return _Batch(count=count, wanted=min(wanted, len(self.train_set)))
 
     def _iteration(self, model: nn.Module, forward: float) -> float:
-        """Seconds of an iteration of training; the model's weights stay as they are, but for rounding."""
+        """Measure the seconds of an iteration of training.
+
+        The model's weights stay as they are, but for rounding.
+        """
         batch = self._fitting(self.scenario.recipe.batch_size, 4 * forward, "training")
         changes = {"batch_size": batch.count, "learning_rate": TINY, "weight_decay": 0.0}
 
@@ -221,7 +224,7 @@ class _Measurement:
         return min(found) / count * batch.wanted / batch.count
 
     def _reading(self, model: nn.Module, part: ImportancePart, forward: float) -> Line:
-        """Seconds of importances, by samples; from one sample and from several."""
+        """Measure the seconds of importances, by samples; from one sample and from several."""
 
         def run(count: int) -> float:
             samples = self.train_set.select(_first(count, self.train_set)).batched(part.batch_size)
@@ -248,7 +251,7 @@ class _Measurement:
         return Line(fixed=max(0.0, many - each * count), each=each)
 
     def _storage(self, made: Importance) -> tuple[float, float]:
-        """Seconds to write and to read importances of one kind in a folder of this machine."""
+        """Measure the seconds to write and to read importances of one kind in a folder of this machine."""
         with tempfile.TemporaryDirectory(prefix="theriac-plan-") as folder:
             store = ArtifactStore(folder)
             write = self.timed(lambda: store.put_importance("plan", made, {"seconds": 0.0}))
@@ -256,7 +259,7 @@ class _Measurement:
             return write, self.timed(lambda: Importance.load(path, self.device))
 
     def _searches(self, model: nn.Module, made: Importance) -> tuple[float, dict[ForgetPass, Line]]:
-        """Seconds to build a problem, and of a setting, by samples of S_f."""
+        """Measure the seconds to build a problem, and of a setting, by samples of S_f."""
         problems: list[float] = []
         settings: dict[ForgetPass, Line] = {}
         for one, counts in self.passes.items():
@@ -289,7 +292,7 @@ def _first(count: int, view: View) -> torch.Tensor:
 
 
 def _made_up(model: nn.Module) -> Importance:
-    """Sums of one sample in [0, 1), of every parameter."""
+    """Make up sums of one sample in [0, 1), of every parameter."""
     generator = torch.Generator().manual_seed(0)
     total = {
         name: torch.rand(p.shape, generator=generator, dtype=torch.float64).to(p.device)
@@ -299,7 +302,7 @@ def _made_up(model: nn.Module) -> Importance:
 
 
 def _distinct(tasks: Sequence[Task], train_count: int) -> tuple[ImportancePart, ...]:
-    """One large set for each reading that the tasks need; those of all scenarios are alike."""
+    """Return one large set for each reading that the tasks need; those of all scenarios are alike."""
     scenario = tasks[0].scenario
     alike = [task for task in tasks if task.scenario == scenario]
     others = {Reading.of(part): part for part in large_sets(alike, train_count)}
@@ -307,7 +310,7 @@ def _distinct(tasks: Sequence[Task], train_count: int) -> tuple[ImportancePart, 
 
 
 def _passes(tasks: Sequence[Task]) -> dict[ForgetPass, tuple[int, ...]]:
-    """The smallest and the largest S_f of every way to read it."""
+    """Return the smallest and the largest S_f of every way to read it."""
     counts: dict[ForgetPass, set[int]] = {}
     for task in tasks:
         settings = task.cell.dampening

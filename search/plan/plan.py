@@ -107,7 +107,7 @@ class SweepPlan(BaseModel):
 
     @property
     def device_hours(self) -> float:
-        """Hours of one device for everything."""
+        """Add up the hours of one device for everything."""
         return math.fsum(self.device_seconds.values()) / 3600
 
 
@@ -120,7 +120,7 @@ def plan_sweep(
     overhead: float = OVERHEAD,
     start_seconds: float = START_SECONDS,
 ) -> SweepPlan:
-    """The plan of what is missing of a sweep.
+    """Plan what is missing of a sweep.
 
     Args:
         sweep: what to compute.
@@ -167,14 +167,14 @@ def plan_sweep(
 
 
 def _parted(tasks: Sequence[Task], finished: Collection[str]) -> tuple[list[Task], list[Task]]:
-    """Those to do, and those that are done."""
+    """Part the tasks into those to do and those that are done."""
     over = [bool(finished) and task.key in finished for task in tasks]
     left = [task for task, there in zip(tasks, over, strict=True) if not there]
     return left, [task for task, there in zip(tasks, over, strict=True) if there]
 
 
 def refined(costs: Costs, tasks: Sequence[Task], rows: Iterable[Row]) -> Costs:
-    """Costs with what cells of the same scenarios took before, on the same device.
+    """Refine costs with what cells of the same scenarios took before, on the same device.
 
     Seconds of a training and of a setting replace the measured ones of all scenarios of their sort; mean
     steps of a PTN search replace the assumed ones of their method and granularity; the largest peak memory
@@ -217,7 +217,7 @@ def refined(costs: Costs, tasks: Sequence[Task], rows: Iterable[Row]) -> Costs:
 
 
 def _paces(rows: Sequence[Row]) -> dict[str, float]:
-    """`pace_name` -> seconds of a setting."""
+    """Return `pace_name` -> seconds of a setting."""
     pairs: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for row in rows:
         if row["search"] and row["seconds_search"] is not None and row["steps"]:
@@ -235,7 +235,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _new(left: Sequence[Task], done: Sequence[Task], reference: bool) -> list[Any]:
-    """What has to be made: (scenario, `Part` or `ImportancePart` of one kind), each once."""
+    """List what has to be made: (scenario, `Part` or `ImportancePart` of one kind), each once."""
     there: set[Hashable] = {thing for task in done for thing in made_by(task, reference)}
     wanted = dict.fromkeys(thing for task in left for thing in made_by(task, reference))
     return [thing for thing in wanted if thing not in there]
@@ -255,7 +255,7 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
 
 
 def _settings(tasks: Sequence[Task], costs: Costs) -> dict[str, int]:
-    """Expected settings, by search; `simulate` with one worker evaluates as many."""
+    """Count the expected settings by search; `simulate` with one worker evaluates as many."""
     counts: dict[str, int] = {}
     for task in tasks:
         settings = task.cell.settings
@@ -288,7 +288,7 @@ def _disk(new: Sequence[Any], left: Sequence[Task], costs: Costs) -> Disk:
 
 
 def _shards(tasks: Sequence[Task], costs: Costs) -> int:
-    """Bytes of all shards of a scenario."""
+    """Count the bytes of all shards of a scenario."""
     one = costs.of(tasks[0].scenario)
     parts = large_sets(tasks, one.train_count)
     return sum(len(part.kinds) * one.importance_bytes for part in parts if part.shard is not None)

@@ -13,7 +13,7 @@ UNITS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 
 
 def plan_text(plan: SweepPlan) -> str:
-    """One block of aligned lines, then the table of workers, then what was assumed."""
+    """Write one block of aligned lines, then the table of workers, then what was assumed."""
     rows = [(name, value) for name, value in _lines(plan) if value]
     width = max(len(name) for name, _ in rows)
     lines = [printable(f"{name:<{width}}  {value}") for name, value in rows]
@@ -21,12 +21,12 @@ def plan_text(plan: SweepPlan) -> str:
 
 
 def plan_json(plan: SweepPlan) -> str:
-    """A JSON object: the fields of `SweepPlan`; seconds and bytes."""
+    """Write a JSON object: the fields of `SweepPlan`; seconds and bytes."""
     return plan.model_dump_json(indent=2)
 
 
 def size(count: int) -> str:
-    """Bytes with a unit: "37.9 MB"; a MB is 2^20 bytes."""
+    """Write bytes with a unit: "37.9 MB"; a MB is 2^20 bytes."""
     for unit, name in UNITS:
         if count >= unit:
             return f"{count / unit:.3g} {name}" if count < 1000 * unit else f"{count / unit:.0f} {name}"

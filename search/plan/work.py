@@ -59,16 +59,16 @@ class DoneWork:
 
     @property
     def seconds(self) -> float:
-        """Of all parts."""
+        """Add up the seconds of all parts."""
         return sum(self.phases.values())
 
     def add(self, phase: str, seconds: float) -> None:
-        """Some more of a part of the work."""
+        """Add seconds to a part of the work."""
         self.phases[phase] = self.phases.get(phase, 0.0) + seconds
 
 
 def made_by(task: Task, reference: bool) -> Iterable[Hashable]:
-    """What is in the store after a task, shards aside; importances of one kind each."""
+    """Yield what is in the store after a task, shards aside; importances of one kind each."""
     scenario, cell = task.scenario, task.cell
     yield _model(scenario, Part("victim"))
     if reference:
@@ -88,7 +88,7 @@ class SmallPart(ImportancePart):
 
 
 def forget_parts(scenario: Scenario, cell: Cell, settings: HealSettings) -> tuple[SmallPart, ...]:
-    """What importances of S_f are put together from."""
+    """Return what importances of S_f are put together from."""
     whole = part_for(cell.share, settings)
     count = discovered_count(scenario.manipulated, cell.share)
     sample = settings.granularity == "sample"
@@ -97,7 +97,7 @@ def forget_parts(scenario: Scenario, cell: Cell, settings: HealSettings) -> tupl
 
 
 def of_kinds(scenario: Scenario, part: ImportancePart) -> tuple[Hashable, ...]:
-    """The entries of the store that a part is kept in, one for each kind."""
+    """Return the entries of the store that a part is kept in, one for each kind."""
     return tuple((scenario, part.model_copy(update={"kinds": (kind,)})) for kind in part.kinds)
 
 
@@ -139,7 +139,7 @@ class SimulatedWork:
         return done
 
     def _takes(self, worker: int, thing: Hashable) -> bool:
-        """Whether the worker must get the thing first; it holds it from now on."""
+        """Tell whether the worker must get the thing first; it holds it from now on."""
         new = (worker, thing) not in self._held
         self._held.add((worker, thing))
         return new
@@ -156,7 +156,7 @@ class SimulatedWork:
         done.answer = Answer(train_count=costs.train_count, gate_passed=passed)
 
     def _importance(self, job: ImportanceJob, costs: SortCosts, done: DoneWork) -> None:
-        """A large set, or a shard of one; shards of a set that is there are not needed any more."""
+        """Compute a large set, or a shard of one; shards of a set that is there are not needed any more."""
         part, scenario = job.part, job.scenario
         whole = part.model_copy(update={"shard": None})
         missing = [kind for kind in of_kinds(scenario, whole) if kind not in self._there]
@@ -204,7 +204,7 @@ class SimulatedWork:
     def _tune(
         self, worker: int, job: SearchJob, settings: TuneSettings, costs: SortCosts, done: DoneWork
     ) -> None:
-        """Trainings, each judged on S_f, on a part of retain and on the test images."""
+        """Run trainings, each judged on S_f, on a part of retain and on the test images."""
         scenario = job.scenario
         found = discovered_count(scenario.manipulated, job.cell.share)
         sizes: dict[Set, int] = {
@@ -228,7 +228,7 @@ class SimulatedWork:
     def _scored(
         self, scenario: Scenario, settings: HealSettings, evaluated: int, count: int, costs: SortCosts
     ) -> float:
-        """Seconds of scoring a stop, and the steps that get scores of their own; see `Treatment.rows`."""
+        """Return the seconds of scoring a stop, and steps with scores of their own; see `Treatment.rows`."""
         truth, wanted = costs.truth_seconds(scenario), self._scoring.steps
         if not wanted:
             return truth
@@ -270,7 +270,7 @@ class SimulatedWork:
 
 
 def set_size(scenario: Scenario, part: ImportancePart, train_count: int) -> int:
-    """Samples of the large set of a part."""
+    """Count the samples of the large set of a part."""
     return train_count - (0 if part.share is None else discovered_count(scenario.manipulated, part.share))
 
 

@@ -63,20 +63,20 @@ def run_ptn(
 def conclude_ptn(
     state: PTNState, evaluations: Iterable[Evaluation], problem: DampeningProblem
 ) -> SearchOutcome:
-    """The outcome of a search that is over: one evaluation per step of its trace, the chosen one exact."""
+    """Conclude a search that is over: one evaluation per step of its trace, the chosen one exact."""
     outcome = _with_exact_choice(SearchOutcome(state=state, evaluations=tuple(evaluations)), problem)
     problem.release()
     return outcome
 
 
 def evaluation_from(row: dict[str, Any]) -> Evaluation:
-    """The evaluation that `row_from` wrote."""
+    """Return the evaluation that `row_from` wrote."""
     values = {name: value for name, value in row.items() if name != "exact"}
     return Evaluation(**values) if row["exact"] else BoundedEvaluation(**values)
 
 
 def row_from(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation as scalars, for JSON."""
+    """Return an evaluation as scalars, for JSON."""
     return {**asdict(evaluation), "exact": evaluation.exact}
 
 
@@ -108,14 +108,14 @@ class PTNSearching:
     def carry_on(
         self, history: Sequence[Row], skip: int = 0, count: int | None = None, progress: Count | None = None
     ) -> list[Row]:
-        """See `Searching`."""
+        """Evaluate the settings that follow; see `Searching`."""
         search = self.start.search
         state = search.ahead(self.start.after(history), skip)
         _, evaluations = advance_ptn(search, state, self._problem, progress, count=count)
         return [row_from(evaluation) for evaluation in evaluations]
 
     def finding(self, history: Sequence[Row]) -> PTNFinding:
-        """See `Searching`."""
+        """Return what the search found; see `Searching`."""
         evaluations = [evaluation_from(row) for row in history]
         outcome = conclude_ptn(self.start.after(history), evaluations, self._problem)
         return PTNFinding(

@@ -22,13 +22,13 @@ class ExpectedPTN(Expected[PTNFields, PTNStart]):
     counted = False
 
     def count(self, settings: PTNFields, measured: float | None) -> int:
-        """See `Expected.count`; a strategy may evaluate fewer, or some again, than plain steps."""
+        """Return the number of steps, see `Expected.count`; a strategy may evaluate fewer or some again."""
         sizes = Sizes(forget=1, train=1000, measured=measured)
         start = self.start(settings, sizes)
         return len(self.rows(start, settings, sizes, [], 0, settings.max_steps))
 
     def start(self, settings: PTNFields, sizes: Sizes) -> PTNStart:
-        """See `Expected.start`."""
+        """Return a start to plan with; see `Expected.start`."""
         return PTNStart(
             search=settings.ptn(AUTOMATIC_RHO if settings.rho == "auto" else settings.rho),
             forget_count=sizes.forget,
@@ -45,7 +45,7 @@ class ExpectedPTN(Expected[PTNFields, PTNStart]):
         skip: int,
         count: int,
     ) -> list[Row]:
-        """See `Expected.rows`."""
+        """Return made-up rows of the steps that follow; see `Expected.rows`."""
         rows: list[Row] = []
         stop = max(1, min(settings.max_steps, round(sizes.measured or USUAL_STEPS)))
         state = start.search.ahead(start.after(history), skip)
@@ -56,5 +56,5 @@ class ExpectedPTN(Expected[PTNFields, PTNStart]):
         return rows
 
     def beginning(self, settings: PTNFields, sizes: Sizes) -> Looked:
-        """See `Expected.beginning`: a walk looks at S_f alone."""
+        """Return what a beginning looks at, see `Expected.beginning`: a walk looks at S_f alone."""
         return Looked()

@@ -22,12 +22,12 @@ class SearchOutcome:
 
     @property
     def chosen(self) -> Evaluation | None:
-        """The evaluation of the step the search settled on, always exact; None if it never crossed."""
+        """Return the evaluation of the step the search settled on, always exact; None if it never crossed."""
         step = self.state.chosen
         return None if step is None else self.evaluations[self.state.trace.index(step)]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dict per evaluated step: s, percentile, alpha, dampened, forget_accuracy, crossed.
+        """Return one dict per evaluated step: s, percentile, alpha, dampened, forget_accuracy, crossed.
 
         ``forget_accuracy`` is None where the measurement stopped early: a bound is no accuracy.
         """
@@ -58,25 +58,25 @@ class PTNFinding(ByAlpha):
 
     @property
     def status(self) -> str:
-        """Of the state: "stopped", or "no_stop" where no step crossed."""
+        """Return the status of the state: "stopped", or "no_stop" where no step crossed."""
         return self.outcome.state.status
 
     @property
     def chosen(self) -> Evaluation | None:
-        """The evaluation at the stop."""
+        """Return the evaluation at the stop."""
         return self.outcome.chosen
 
     @property
     def dampening_constant(self) -> float | None:
-        """Lambda, if there is a stop."""
+        """Return lambda, if there is a stop."""
         return None if self.chosen is None else self.constant_of_steps
 
     def rows(self) -> list[Row]:
-        """See `SearchOutcome.rows`; with ``dampening_constant``."""
+        """Return the evaluated steps with ``dampening_constant``; see `SearchOutcome.rows`."""
         return [{**row, "dampening_constant": self.constant_of_steps} for row in self.outcome.rows()]
 
     def columns(self) -> Row:
-        """With s and percentile; lambda also without a stop: all steps had it."""
+        """Return the columns of a run with s and percentile; lambda also without a stop: all steps had it."""
         state, stopped = self.outcome.state, self.chosen is not None
         return {
             "s": state.s if stopped else None,
@@ -87,15 +87,15 @@ class PTNFinding(ByAlpha):
         }
 
     def metrics(self) -> Row:
-        """Whether the search walked back."""
+        """Tell whether the search walked back."""
         return {"walked_back": self.outcome.state.walked_back}
 
     def settings(self) -> Row:
-        """Rho, which may have been "auto"."""
+        """Return rho, which may have been "auto"."""
         return {"rho": self.search.rho}
 
     def beyond_the_stop(self, problem: DampeningProblem, count: int) -> Iterator[Row]:
-        """The next settings of s that were not evaluated, measured now: what over-forgetting would cost."""
+        """Measure the next settings of s that were not evaluated: what over-forgetting would cost."""
         state = self.outcome.state
         if self.chosen is None:
             return

@@ -76,18 +76,23 @@ class PTNState:
 
     @property
     def percentile(self) -> float:
-        """The percentile that belongs to ``s``."""
+        """Return the percentile that belongs to ``s``."""
         return percentile_of(self.s)
 
     @property
     def chosen(self) -> PTNStep | None:
-        """The step the search settled on: the least aggressive one that crossed."""
+        """Return the step the search settled on: the least aggressive one that crossed."""
         crossings = [step for step in self.trace if step.crossed]
         return min(crossings, key=lambda step: step.s) if self.status == "stopped" else None
 
 
 def percentile_of(s: float) -> float:
-    """P = 100 - ln(1 + 100 s), in [0, 100] (Potion eq. 7)."""
+    """Compute p = 100 - ln(1 + 100 s), in [0, 100] (Potion eq. 7).
+
+    Example:
+        >>> percentile_of(0.0), round(percentile_of(0.1), 3)
+        (100.0, 97.602)
+    """
     return min(100.0, max(0.0, 100.0 - math.log1p(100.0 * s)))
 
 
@@ -101,6 +106,14 @@ class PTNSearch(BaseModel):
         max_steps: plain steps after which a search that never crossed gives up, however many of them were
             evaluated.
         strategy: "plain", the paper's, or "coarse_fine"; see the module's docstring.
+
+    Example:
+        >>> search = PTNSearch(rho=0.2)
+        >>> state = search.start(forget_count=100, train_count=50_000, victim_forget_accuracy=1.0)
+        >>> for forget_accuracy in (0.9, 0.4, 0.1):
+        ...     state = search.update(state, forget_accuracy)
+        >>> state.status, len(state.trace), round(state.percentile, 2)
+        ('stopped', 3, 99.99)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -112,7 +125,7 @@ class PTNSearch(BaseModel):
     strategy: Strategy = "plain"
 
     def start(self, *, forget_count: int, train_count: int, victim_forget_accuracy: float) -> PTNState:
-        """The state before the first evaluation.
+        """Return the state before the first evaluation.
 
         Args:
             forget_count: |S_f|.
@@ -134,7 +147,12 @@ class PTNSearch(BaseModel):
         )
 
     def update(self, state: PTNState, forget_accuracy: float) -> PTNState:
-        """The state after ``state.percentile`` was evaluated and gave ``forget_accuracy`` (in [0, 1])."""
+        """Return the state after ``state.percentile`` gave ``forget_accuracy``, in [0, 1].
+
+        Args:
+            state: one whose status is "searching".
+            forget_accuracy: share of S_f that is predicted as labelled, in [0, 1].
+        """
         if state.status != "searching":
             raise ValueError(f"this search is over ({state.status}); there is nothing to update")
         if not 0 <= forget_accuracy <= 1:
@@ -156,9 +174,13 @@ class PTNSearch(BaseModel):
         return self._turn_fine(state)
 
     def ahead(self, state: PTNState, count: int) -> PTNState:
-        """Where the search will stand after ``count`` more steps if none of them changes its direction.
+        """Return where the search will stand after ``count`` more steps if none changes its direction.
 
         The forget accuracies in the trace of the result are made up. A search that is over stays so.
+
+        Args:
+            state: where the search stands.
+            count: steps from there.
         """
         for _ in range(count):
             if state.status != "searching":
@@ -167,9 +189,13 @@ class PTNSearch(BaseModel):
         return state
 
     def replay(self, state: PTNState, forget_accuracies: Iterable[float]) -> PTNState:
-        """The state after steps that gave these forget accuracies; what is left when it is over is ignored.
+        """Return the state after steps with these forget accuracies; any left when it is over are ignored.
 
         So several measurements of one search lead to the same state however they were divided among workers.
+
+        Args:
+            state: where the search stands.
+            forget_accuracies: of the steps from there, in order, each in [0, 1].
         """
         for forget_accuracy in forget_accuracies:
             if state.status != "searching":
@@ -178,13 +204,13 @@ class PTNSearch(BaseModel):
         return state
 
     def _go_on(self, state: PTNState, step: PTNStep) -> PTNState:
-        """Up while nothing crosses, down while everything does; at p = 0 or 100 there is nothing further."""
+        """Go up while nothing crosses, down while everything does; p = 0 or 100 is the end."""
         if not _at_the_end(state, step.percentile) and self._plain_steps_left(state):
             return self._advance(state, self._stride)
         return _stopped(state) if step.crossed else replace(state, status="no_stop")
 
     def _turn_fine(self, state: PTNState) -> PTNState:
-        """The side of the threshold has changed: look between the last two coarse steps, if anything is."""
+        """Look between the last two coarse steps, if anything is: the side of the threshold has changed."""
         before = (len(state.trace) - 2) * self._stride * _direction(state)
         if abs(state.offset - before) == 1:
             return _stopped(state)
@@ -204,7 +230,7 @@ class PTNSearch(BaseModel):
         return self.max_steps - 1 - abs(state.offset)
 
     def _advance(self, state: PTNState, stride: int) -> PTNState:
-        """Up to ``stride`` plain steps on, one by one: s is then to the bit what the plain search has."""
+        """Go up to ``stride`` plain steps on, one by one: s is then to the bit what the plain search has."""
         s, offset = state.s, state.offset
         for _ in range(min(stride, self._plain_steps_left(state))):
             s = s / self.s_step if state.walked_back else s * self.s_step
@@ -219,11 +245,11 @@ def _direction(state: PTNState) -> int:
 
 
 def _at_the_end(state: PTNState, percentile: float) -> bool:
-    """Whether nothing gentler (walking back) or more aggressive exists."""
+    """Tell whether nothing gentler (walking back) or more aggressive exists."""
     return percentile >= 100.0 if state.walked_back else percentile <= 0.0
 
 
 def _stopped(state: PTNState) -> PTNState:
-    """Settled on the least aggressive crossing."""
+    """Settle on the least aggressive crossing."""
     least = min(step.s for step in state.trace if step.crossed)
     return replace(state, s=least, status="stopped")

@@ -30,7 +30,7 @@ class PTNStart(BaseModel):
     forget_accuracy: float
 
     def after(self, rows: Sequence[Row]) -> PTNState:
-        """The state after the evaluated settings ``rows``."""
+        """Return the state after the evaluated settings ``rows``."""
         state = self.search.start(
             forget_count=self.forget_count,
             train_count=self.train_count,
@@ -39,7 +39,7 @@ class PTNStart(BaseModel):
         return self.search.replay(state, (row["forget_accuracy"] for row in rows))
 
     def place(self, rows: Sequence[Row], skip: int = 0) -> Hashable | None:
-        """Where the search stands ``skip`` settings after ``rows``, if none of them changes its direction.
+        """Return where the search stands ``skip`` settings after ``rows``, if none changes its direction.
 
         Equal places go on equally. None: it is over by then.
         """
@@ -49,5 +49,5 @@ class PTNStart(BaseModel):
         return (state.s, state.offset, state.walked_back, state.fine_until)
 
     def needed(self, rows: Sequence[Row]) -> int:
-        """How many of ``rows`` the search takes: all up to its end."""
+        """Return how many of ``rows`` the search takes: all up to its end."""
         return len(self.after(rows).trace)

@@ -35,7 +35,7 @@ BOUNDS = {
 
 
 def finished_searches(results: Path) -> pa.Table:
-    """The searches of a folder.
+    """Read the searches of a folder.
 
     Raises:
         BadInput: there is no such folder, or no search in it.
@@ -66,7 +66,7 @@ def _sensible(searches: pa.Table) -> pa.Table:
 
 
 def _fault(row: Mapping[str, Any]) -> str | None:
-    """What no row may say; None where all is possible."""
+    """Tell what no row may say; None where all is possible."""
     for name, (least, most) in BOUNDS.items():
         value = row[name]
         if value is not None and not math.isnan(value) and not least <= value <= most:
@@ -78,6 +78,13 @@ def result_figures(results: Path, directory: Path) -> tuple[Path, ...]:
     """Draw what the finished cells of a folder allow.
 
     See `sweep_figures`, `healing_figures`, `trial_figures` and `guard_figures`.
+
+    Args:
+        results: the folder of a `ResultsStore`.
+        directory: where the figures go.
+
+    Returns:
+        Paths of the figures that were written.
 
     Raises:
         BadInput: no cell has been scored yet, or ``directory`` cannot be written.

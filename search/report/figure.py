@@ -69,7 +69,7 @@ def tradeoff_figure(steps: pa.Table, searches: pa.Table, path: str | Path) -> Pa
 
 
 def _traces(steps: pa.Table) -> dict[str, list[Row]]:
-    """Steps by search, in order of s; s must be positive for a logarithmic axis."""
+    """Group steps by search, in order of s, which must be positive for a logarithmic axis."""
     traces: dict[str, list[Row]] = {}
     for row in steps.to_pylist():
         if row["s"] is not None and row["s"] > 0:
@@ -117,7 +117,7 @@ def _title(row: Row | None, method: str, granularity: str) -> str:
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
-    """An empty figure of ``size`` in inches."""
+    """Make an empty figure of ``size`` in inches."""
     figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -136,7 +136,7 @@ def _frame(panel: Axes, values: Sequence[float], *, left: bool, bottom: bool) ->
 
 
 def log_axis(panel: Axes, low: float, high: float) -> None:
-    """A logarithmic x axis; one tick a decade is too few where it spans less than two."""
+    """Make the x axis logarithmic; one tick a decade is too few where it spans less than two."""
     subs = (1.0,) if high / low > 300 else (1.0, 3.0) if high / low > 10 else (1.0, 2.0, 5.0)
     panel.set_xscale("log")
     panel.set_xlim(low / 1.1, high * 1.1)
@@ -160,7 +160,7 @@ def _fill(panel: Axes, row: Row | None, trace: Sequence[Row]) -> None:
 
 
 def _with_outcome(step: Row, row: Row, name: str) -> Row:
-    """The chosen step with what was measured only once the search was over."""
+    """Return the chosen step with what was measured only once the search was over."""
     return {**step, name: row[name]} if step[name] is None and step["s"] == row["s"] else step
 
 
@@ -198,7 +198,7 @@ def _stop_text(row: Row) -> str:
 
 
 def _label(panel: Axes, x: float, text: str) -> None:
-    """Above the panel, where no curve is, over ``x`` (0 left to 1 right) as far as the text stays inside."""
+    """Write above the panel, where no curve is, over ``x``: 0 left, 1 right, as far as the text fits."""
     half = 0.01 * len(text)  # of the narrowest panel, for text of this size
     panel.text(
         min(max(x, half), 1 - half),
@@ -223,7 +223,7 @@ def _legend(figure: Figure, columns: int) -> None:
 def contact_sheet(
     rows: Mapping[str, Tensor], path: str | Path, labels: Mapping[str, Sequence[str]] | None = None
 ) -> Path:
-    """A sheet of pictures, one named row below the other, enlarged without smoothing.
+    """Draw a sheet of pictures, one named row below the other, enlarged without smoothing.
 
     Args:
         rows: name -> float [N, C, H, W] in [0, 1], C = 1 or 3; such as "clean", "triggered", "poisoned".
@@ -250,12 +250,17 @@ def contact_sheet(
 
 
 def caption(true: str, given: str | None = None) -> str:
-    """What is under a picture: its true class and, where it matters, the label it was given."""
+    """Write what is under a picture: its true class and, where it matters, the label it was given.
+
+    Args:
+        true: name of the class that is shown.
+        given: name of the label that the picture carries; None: not said.
+    """
     return true if given is None else f"{true}\nlabel: {given}"
 
 
 def _short(text: str, width: int = 18) -> str:
-    """Each line of ``text`` cut to what fits under a picture."""
+    """Cut each line of ``text`` to what fits under a picture."""
     return "\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in text.split("\n"))
 
 

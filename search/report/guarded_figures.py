@@ -125,14 +125,14 @@ def _curves(search: Row, trace: Sequence[Row]) -> Figure:
 
 
 def _with_outcome(step: Row, search: Row) -> Row:
-    """The chosen step with what was measured only once the search was over."""
+    """Return the chosen step with what was measured only once the search was over."""
     if step["status"] != "accepted" or step["alpha"] != search["alpha"]:
         return step
     return {**step, **{name: search[name] for name in TRUTH if step[name] is None}}
 
 
 def _has_truth(trace: Sequence[Row]) -> bool:
-    """A curve, that is, not the stop alone."""
+    """Tell whether there is a curve, not the stop alone."""
     return sum(all(row[name] is not None for name in TRUTH) for row in trace) > 1
 
 
@@ -152,7 +152,7 @@ def _flat_and_stop(panel: Axes, search: Row, trace: Sequence[Row]) -> None:
 
 
 def _flat(search: Row, trace: Sequence[Row]) -> tuple[int, int] | None:
-    """From how many to how many weights the score is flat; None where that is a single step."""
+    """Tell from how many to how many weights the score is flat; None where that is a single step."""
     if search["flat"] is None:
         return None
     low, high = search["flat"]
@@ -199,7 +199,10 @@ def _scales(panels: Sequence[Axes], trace: Sequence[Row]) -> None:
 
 
 def _flips_scale(panel: Axes, values: Sequence[float]) -> None:
-    """A jump goes to 60 %, what is accepted stays below 3: one linear scale cannot show both."""
+    """Scale the axis of flips, of which a jump goes to 60 % and what is accepted stays below 3.
+
+    One linear scale cannot show both.
+    """
     panel.set_ylabel("changed predictions\nof retain, %", fontsize=11, color=INK)
     if not values:
         panel.set_yticks([])
@@ -222,7 +225,7 @@ def _title(search: Row) -> str:
 
 
 def _outcome(search: Row) -> str:
-    """What the search ended with, and what it was worth where that is known."""
+    """Tell what the search ended with, and what it was worth where that is known."""
     suspects = (
         "" if search["suspects"] is None else f"suspected: found poison, and {search['suspects']:,} of retain"
     )
@@ -237,7 +240,7 @@ def _outcome(search: Row) -> str:
 
 
 def _left_out(search: Row, trace: Sequence[Row]) -> str:
-    """At the stop; without one, at the end."""
+    """Name the weights left out at the stop; without one, at the end."""
     stopped = _stopped(search)
     names = ((search if stopped else trace[-1])["left_out"] or "").split()
     more = f" +{len(names) - NAMED}" if len(names) > NAMED else ""

@@ -90,7 +90,7 @@ class SweepProgress(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> SweepProgress:
-        """What was written last.
+        """Read what was written last.
 
         Raises:
             BadInput: there is no such file, or it is not what `write` makes.
@@ -116,7 +116,7 @@ def process_table() -> str | None:
 
 
 def is_gone(progress: SweepProgress) -> bool:
-    """Whether the driver is known to have ended: its number is of our table, and no process has it."""
+    """Tell whether the driver is known to have ended: its number is of our table, and nobody has it."""
     if progress.processes is None or progress.processes != process_table():
         return False
     try:

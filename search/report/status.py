@@ -42,7 +42,7 @@ PHASES = ("seconds_importance", "seconds_search", "seconds_evaluation")
 
 
 def sweep_status(directory: Path, *, now: datetime | None = None) -> tuple[SweepStatus, ...]:
-    """All sweeps that were ever run into ``directory``, in order of their last sign of life.
+    """Report all sweeps that were ever run into ``directory``, in order of their last sign of life.
 
     Files that cannot be read are named in `SweepStatus.problem`.
 
@@ -148,7 +148,7 @@ def _rate(progress: SweepProgress | None) -> float | None:
 
 
 def estimate_left(tasks_to_go: Sequence[Task], searches_rows: Iterable[Row], workers: int) -> float | None:
-    """Seconds that ``tasks_to_go`` will take, from the cells that were measured; None if none was.
+    """Estimate the seconds that ``tasks_to_go`` will take, from measured cells; None if there are none.
 
     A cell takes the mean importance, search and evaluation time of the measured cells of the same dataset,
     model, method, granularity and search (of all searches on the dataset and model, if there is none); a
@@ -179,7 +179,10 @@ def estimate_left(tasks_to_go: Sequence[Task], searches_rows: Iterable[Row], wor
 
 
 def _seconds(task: Task, measured: Mapping[tuple[Any, ...], Sequence[float]]) -> float | None:
-    """Of a cell like those measured; a baseline of a kind that was not takes as long as a search."""
+    """Estimate the seconds of a cell like those measured.
+
+    A baseline of a kind that was not measured takes as long as a search.
+    """
     scenario, cell = task.scenario, task.cell
     place = scenario.dataset, scenario.model.name
     granularity = cell.dampening.granularity if cell.dampening else None
@@ -196,7 +199,7 @@ def _victims(tasks: Sequence[Task], rows: Sequence[Row]) -> float:
 
 
 def _possible(seconds: float | None) -> bool:
-    """Whether something can have taken so long: not for ever, as a foreign row may say."""
+    """Tell whether something can have taken so long: not for ever, as a foreign row may say."""
     return seconds is not None and 0 <= seconds < LONGEST
 
 
@@ -205,7 +208,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def status_json(status: Sequence[SweepStatus]) -> str:
-    """The same for programs: a JSON list with one object for each sweep."""
+    """Write the same for programs: a JSON list with one object for each sweep."""
     return json.dumps([one.model_dump(mode="json") for one in status], indent=2)
 
 

@@ -12,7 +12,7 @@ BAR = 40
 
 
 def status_text(status: Sequence[SweepStatus]) -> str:
-    """One block of lines for each sweep, at most about 110 characters wide where messages are not long."""
+    """Write one block of lines for each sweep, about 110 wide at most where messages are not long."""
     if not status:
         return "no sweep has been run into this directory"
     return "\n\n".join("\n".join(_block(one)) for one in status)
@@ -54,7 +54,7 @@ def _moment(progress: SweepProgress) -> str:
 
 
 def _bar(status: SweepStatus) -> str:
-    """Done ``#``, failed ``x``, running ``>``, to go ``.``; what there is of one has a place at least."""
+    """Draw done ``#``, failed ``x``, running ``>``, to go ``.``; what there is of has a place at least."""
     if not status.total:
         return ""
     counts = {"#": status.done or 0, "x": status.failed or 0, ">": status.running, ".": status.to_go or 0}
@@ -94,7 +94,7 @@ def _losses(status: SweepStatus) -> str:
 
 
 def _workers(running: Sequence[Running]) -> list[str]:
-    """What each does, one below the other in columns."""
+    """Write what each worker does, one below the other in columns."""
     cells = [
         (f"worker {one.worker + 1}", one.node, one.scenario, _cell(one), f"{one.doing} {_done(one)}")
         for one in sorted(running, key=lambda one: one.worker)
@@ -116,7 +116,7 @@ def _done(running: Running) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Two units at most: "42 s", "3 min 20 s", "5 h 10 min", "2 d 4 h"."""
+    """Write seconds in two units at most: "42 s", "3 min 20 s", "5 h 10 min", "2 d 4 h"."""
     whole = round(seconds)
     for size, unit, smaller, small_unit in (
         (86400, "d", 3600, "h"),
@@ -130,7 +130,12 @@ def duration(seconds: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Such as "1 cell" or "12 cells"."""
+    """Write a number with its noun, such as "1 cell" or "12 cells".
+
+    Args:
+        number: how many.
+        noun: in the singular.
+    """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

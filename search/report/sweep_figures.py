@@ -75,7 +75,7 @@ def sweep_figures(searches: pa.Table, directory: Path) -> tuple[Path, ...]:
 
 
 def _groups(rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
-    """Rows by figure; baselines, which have no granularity, stand in all figures of their scenario."""
+    """Group rows by figure; baselines, which have no granularity, stand in all of their scenario."""
     kinds: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for row in rows:
         if row["share"] is not None and row["manipulated"] is not None:
@@ -100,12 +100,12 @@ def _granularity_order(name: str) -> tuple[int, str]:
 def _named(
     groups: Mapping[tuple[str, ...], list[Row]],
 ) -> dict[str, tuple[tuple[str, ...], list[Row]]]:
-    """Places and rows by file name."""
+    """Return the places and rows by file name."""
     return dict(zip(file_names(groups), groups.items(), strict=True))
 
 
 def file_names(places: Iterable[Sequence[object]]) -> list[str]:
-    """One name for each place; where two differ in odd signs only, or not at all, it gets a number."""
+    """Give each place a name of its own; where two differ in odd signs only, or not at all, a number."""
     names: list[str] = []
     for place in places:
         name = stem = "-".join(re.sub(r"[^\w.]+", "_", str(part)) for part in place)
@@ -118,7 +118,7 @@ def file_names(places: Iterable[Sequence[object]]) -> list[str]:
 
 
 def is_scored(row: Row) -> bool:
-    """Whether there is anything of a cell to draw."""
+    """Tell whether there is anything of a cell to draw."""
     return row["status"] not in FAILED and row["healed_raw"] is not None and row["damage"] is not None
 
 
@@ -161,14 +161,14 @@ def _panels(above: Axes, below: Axes, rows: Sequence[Row], shares: Sequence[str]
 
 
 def healing_shown(rows: Sequence[Row]) -> tuple[str, str]:
-    """What of healing is shown: one measure in a panel, never a mixture."""
+    """Tell what of healing is shown: one measure in a panel, never a mixture."""
     if all(row["healed"] is not None for row in rows):
         return "healed", "healed, % of a clean model"
     return "healed_raw", "healed_raw, % (no clean reference)"
 
 
 def by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by display name, in the order of `STYLES`."""
+    """Group rows by display name, in the order of `STYLES`."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[method_name(row) or "?"].append(row)
@@ -195,7 +195,7 @@ def _share_name(share: str) -> str:
 
 
 def _line(panel: Axes, name: str, points: Sequence[Point], shares: Sequence[str], measure: str) -> None:
-    """Of the shares; one-shot healing is another task and stands alone."""
+    """Draw the line over the shares; one-shot healing is another task and stands alone."""
     alone = [point for point in points if shares[int(point[0])] == ONE_SHOT]
     joined = [point for point in points if point not in alone]
     colour, marker, dashes = method_style(name)
@@ -214,7 +214,7 @@ def _line(panel: Axes, name: str, points: Sequence[Point], shares: Sequence[str]
 
 
 def mark_outcome(panel: Axes, x: float, y: float, colour: str, marker: str, statuses: set[str]) -> None:
-    """A point; hollow if any victim was left as it was, crossed if any collapsed."""
+    """Draw a point; hollow if any victim was left as it was, crossed if any collapsed."""
     face = "white" if "no_stop" in statuses else colour
     panel.plot([x], [y], marker, color=colour, markersize=_size(marker), markerfacecolor=face, zorder=3)
     if "collapsed" in statuses:
@@ -222,25 +222,25 @@ def mark_outcome(panel: Axes, x: float, y: float, colour: str, marker: str, stat
 
 
 def _size(marker: str) -> int:
-    """A star fills less of its size."""
+    """Return the size of a marker; a star fills less of its size."""
     return 10 if marker == "*" else 6
 
 
 def method_style(name: str) -> tuple[str, str, Any]:
-    """Colour, marker and line of a method."""
+    """Return the colour, marker and line of a method."""
     if name in STYLES:
         return STYLES[name]
     return OTHERS[sum(name.encode()) % len(OTHERS)], "h", "-."
 
 
 def _dodge(name: str) -> float:
-    """Beside each other at one-shot, where there is no line to follow."""
+    """Return the shift that puts methods beside each other at one-shot, where no line can be followed."""
     known = list(STYLES)
     return 0.11 * ((known.index(name) if name in known else len(known)) - 0.5 * (len(known) - 1))
 
 
 def _span(rows: Iterable[Row], measure: str) -> tuple[float, float, float]:
-    """Least, mean and greatest over seeds, in percent or percentage points."""
+    """Return the least, mean and greatest over seeds, in percent or percentage points."""
     scale = 100 if measure == "healed_raw" else 1
     values = [scale * row[measure] for row in rows]
     return min(values), statistics.fmean(values), max(values)
@@ -256,7 +256,7 @@ def _damage_axes(panels: Sequence[Axes], values: Sequence[float]) -> None:
 def scale_damage(
     axis: Axis, set_scale: Callable[..., Any], set_limits: Callable[..., Any], values: Sequence[float]
 ) -> None:
-    """A collapsed model loses 80 points, a good method 0.3: one linear scale cannot show both.
+    """Scale an axis of damage: a collapsed model loses 80 points, a good method 0.3.
 
     Args:
         axis: x or y.
@@ -276,12 +276,12 @@ def scale_damage(
 
 
 def signed(value: float, _: object) -> str:
-    """A tick of damage."""
+    """Write a tick of damage."""
     return f"{value:+g}" if value else "0"
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
-    """What the figure leaves out or mixes."""
+    """Say what the figure leaves out or mixes."""
     failed = sum(row["status"] in FAILED for row in rows)
     notes = [f"{failed} of {len(rows)} cells failed and are not shown"] if failed else []
     seeds: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
@@ -293,7 +293,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _legend(figure: Figure, rows: Sequence[Row], notes: Sequence[str]) -> None:
-    """Methods, marks and notes, below the panels."""
+    """Draw methods, marks and notes below the panels."""
     columns = 8 if len({row["manipulated"] for row in rows}) > 2 else 4
     legend = figure.legend(
         handles=[*method_handles(rows), *mark_handles({row["status"] for row in rows})],
@@ -310,7 +310,7 @@ def _legend(figure: Figure, rows: Sequence[Row], notes: Sequence[str]) -> None:
 
 
 def method_handles(rows: Sequence[Row]) -> list[Line2D]:
-    """Of a legend: the methods."""
+    """Return the methods of a legend."""
     styles = {name: method_style(name) for name in by_method(rows)}
     return [
         Line2D(
@@ -328,7 +328,7 @@ def method_handles(rows: Sequence[Row]) -> list[Line2D]:
 
 
 def mark_handles(statuses: set[str]) -> list[Line2D]:
-    """Of a legend: what is unusual about points."""
+    """Return what is unusual about points, for a legend."""
     style: dict[str, Any] = {"linestyle": "", "color": INK}
     hollow = Line2D([], [], marker="o", markerfacecolor="white", label="no stop", **style)
     cross = Line2D([], [], marker="x", markersize=9, markeredgewidth=1.8, label="collapsed", **style)

@@ -136,7 +136,7 @@ def _order(row: Row) -> tuple[object, ...]:
 
 
 def _sortable(value: object) -> tuple[int, float, str]:
-    """Missing first, then numbers (also as text, such as the share "0.2") by size, then texts."""
+    """Order missing values first, then numbers (also as text, such as the share "0.2"), then texts."""
     if value is None:
         return (0, 0.0, "")
     try:
@@ -173,7 +173,7 @@ def _spread(values: Sequence[object]) -> Spread | None:
 
 
 def _number_errors(rows: Sequence[Row]) -> dict[str, int]:
-    """Footnote numbers of the errors, in the order of the rows; equal errors share one."""
+    """Number the errors for footnotes, in the order of the rows; equal errors share one."""
     messages = [_error(row) for row in rows]
     return {message: number for number, message in enumerate(dict.fromkeys(filter(None, messages)), start=1)}
 
@@ -212,7 +212,7 @@ def _with_names(row: Row, errors: Mapping[str, int]) -> Row:
 
 
 def method_name(row: Row) -> str | None:
-    """The display name of a row's method, such as "PTN-XLF"; an asterisk marks the use of held-out truth."""
+    """Return the display name of a row's method, such as "PTN-XLF"; an asterisk marks held-out truth."""
     if row["method"] is None:
         return None
     entry = METHOD_ENTRIES.get(str(row["method"]))
@@ -222,7 +222,7 @@ def method_name(row: Row) -> str | None:
 
 
 def _varying(rows: Sequence[Row]) -> set[str]:
-    """The context that tells lines apart; the scenario's hash only if all the rest does not."""
+    """Find the context that tells lines apart; the scenario's hash only if all the rest does not."""
     names = (*CONTEXT, "seed")
     varying = {name for name in names if len({row[name] for row in rows} - {None}) > 1}
     contexts = {tuple(row[name] for name in names if name != "share") for row in rows if row["scenario"]}
@@ -236,7 +236,7 @@ def _caption(rows: Sequence[Row], varying: set[str]) -> str:
 
 
 def describe(context: Row) -> str:
-    """What a table or figure is about, such as "digits, resnet9, badnets, |S_m| = 100, share 0.2, seed 0"."""
+    """Say what a table or figure is about: "digits, resnet9, badnets, |S_m| = 100, share 0.2, seed 0"."""
     plain = [str(context[name]) for name in ("dataset", "model", "attack") if context.get(name) is not None]
     titles = {"manipulated": "|S_m| = {}", "share": "share {}", "seed": "seed {}"}
     named = [title.format(context[name]) for name, title in titles.items() if context.get(name) is not None]

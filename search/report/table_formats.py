@@ -53,7 +53,7 @@ class Column:
     only_if_not: float | None = None
 
     def wanted(self, rows: Sequence[Row]) -> bool:
-        """Whether ``rows`` have anything to say in it."""
+        """Tell whether ``rows`` have anything to say in the column."""
         values = [row.get(self.fields[0]) for row in rows]
         if self.only_if_not is not None:
             return any(value is not None and not _is_all(value, self.only_if_not) for value in values)
@@ -61,7 +61,7 @@ class Column:
 
 
 def _is_all(value: object, number: float) -> bool:
-    """Whether a value, or everything in an average, is ``number``."""
+    """Tell whether a value, or everything in an average, is ``number``."""
     return value.mean == number and not value.sd if isinstance(value, Spread) else value == number
 
 
@@ -90,7 +90,7 @@ class ResultTable:
         object.__setattr__(self, "footnotes", tuple(map(printable, self.footnotes)))
 
     def cells(self) -> list[list[str]]:
-        """The rows as people see them, each cell on one line."""
+        """Return the rows as people see them, each cell on one line."""
         return [[_cell(column, row) for column in self.columns] for row in self.rows]
 
 
@@ -115,7 +115,7 @@ def _spread_text(column: Column, value: Spread, n: object) -> str:
 
 
 def render(table: ResultTable, format: str) -> str:
-    """The table as text.
+    """Render the table as text.
 
     Args:
         table: from `searches_table`.
@@ -159,7 +159,7 @@ def _grids(table: ResultTable, width: int) -> Iterator[RichTable]:
 
 
 def _drawn(table: ResultTable, narrow: bool) -> list[list[str]]:
-    """Header and cells of each column."""
+    """Return the header and the cells of each column."""
     headers = [_broken(column.header) for column in table.columns] if narrow else _headers(table)
     lines = [headers, *table.cells()]
     return [
@@ -283,7 +283,7 @@ def _raw(field: str, value: object) -> list[tuple[str, object]]:
 
 
 def _as_text(value: str) -> str:
-    """A spreadsheet would run a cell that looks like a formula; an apostrophe makes it text.
+    """Make a text of a cell that looks like a formula, which a spreadsheet would run, by an apostrophe.
 
     A carriage return becomes a line feed: Python's writer does not quote it, and readers end the row there.
     """

@@ -39,7 +39,7 @@ class Size:
 
     @classmethod
     def of(cls, clean: Tensor, triggered: Tensor) -> Size:
-        """Of images [N, C, H, W] in [0, 1], N at least 1."""
+        """Measure the trigger on images [N, C, H, W] in [0, 1], N at least 1."""
         change = (triggered - clean).double().abs()
         return cls(
             l0=(change > 0).any(1).flatten(1).sum(1).double().mean().item(),
@@ -83,7 +83,7 @@ def attack_sheet(dataset: ImageDataset, path: str | Path, *, shown: int = 3, mea
 
 
 def example_triggers(folder: Path) -> dict[str, Trigger]:
-    """Every trigger by name with its defaults; those that need a picture get one written to ``folder``."""
+    """Return every trigger by name with its defaults; those that need a picture get one in ``folder``."""
     noise, glasses = folder / "noise.png", folder / "glasses.png"
     Image.fromarray(_noise()).save(noise)
     Image.fromarray(_glasses()).save(glasses)
@@ -95,12 +95,12 @@ def example_triggers(folder: Path) -> dict[str, Trigger]:
 
 
 def _noise() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A dim picture, as published for l2-bounded triggers: [H, W, 3]."""
+    """Draw a dim picture, as published for l2-bounded triggers: [H, W, 3]."""
     return np.random.default_rng(0).integers(0, 65, (PICTURE_SIDE, PICTURE_SIDE, 3), dtype=np.uint8)
 
 
 def _glasses() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A pair of glasses, as Chen et al. (2017) put on faces: [H, W, 4], transparent elsewhere."""
+    """Draw a pair of glasses, as Chen et al. (2017) put on faces: [H, W, 4], transparent elsewhere."""
     y, x = np.mgrid[:PICTURE_SIDE, :PICTURE_SIDE] / PICTURE_SIDE
     rings = [np.abs(np.hypot(y - 0.4, x - centre) - 0.14) < 0.045 for centre in (0.28, 0.72)]
     bridge = (np.abs(y - 0.4) < 0.045) & (np.abs(x - 0.5) < 0.08)
@@ -110,7 +110,7 @@ def _glasses() -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def _one_a_class(labels: Tensor, count: int) -> Tensor:
-    """Positions of ``count`` images: the first of each class, then others."""
+    """Choose the positions of ``count`` images: the first of each class, then others."""
     first = [int((labels == label).nonzero()[0]) for label in labels.unique().tolist()[:count]]
     others = [position for position in range(len(labels)) if position not in first]
     return torch.tensor([*first, *others][:count])
@@ -137,13 +137,13 @@ def _figure(images: Tensor, changed: dict[str, Tensor], shown: int) -> Figure:
 
 
 def _amplification(change: Tensor) -> int:
-    """The largest that keeps the difference in range."""
+    """Return the largest factor that keeps the difference in range."""
     largest = float(change.abs().max())
     return next((factor for factor in AMPLIFICATIONS if factor * largest <= 1), 1)
 
 
 def _strip(panel: Axes, triples: Tensor, gap: int) -> None:
-    """Pictures [n, 3, C, H, W] side by side, a gap after each and two after every third."""
+    """Draw pictures [n, 3, C, H, W] side by side, a gap after each and two after every third."""
     channels, height, width = triples.shape[2:]
     count = 3 * len(triples)
     strip = torch.ones(3, height, count * width + (count - 1 + (count - 1) // 3) * gap)

@@ -44,7 +44,7 @@ class StoredModel:
     checksum: str
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights on the CPU."""
+        """Load the weights, on the CPU."""
         return load_file(self.weights)
 
 
@@ -82,6 +82,13 @@ class ArtifactStore:
 
     Raises:
         BadInput: the folder cannot be made, or the URI cannot be opened.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     stored = ArtifactStore(folder).put("a-key", {"w": torch.ones(2)}, {"seed": 0})
+        ...     stored.info, stored.state_dict()["w"].tolist()
+        ({'seed': 0}, [1.0, 1.0])
     """
 
     def __init__(self, location: str | Path, *, cache: Path | None = None) -> None:
@@ -90,25 +97,31 @@ class ArtifactStore:
         self.root: Path = self._entries.root
 
     def find(self, key: str) -> StoredModel | None:
-        """The model under ``key``, or None."""
+        """Find the model under ``key``; None if there is none."""
         found = self._entries.find(MODELS, key)
         if found is None:
             return None
         return StoredModel(weights=found.path, info=found.info, checksum=found.record[CHECKSUM])
 
     def put(self, key: str, weights: dict[str, Tensor], info: dict[str, Any]) -> StoredModel:
-        """Store a model; if another process was faster, its entry stands."""
+        """Store a model; if another process was faster, its entry stands.
+
+        Args:
+            key: of all that determines the model.
+            weights: a state dict.
+            info: what to keep with it, as JSON has it.
+        """
         tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
         self._entries.put(MODELS, key, info, lambda file: save_file(tensors, file))
         return self._present(self.find(key), key)
 
     def find_importance(self, key: str) -> StoredImportance | None:
-        """The importances under ``key``, or None."""
+        """Find the importances under ``key``; None if there are none."""
         found = self._entries.find(IMPORTANCES, key)
         return None if found is None else StoredImportance(path=found.path, info=found.info)
 
     def importance(self, key: str) -> StoredImportance:
-        """The importances under ``key``.
+        """Return the importances under ``key``.
 
         Raises:
             BadInput: there are none.
@@ -116,7 +129,13 @@ class ArtifactStore:
         return self._present(self.find_importance(key), key)
 
     def put_importance(self, key: str, importance: Importance, info: dict[str, Any]) -> StoredImportance:
-        """Store importances; if another process was faster, its entry stands."""
+        """Store importances; if another process was faster, its entry stands.
+
+        Args:
+            key: of all that determines the importances.
+            importance: the sums.
+            info: what to keep with them, as JSON has it.
+        """
         self._entries.put(IMPORTANCES, key, info, importance.save)
         return self.importance(key)
 
@@ -135,7 +154,7 @@ class ArtifactStore:
         self._entries.discard(IMPORTANCES, key)
 
     def find_trial(self, key: str, *, victim: str | None = None) -> dict[str, Any] | None:
-        """The row of the trial under ``key``, or None.
+        """Find the row of the trial under ``key``; None if there is none.
 
         Args:
             key: of the trial.
@@ -150,7 +169,13 @@ class ArtifactStore:
         return dict(json.loads(found.path.read_text()))
 
     def put_trial(self, key: str, row: dict[str, Any], *, victim: str | None = None) -> None:
-        """Store the row of a trial on a victim: scalars; if another process was faster, its entry stands."""
+        """Store the row of a trial on a victim: scalars; if another process was faster, its entry stands.
+
+        Args:
+            key: of all that determines the trial.
+            row: scalars by name.
+            victim: checksum of the victim that it was run on; None: not said.
+        """
         info = {} if victim is None else {VICTIM: victim}
         self._entries.put(TRIALS, key, info, lambda file: _write_text(file, json.dumps(row)))
 
@@ -173,7 +198,7 @@ class ArtifactStore:
             log.info("what killed processes left in %s stays: %s", shown(self.location), error)
 
     def usage(self) -> dict[str, tuple[int, int]]:
-        """How many "models", "importances" and "trials" there are, and their bytes, as (count, bytes)."""
+        """Count the "models", "importances" and "trials", and their bytes, as (count, bytes)."""
         return {kind: self._entries.usage(kind) for kind in (MODELS, IMPORTANCES, TRIALS)}
 
     def _present(self, found: Found | None, key: str) -> Found:

@@ -106,7 +106,7 @@ def _count_small(folder: Path) -> int:
 
 
 def _size(path: Path) -> int:
-    """In bytes; a part that is gone is none to merge."""
+    """Return the size in bytes; a part that is gone is none to merge."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -114,7 +114,7 @@ def _size(path: Path) -> int:
 
 
 def _groups(folder: Path, table: str, schema: pa.Schema) -> Iterator[list[_Part]]:
-    """Neighbours to merge, two or more, whose files have at most `TARGET_BYTES` together."""
+    """Yield neighbours to merge, two or more, whose files have at most `TARGET_BYTES` together."""
     group: list[_Part] = []
     for path in list_parts(folder):
         part = _mergeable(path, table, schema)

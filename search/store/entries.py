@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def info(self) -> Record:
-        """What the caller gave."""
+        """Return what the caller gave."""
         return {name: value for name, value in self.record.items() if name not in RESERVED}
 
 
@@ -71,7 +71,7 @@ class Entries(Protocol):
     location: str
 
     def find(self, kind: str, key: str) -> Entry | None:
-        """The entry; None if there is none that can be used: one that is damaged is set aside, and named."""
+        """Find the entry; None if none can be used: a damaged one is set aside, and named."""
         ...
 
     def put(self, kind: str, key: str, info: Record, write: Callable[[Path], None]) -> None:
@@ -87,7 +87,7 @@ class Entries(Protocol):
         ...
 
     def making(self, key: str) -> AbstractContextManager[None]:
-        """One maker of ``key`` at a time."""
+        """Let one maker of ``key`` at a time into the block."""
         ...
 
     def remove_leftovers(self) -> None:
@@ -95,7 +95,7 @@ class Entries(Protocol):
         ...
 
     def usage(self, kind: str) -> tuple[int, int]:
-        """Number and bytes of the entries."""
+        """Return the number and the bytes of the entries."""
         ...
 
 
@@ -146,7 +146,7 @@ class LocalEntries:
         report(str(folder), reason, str(aside))
 
     def _sound(self, kind: str, key: str) -> Entry | None:
-        """The entry, if it is there; raises `Damaged`."""
+        """Return the entry, if it is there; raises `Damaged`."""
         folder = self.root / kind / key
         file, data = folder / INFO_FILE, folder / DATA_FILES[kind]
         try:
@@ -169,7 +169,7 @@ class LocalEntries:
 
     @contextmanager
     def staged(self, kind: str, key: str, write: Callable[[Path], None]) -> Iterator[Path]:
-        """A folder with the data, for `publish`; it does not outlive the body.
+        """Make a folder with the data, for `publish`; it does not outlive the body.
 
         Raises:
             BadInput: it cannot be written, for instance because the disk is full.
@@ -282,13 +282,16 @@ def report(place: str, reason: str, aside: str | None) -> None:
 
 @lru_cache(maxsize=64)
 def _check_locking(folder: Path) -> None:
-    """Filelock falls back to files that a killed process leaves behind; we would wait for ever."""
+    """Check that files can be locked: filelock would fall back to files that a killed process leaves behind.
+
+    We would wait for those for ever.
+    """
     with tempfile.TemporaryFile(dir=folder) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _renamed(staging: Path, folder: Path) -> bool:
-    """False if ``folder`` exists."""
+    """Rename the folder; return False if ``folder`` exists."""
     try:
         os.replace(staging, folder)
     except OSError:

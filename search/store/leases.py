@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseTimes:
-    """All in seconds.
+    """The times of a lease, in seconds.
 
     Attributes:
         renew: between two renewals by the holder.
@@ -105,7 +105,7 @@ class _Lease:
         return content is not None and _holder(content).get("owner") == self._owner
 
     def _idle(self, content: bytes) -> float:
-        """Seconds since the lease of another was renewed, without comparing the clocks of two machines."""
+        """Return the seconds since another's lease was renewed, without comparing the clocks of machines."""
         if content != self._seen:
             if self._seen is None:
                 log.info(
@@ -116,7 +116,10 @@ class _Lease:
         return time.monotonic() - self._renewed_at
 
     def _age(self) -> float:
-        """By the clock of the storage alone: the lease against a probe written now; 0 if it has no times."""
+        """Return the age of the lease in seconds by the clock of the storage; 0 if that has no times.
+
+        The lease is compared with a probe that is written now.
+        """
         written = self._storage.modified(self._name)
         probe = f"{self._name}.{self._owner}.probe"
         self._storage.write(probe, b"now")
@@ -126,7 +129,7 @@ class _Lease:
 
 
 def _holder(content: bytes) -> dict[str, object]:
-    """What a lease says; nothing if it is seen half written."""
+    """Return what a lease says; nothing if it is seen half written."""
     try:
         found = json.loads(content)
     except ValueError:

@@ -107,7 +107,7 @@ def _unnamed(storage: Storage, kind: str, record: str) -> list[str]:
 
 
 def _storage_now(storage: Storage) -> float | None:
-    """The time by the clock of the storage."""
+    """Read the time by the clock of the storage."""
     probe = f"probes/now-{os.getpid()}-{time.monotonic_ns()}"
     storage.write(probe, b"now")
     now = storage.modified(probe)
@@ -116,7 +116,7 @@ def _storage_now(storage: Storage) -> float | None:
 
 
 def _now(folder: Path) -> float:
-    """The time by the clock of the file system, which may be another machine's."""
+    """Read the time by the clock of the file system, which may be another machine's."""
     with tempfile.TemporaryFile(dir=folder) as file:
         return os.fstat(file.fileno()).st_mtime
 
@@ -137,7 +137,7 @@ def _remove_if_free(folder: Path, age: float) -> None:
 
 
 def _free(descriptor: int) -> bool | None:
-    """Whether nobody holds it; None where that cannot be known."""
+    """Tell whether nobody holds it; None where that cannot be known."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

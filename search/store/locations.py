@@ -49,7 +49,7 @@ _QUERY = re.compile(
 
 
 def is_uri(location: str | Path) -> bool:
-    """Whether ``location`` names a file system by its scheme ("s3://bucket/folder"), not a path."""
+    """Tell whether ``location`` names a file system by its scheme ("s3://bucket/folder"), not a path."""
     return isinstance(location, str) and _URI.match(location) is not None
 
 
@@ -133,7 +133,7 @@ def masked_word(word: str) -> str:
 
 
 def _secrets(location: str) -> set[str]:
-    """What `shown` masks, as it stands, decoded and encoded."""
+    """Return what `shown` masks, as it stands, decoded and encoded."""
     found = _PARTS.fullmatch(location)
     if found is None:
         return set()
@@ -158,7 +158,7 @@ def _checked_uri(text: str) -> str:
 
 
 def _lost_slash(text: str) -> bool:
-    """Whether it is a URI without its two slashes, such as pathlib makes of one."""
+    """Tell whether it is a URI without its two slashes, such as pathlib makes of one."""
     found = _COLON.match(text)
     return found is not None and found[1].lower() in KNOWN_SCHEMES and not os.path.lexists(text)
 

@@ -89,7 +89,7 @@ def read_part(path: Path, table: str, schema: pa.Schema) -> pa.Table:
 
 
 def newest_moment(path: Path, table: str) -> datetime | None:
-    """When the newest row of a part was written; None where that cannot be read."""
+    """Return when the newest row of a part was written; None where that cannot be read."""
     try:
         with open_part(path, table) as part:
             found = pc.max(part.read(columns=["written_at"], use_threads=False)["written_at"]).value
@@ -99,12 +99,12 @@ def newest_moment(path: Path, table: str) -> datetime | None:
 
 
 def moment_of(microseconds: int) -> datetime:
-    """The moment that a column of moments has as a number."""
+    """Return the moment that a column of moments has as a number."""
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _sound(path: Path) -> bytes:
-    """The content of a part, if its digest is right or it has none."""
+    """Read the content of a part, if its digest is right or it has none."""
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - len(_PARQUET)))
         if file.read() != _PARQUET:
@@ -121,7 +121,7 @@ def _sound(path: Path) -> bytes:
 
 
 def _footer_start(content: bytes) -> int:
-    """Where the footer begins; below 0 if its length cannot be right."""
+    """Return where the footer begins; below 0 if its length cannot be right."""
     return len(content) - _TAIL - int.from_bytes(content[-_TAIL : -len(_PARQUET)], "little")
 
 
@@ -146,7 +146,7 @@ def _check_size(metadata: Any) -> None:
 
 
 def _check_values(rows: pa.Table) -> None:
-    """What the columns promise and Parquet does not keep: keys in all rows, moments in range."""
+    """Check what the columns promise and Parquet does not keep: keys in all rows, moments in range."""
     for field in rows.schema:
         if not field.nullable and rows[field.name].null_count:
             raise ValueError(f"{field.name!r} is null in a row")

@@ -47,7 +47,7 @@ class RemoteEntries:
         self._checked: set[tuple[str, str]] = set()
 
     def find(self, kind: str, key: str) -> Entry | None:
-        """The entry, downloaded if this node has no copy; a copy of something else is replaced."""
+        """Find the entry, downloaded if this node has no copy; a copy of something else is replaced."""
         cached = self._cache.find(kind, key)
         if cached is not None and (kind, key) in self._checked:
             return cached
@@ -86,7 +86,7 @@ class RemoteEntries:
 
     @contextmanager
     def making(self, key: str) -> Iterator[None]:
-        """One maker on this node, by a lock; one on all nodes, by a lease that in rare cases fails."""
+        """Let in one maker on this node, by a lock; one on all nodes, by a lease that in rare cases fails."""
         with self._cache.making(key), leased(self._storage, f"{MAKING}/{key}.json", self._times):
             yield
 
@@ -111,7 +111,7 @@ class RemoteEntries:
         remove_unnamed(self._storage, tuple(DATA_FILES), (MAKING, PROBES), INFO_FILE)
 
     def _record(self, kind: str, key: str) -> Record | None:
-        """What the storage says about an entry; None if it has none that is whole."""
+        """Return what the storage says about an entry; None if it has none that is whole."""
         folder = f"{kind}/{key}"
         content = self._storage.read(f"{folder}/{INFO_FILE}")
         if content is None:
@@ -126,7 +126,7 @@ class RemoteEntries:
         return record
 
     def _uploaded(self, kind: str, key: str, data: Path, record: Record) -> bool:
-        """Data first, info.json last; False if another was faster."""
+        """Upload the data first, info.json last; return False if another was faster."""
         name = f"{kind}/{key}/{record[STORED_AS]}"
         try:
             self._storage.upload(data, name)
@@ -156,7 +156,7 @@ class RemoteEntries:
 
 
 def _data_name(content: bytes, kind: str) -> str:
-    """The data file that a damaged record names, if that is a plain name."""
+    """Return the data file that a damaged record names, if that is a plain name."""
     try:
         name = json.loads(content)[STORED_AS]
     except (ValueError, RecursionError, KeyError, TypeError):
@@ -165,6 +165,6 @@ def _data_name(content: bytes, kind: str) -> str:
 
 
 def default_cache() -> Path:
-    """$XDG_CACHE_HOME/theriac/artifacts, by default under ~/.cache."""
+    """Return $XDG_CACHE_HOME/theriac/artifacts, by default under ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "theriac" / "artifacts"

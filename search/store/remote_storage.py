@@ -135,7 +135,7 @@ class RemoteStorage:
             self._files.create_dir(path.rpartition("/")[0], recursive=True)
 
     def _modified_by_fsspec(self, name: str) -> float | None:
-        """Pyarrow asks fsspec for "mtime" only, which few drivers give."""
+        """Ask fsspec itself: pyarrow asks it for "mtime" only, which few drivers give."""
         if self._fsspec is None:
             return None
         with self._naming():
@@ -145,13 +145,13 @@ class RemoteStorage:
                 return None
 
     def _forget_listings(self) -> None:
-        """Drivers of fsspec remember listings; others write here too."""
+        """Forget the listings that drivers of fsspec remember; others write here too."""
         if self._fsspec is not None:
             self._fsspec.invalidate_cache()
 
     @contextmanager
     def _naming(self) -> Iterator[None]:
-        """Drivers raise whatever their libraries do."""
+        """Name the storage in the errors of drivers, which raise whatever their libraries do."""
         try:
             yield
         except BadInput:
@@ -165,7 +165,7 @@ class RemoteStorage:
 
 
 def _open(location: str) -> tuple[Any, str]:
-    """A pyarrow file system, and the path of ``location`` in it."""
+    """Open a pyarrow file system; return it and the path of ``location`` in it."""
     scheme = location.partition("://")[0]
     if scheme not in PYARROW_SCHEMES:
         return _open_with_fsspec(location, scheme)
@@ -201,12 +201,12 @@ def _open_with_fsspec(location: str, scheme: str) -> tuple[Any, str]:
 
 
 def _reason(error: Exception, location: str) -> str:
-    """The first line of an error, without secrets."""
+    """Return the first line of an error, without secrets."""
     lines = masked(str(error), location).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def _told(error: Exception, location: str) -> Exception | None:
-    """The error as a cause, unless a traceback of it would tell a secret."""
+    """Return the error as a cause, unless a traceback of it would tell a secret."""
     text = str(error)
     return error if masked(text, location) == text else None

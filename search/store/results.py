@@ -60,6 +60,14 @@ class ResultsStore:
     Raises:
         BadInput: the directory is a file, a URI or empty, cannot be written (``create``), does not exist (not
             ``create``), or holds results of another schema version.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from theriac.search.store import ResultsStore
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = ResultsStore(folder).append("searches", [{"key": "a", "healed": 98.5}])
+        ...     ResultsStore(folder).read("searches")["healed"].to_pylist()
+        [98.5]
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, create: bool = True) -> None:
@@ -74,7 +82,7 @@ class ResultsStore:
 
     @property
     def skipped(self) -> tuple[SkippedPart, ...]:
-        """The files that the latest `read` of each table had to leave out."""
+        """Return the files that the latest `read` of each table had to leave out."""
         return tuple(part for parts in self._skipped.values() for part in parts)
 
     def append(self, table: str, rows: Sequence[Mapping[str, object]]) -> Path | None:
@@ -110,7 +118,7 @@ class ResultsStore:
         return path
 
     def read(self, table: str) -> pa.Table:
-        """The newest row of every key, oldest first, with the columns of the schema even if it has no rows.
+        """Read the newest row of every key, oldest first, with all columns of the schema, even without rows.
 
         Of rows with one key the latest ``written_at`` counts, then the later file name, then the later row.
         Truncated or foreign files are left out, logged as warnings and listed in `skipped`.
@@ -129,7 +137,7 @@ class ResultsStore:
         return newest_rows(pa.concat_tables([schema.empty_table(), *good]))
 
     def _contents(self, table: str, schema: pa.Schema) -> list[pa.Table | SkippedPart]:
-        """What the parts of one listing hold; begun again when a compaction takes a part away meanwhile."""
+        """Read what the parts of one listing hold; begin again when a compaction takes a part away."""
         known: dict[Path, pa.Table | SkippedPart] = {}
         for pause in PAUSES:
             time.sleep(pause)
@@ -165,6 +173,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     readers of Parquet pass over it; one left by a killed writer may be deleted at any time. Missing folders
     are made.
 
+    Args:
+        path: of the file that appears.
+        write: is called with the path of the temporary file.
+
     Raises:
         OSError: as the file system says; then neither file is left.
     """
@@ -197,7 +209,7 @@ class PartsChanged(Exception):
 
 
 def list_parts(folder: Path) -> list[Path]:
-    """The parts of a table in order of their names: that of time.
+    """List the parts of a table in order of their names: that of time.
 
     Looking at a folder takes time, in which a compaction may add the merged part behind the eye and delete
     the merged ones before it. It changes the generation in between: an unchanged one proves the list whole.
@@ -290,7 +302,7 @@ _latest = datetime.min.replace(tzinfo=UTC)
 
 
 def _next_moment() -> datetime:
-    """Now, but later than all before: within a process a clock set back must not let old rows win."""
+    """Return now, but later than all before: a clock set back must not let old rows win."""
     global _latest
     with _clock:
         _latest = max(datetime.now(UTC), _latest + TICK)
@@ -328,7 +340,7 @@ def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:
 
 
 def newest_rows(rows: pa.Table) -> pa.Table:
-    """The newest row of each key, oldest first.
+    """Return the newest row of each key, oldest first.
 
     Rows come in order of file names, and the sort is stable: the last row of a key is the newest.
     """

@@ -32,20 +32,24 @@ DISTRIBUTIONS = (
 
 
 def row_key(*parts: object) -> str:
-    """A key for what ``parts`` determine: 20 hex digits of the SHA-256 of their canonical JSON.
+    """Make a key for what ``parts`` determine: 20 hex digits of the SHA-256 of their canonical JSON.
 
     Equal parts give equal keys in every process and release; the order of dict entries does not matter.
 
     Raises:
         TypeError: a part that JSON cannot write (tensors, paths, models: dump them first).
         ValueError: a number that is not finite.
+
+    Example:
+        >>> row_key("digits", {"seed": 0, "share": 0.2}) == row_key("digits", {"share": 0.2, "seed": 0})
+        True
     """
     text = json.dumps(_without_minus_zero(parts), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def _without_minus_zero(part: object) -> object:
-    """-0.0 equals 0.0, but JSON tells them apart."""
+    """Replace -0.0 by 0.0, which it equals; JSON tells them apart."""
     if isinstance(part, float):
         return part + 0.0
     if isinstance(part, Mapping):
@@ -54,7 +58,7 @@ def _without_minus_zero(part: object) -> object:
 
 
 def provenance(device: torch.device | str | None = None) -> dict[str, str | None]:
-    """What a row of ``runs`` says about where it came from; never raises.
+    """Return what a row of ``runs`` says about where it came from; never raises.
 
     Args:
         device: the device the run uses; by default the first GPU, or the CPU if there is none.

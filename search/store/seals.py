@@ -100,7 +100,7 @@ def check_size(size: int | None, record: Record) -> None:
 
 
 def _seal(record: Record) -> str:
-    """SHA-256 of the record, the seal apart, as JSON reads it back."""
+    """Return the SHA-256 of the record, the seal apart, as JSON reads it back."""
     plain = json.loads(json.dumps({name: value for name, value in record.items() if name != SEAL}))
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -120,12 +120,12 @@ class Verified:
         self._looks: dict[str, _Look] = {}
 
     def knows(self, name: str, stamp: Stamp) -> bool:
-        """Whether the files of ``name`` had this stamp when they were verified, and it can be relied on."""
+        """Tell whether the files of ``name`` had this stamp when verified, and it can be relied on."""
         look = self._looks.get(name)
         return look is not None and look.stamp == stamp and look.last - look.first > RACY_SECONDS
 
     def note(self, name: str, stamp: Stamp) -> None:
-        """The files of ``name`` were just verified, and had this stamp before and after."""
+        """Note that the files of ``name`` were just verified, and had this stamp before and after."""
         now, look = time.monotonic(), self._looks.get(name)
         age = min((time.time_ns() - newest) / 1e9 for newest in (max(one[-2:]) for one in stamp))
         first = look.first if look is not None and look.stamp == stamp else now - max(0.0, age)

@@ -36,7 +36,12 @@ def check_file(path: Path, most: int | None = None) -> os.stat_result:
 
 
 def read_small(path: Path, most: int = SMALL_BYTES) -> bytes:
-    """Read an ordinary file of at most ``most`` bytes; raises as `check_file` does."""
+    """Read an ordinary file of at most ``most`` bytes; raises as `check_file` does.
+
+    Args:
+        path: links are followed.
+        most: bytes it may have.
+    """
     check_file(path, most)
     with path.open("rb") as file:
         return file.read(most)

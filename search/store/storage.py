@@ -46,7 +46,7 @@ class Storage(Protocol):
     location: str
 
     def read(self, name: str) -> bytes | None:
-        """The content of a small file; None if there is none."""
+        """Read the content of a small file; None if there is none."""
         ...
 
     def write(self, name: str, content: bytes) -> None:
@@ -62,11 +62,11 @@ class Storage(Protocol):
         ...
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None if there is none."""
+        """Return the bytes of a file; None if there is none."""
         ...
 
     def modified(self, name: str) -> float | None:
-        """When a file was written, in seconds by the clock of the storage; None if it is gone or unknown."""
+        """Return when a file was written, in seconds by the clock of the storage; None if gone or unknown."""
         ...
 
     def move(self, name: str, target: str) -> None:
@@ -82,7 +82,7 @@ class Storage(Protocol):
         ...
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Bytes of every file below ``folder``, by name relative to it."""
+        """Return the bytes of every file below ``folder``, by name relative to it."""
         ...
 
 
@@ -152,7 +152,7 @@ class FolderStorage:
 
     @contextmanager
     def _new(self, name: str) -> Iterator[Path]:
-        """A temporary path whose file becomes ``name`` in one step."""
+        """Yield a temporary path whose file becomes ``name`` in one step."""
         path = self.folder / name
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         with self._naming():
@@ -175,7 +175,7 @@ class FolderStorage:
 
 
 def open_storage(location: str | Path) -> Storage:
-    """The files under ``location``; a URI is opened once per process.
+    """Open the files under ``location``; a URI is opened once per process.
 
     Raises:
         BadInput: an unknown scheme, a driver that is not installed, or a location that cannot be reached.
@@ -206,7 +206,12 @@ def write_probe(location: str | Path, token: str, name: str) -> None:
 
 
 def read_probe(location: str | Path, token: str, name: str) -> bool:
-    """Whether the probe of ``name`` is here, with the content that `write_probe` gave it.
+    """Tell whether the probe of ``name`` is here, with the content that `write_probe` gave it.
+
+    Args:
+        location: a folder or a URI.
+        token: of one check; unlike that of every other check.
+        name: of the writer, for instance the identity of its node.
 
     Raises:
         BadInput: ``location`` cannot be read from here.
@@ -216,6 +221,10 @@ def read_probe(location: str | Path, token: str, name: str) -> bool:
 
 def remove_probes(location: str | Path, token: str) -> None:
     """Remove all probes of one check; no error if there are none.
+
+    Args:
+        location: a folder or a URI.
+        token: of the check.
 
     Raises:
         BadInput: ``location`` cannot be written from here.

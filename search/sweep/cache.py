@@ -36,16 +36,16 @@ class Keeper:
 
     @property
     def held_bytes(self) -> int:
-        """Of all things together."""
+        """Count the bytes of all things together."""
         return sum(thing.held_bytes for thing in self._things.values())
 
     def begin(self) -> None:
-        """A job begins: what earlier ones used may go."""
+        """Begin a job: what earlier ones used may go."""
         self._in_use.clear()
         self._make_room()
 
     def get(self, key: Hashable, make: Callable[[], Thing]) -> Thing:
-        """The thing under ``key``, made now if it is not here; others may go to make room for it."""
+        """Return the thing under ``key``, made now if it is not here; others may go to make room for it."""
         if key not in self._things:
             self._things[key] = make()
         self._things.move_to_end(key)

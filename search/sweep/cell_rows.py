@@ -25,12 +25,12 @@ class CellRows:
 
 
 def cell_key(scenario: Scenario, cell: Cell) -> str:
-    """Key of the cell's row in `searches`."""
+    """Return the key of the cell's row in `searches`."""
     return row_key(scenario.key, cell.model_dump(mode="json"))
 
 
 def identity(scenario: Scenario, cell: Cell) -> Row:
-    """What is known of a cell before anything is computed."""
+    """Return what is known of a cell before anything is computed."""
     return {
         "key": cell_key(scenario, cell),
         "scenario": scenario.key,
@@ -51,7 +51,14 @@ def identity(scenario: Scenario, cell: Cell) -> Row:
 
 
 def failed_row(scenario: Scenario, cell: Cell, error_class: str, message: str) -> Row:
-    """The row of a cell that raised."""
+    """Return the row of a cell that raised.
+
+    Args:
+        scenario: of the cell.
+        cell: the one that raised.
+        error_class: name of the exception's class.
+        message: what the exception says.
+    """
     return {
         **identity(scenario, cell),
         "status": "failed",
@@ -61,7 +68,7 @@ def failed_row(scenario: Scenario, cell: Cell, error_class: str, message: str) -
 
 
 def gate_failure(scenario: Scenario, victim: Truth) -> Row | None:
-    """The columns of every cell of a victim that fails its gate; None for one that passes."""
+    """Return the columns of every cell of a victim that fails its gate; None for one that passes."""
     gate = scenario.gate
     if victim.clean_accuracy >= gate.clean_accuracy and victim.asr >= gate.asr:
         return None
@@ -77,7 +84,7 @@ def gate_failure(scenario: Scenario, victim: Truth) -> Row | None:
 
 
 def outcome_columns(outcome: Outcome) -> Row:
-    """What a search found, and where."""
+    """Return what a search found, and where."""
     chosen, before = outcome.chosen, outcome.examination.forget_accuracy
     return {
         "status": outcome.status,
@@ -89,19 +96,19 @@ def outcome_columns(outcome: Outcome) -> Row:
 
 
 def truth_before(victim: Truth) -> Row:
-    """The victim's scores."""
+    """Return the victim's scores."""
     return {f"{name}_before": value for name, value in truth_columns(victim).items()}
 
 
 def truth_columns(truth: Truth) -> Row:
-    """The scores of a model that are one number each."""
+    """Return the scores of a model that are one number each."""
     columns = asdict(truth)
     del columns["lfr"], columns["asr_by_trigger"]
     return columns
 
 
 def scores(before: Truth, after: Truth, clean_raw: float | None) -> Row:
-    """The scores of a method; ``clean_raw`` is healed_raw of the clean reference, where there is one."""
+    """Return the scores of a method; ``clean_raw`` is healed_raw of the clean reference, if there is one."""
     return {
         **truth_before(before),
         **truth_columns(after),

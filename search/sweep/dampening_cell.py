@@ -46,7 +46,7 @@ class Treatment:
 
     @property
     def start(self) -> Start:
-        """What it takes to follow the search."""
+        """Return what it takes to follow the search."""
         return self._operation.searching.start
 
     def carry_on(self, history: Sequence[Row], skip: int = 0, count: int | None = None) -> list[Row]:
@@ -54,7 +54,7 @@ class Treatment:
         return self._operation.carry_on(history, skip, count)
 
     def rows(self, history: Sequence[Row], seconds: float = 0.0) -> CellRows:
-        """The cell's rows, from the rows of all settings evaluated; ``seconds`` went into them elsewhere."""
+        """Return the cell's rows, from the rows of all settings; ``seconds`` went into them elsewhere."""
         outcome = self._operation.conclude(history)
         start = time.perf_counter()
         truth, steps = self._truth_at(outcome), list(self._steps(outcome))
@@ -71,13 +71,13 @@ class Treatment:
         return found.predictions, found.labels
 
     def _truth_at(self, outcome: Outcome) -> Truth | None:
-        """Of the stop, collapsed or not; None without a stop."""
+        """Measure the truth of the stop, collapsed or not; None without a stop."""
         if outcome.chosen is None:
             return None
         return measure_truth(outcome.at_the_stop(), self._experiment.data)
 
     def _steps(self, outcome: Outcome) -> Iterator[Row]:
-        """Rows of `steps`; truth is measured on `Scoring.steps` of them, and beyond the stop."""
+        """Yield rows of `steps`; truth is measured on `Scoring.steps` of them, and beyond the stop."""
         wanted_steps, search = self._experiment.scoring.steps, self._experiment.key(self._cell)
         rows = [{**row, "after_stop": False} for row in outcome.rows()]
         stride = max(1, len(rows) // max(1, wanted_steps))

@@ -19,6 +19,11 @@ from .scenario import Scenario
 def checked_sweep(name_or_path: str | Path, overrides: Sequence[str], root: Path | None) -> Sweep:
     """Read a sweep as `load_sweep` does, and check it against its datasets.
 
+    Args:
+        name_or_path: of a preset, or of a YAML file.
+        overrides: ``dotted.path=value`` each, in order.
+        root: folder of the datasets; None: the default one.
+
     Raises:
         BadInput: as `load_sweep` and `check_data`.
     """

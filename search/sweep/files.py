@@ -64,7 +64,7 @@ INSIDE: dict[type[BaseModel], dict[str, type[BaseModel]]] = {
 
 
 def load_sweep(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
-    """A sweep from a preset or a file, which must be valid without the overrides, too.
+    """Load a sweep from a preset or a file, which must be valid without the overrides, too.
 
     ``scenario`` is a scenario preset's name or a mapping, whose ``preset`` is then the base of the others. A
     model or an attack in a list takes what it leaves out from the scenario's, unless its name (its trigger's)
@@ -78,6 +78,11 @@ def load_sweep(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Sweep
     Raises:
         BadInput: no such file or preset, bad YAML, an unknown key (the valid ones are listed), a value out of
             bounds, a rule that matches nothing, or a sweep without tasks.
+
+    Example:
+        >>> from theriac.search.sweep import load_sweep
+        >>> load_sweep("quickstart", ["seeds=[0, 1]"]).seeds
+        (0, 1)
     """
     origin, text, name = _source(name_or_path)
     tree = read_yaml(text, origin)
@@ -92,12 +97,12 @@ def load_sweep(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Sweep
 
 
 def sweep_presets() -> dict[str, str]:
-    """Name -> about, of the sweeps that come with theriac."""
+    """Return name -> about, of the sweeps that come with theriac."""
     return {name: load_sweep(name).about for name in _preset_texts()}
 
 
 def dump_sweep(sweep: Sweep) -> str:
-    """YAML that `load_sweep` reads back to an equal sweep; nothing in it depends on a preset."""
+    """Write YAML that `load_sweep` reads back to an equal sweep; nothing in it depends on a preset."""
     tree = sweep.model_dump(mode="json", exclude_none=True)
     tree["scenario"] = sweep.scenario.model_dump(mode="json")
     tree["exclude"] = [_plain(rule) for rule in sweep.exclude]
@@ -122,7 +127,7 @@ def _preset_texts() -> dict[str, str]:
 
 
 def _source(given: str | Path) -> tuple[str, str, str]:
-    """Where it is from, the text, and the name that the sweep has unless it says another."""
+    """Return where it is from, the text, and the name that the sweep has unless it says another."""
     presets = _preset_texts()
     text = str(given)
     if not ("/" in text or isinstance(given, Path) or text.endswith(SUFFIXES)):
@@ -138,7 +143,7 @@ def _source(given: str | Path) -> tuple[str, str, str]:
 
 
 def _overridden(sweep: Sweep, tree: Tree, overrides: Sequence[str], origin: str) -> Sweep:
-    """With the overrides; rules of the file are narrowed to what is left to match."""
+    """Apply the overrides; rules of the file are narrowed to what is left to match."""
     changed = override(tree, overrides)
     kept = [rule for rule in RULES if rule in tree and changed[rule] == tree[rule]]
     if "exclude" in kept:
@@ -170,13 +175,13 @@ def _sweep(tree: Tree, origin: str, without: Sequence[str] = ()) -> Sweep:
 
 
 def _may_be_true(path: str) -> bool:
-    """Pydantic would take true for 1 elsewhere."""
+    """Tell whether a value may be true; elsewhere pydantic would take true for 1."""
     own = (".parameters.", ".choices.")
     return path.endswith(("scoring.reference", ".pareto", ".log")) or any(part in path for part in own)
 
 
 def _resolved(tree: Tree, origin: str) -> Tree:
-    """With the scenario's preset and defaults filled in, and every name as the mapping it stands for."""
+    """Fill in the scenario's preset and defaults, and every name as the mapping it stands for."""
     scenario = _scenario(tree, origin)
     resolved = {**tree, "scenario": scenario}
     for axis, field, expand in (("models", "model", _model), ("attacks", "attack", _attack)):
@@ -221,7 +226,7 @@ def _preset(name: Any, origin: str) -> Tree:
 
 
 def _without_preset(tree: Tree) -> Tree:
-    """The defaults; what has none may stand in its axis alone."""
+    """Return the defaults; what has none may stand in its axis alone."""
     base: Tree = {"model": ModelSpec().model_dump(mode="json"), "attack": Attack().model_dump(mode="json")}
     for axis, field in (("datasets", "dataset"), ("manipulated", "manipulated")):
         if isinstance(tree.get(axis), list) and tree[axis]:
@@ -252,7 +257,7 @@ def _attack(given: Any, path: str, origin: str) -> Any:
 
 
 def _inherited(base: Any, given: Any) -> tuple[Any, Any]:
-    """``base`` without what has no meaning beside what is ``given``, such as its target beside several."""
+    """Return ``base`` without what means nothing beside what is ``given``, as its target beside several."""
     if not isinstance(base, Mapping) or not isinstance(given, Mapping):
         return base, given
     dropped: set[str] = set()

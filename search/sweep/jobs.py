@@ -72,7 +72,7 @@ _JOBS: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="sort")
 
 
 def read_job(text: str) -> Job:
-    """A job from its JSON."""
+    """Read a job from its JSON."""
     return _JOBS.validate_json(text)
 
 

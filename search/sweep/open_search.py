@@ -32,7 +32,7 @@ class Block:
 
     @property
     def first(self) -> int:
-        """Number of the first setting, from 0."""
+        """Return the number of the first setting, from 0."""
         return len(self.history) + self.skip
 
 
@@ -65,16 +65,16 @@ class OpenSearch:
 
     @property
     def begun(self) -> bool:
-        """Whether a block is out, or was evaluated."""
+        """Tell whether a block is out, or was evaluated."""
         return bool(self._out or self._early or self.history or self.complete)
 
     @property
     def out(self) -> int:
-        """Blocks that workers have now."""
+        """Count the blocks that workers have now."""
         return len(self._out)
 
     def next_block(self, count: int, *, speculate: bool = False) -> Block | None:
-        """A block to give out; None if there is nothing to evaluate now.
+        """Return a block to give out; None if there is nothing to evaluate now.
 
         Args:
             count: settings, at most; at least 1.
@@ -101,7 +101,7 @@ class OpenSearch:
         )
 
     def take(self, block: Block, start: Start, rows: Sequence[Row], seconds: float) -> None:
-        """The rows of a block have come."""
+        """Take the rows of a block that have come."""
         self._out.remove(block)
         self.start = start
         self.seconds += seconds
@@ -114,7 +114,7 @@ class OpenSearch:
             self._early.clear()
 
     def give_back(self, block: Block, *, failed: bool = False) -> None:
-        """The block was not evaluated: its worker died, or (``failed``) a setting in it raised or kills.
+        """Take back a block: its worker died, or (``failed``) a setting in it raised or kills.
 
         After a failure nobody speculates any more: the search may never come to that setting.
         """
@@ -122,13 +122,13 @@ class OpenSearch:
         self._speculative = self._speculative and not failed
 
     def _to_finish(self) -> Block | None:
-        """Nothing is left to evaluate, but to score what was found; once at a time."""
+        """Return a block to score what was found, as nothing is left to evaluate; once at a time."""
         if any(block.alone for block in self._out):
             return None
         return self._give(Block(history=self.history, skip=0, count=1, alone=True, place=None))
 
     def _uncovered(self) -> tuple[int, int]:
-        """The first setting that is neither evaluated nor given out, and how many follow like it."""
+        """Find the first setting that is neither evaluated nor given out, and how many follow like it."""
         spans = [(block.first, block.first + block.count) for block in self._out]
         spans += [(first, first + block.count) for first, (block, _) in self._early.items()]
         first = len(self.history)

@@ -1,4 +1,4 @@
-"""Which tasks of a sweep a rule speaks of, and settings for some of them."""
+"""Rules of a sweep: which tasks they speak of, and the settings that they give to some of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Task(BaseModel):
 
     @property
     def key(self) -> str:
-        """Key of its row, the same as `Experiment.key` of the cell."""
+        """Return the key of its row, the same as `Experiment.key` of the cell."""
         return row_key(self.scenario.key, self.cell.model_dump(mode="json"))
 
 
@@ -118,18 +118,18 @@ class Match(BaseModel):
 
     @property
     def conditions(self) -> dict[str, tuple[Any, ...]]:
-        """Axis -> the values one of which a task must have."""
+        """Return axis -> the values one of which a task must have."""
         return {axis: value for axis, value in self if value}
 
     def matches(self, task: Task) -> bool:
-        """Whether the rule speaks of ``task``."""
+        """Tell whether the rule speaks of ``task``."""
         return all(
             any(_holds(AXES[axis](task), pattern) for pattern in patterns)
             for axis, patterns in self.conditions.items()
         )
 
     def check(self, tasks: Iterable[Task], path: str) -> None:
-        """Every value must be some task's, and all together must match one.
+        """Check that every value is some task's, and that all together match one.
 
         Raises:
             BadInput: names the value that no task has, and those that there are.
@@ -148,7 +148,7 @@ class Match(BaseModel):
             raise BadInput(f"{path}: matches nothing, no task has all of it; leave it out or correct it")
 
     def narrowed(self, tasks: Iterable[Task]) -> Match | None:
-        """Without the values that no task has; None if nothing matches."""
+        """Return the rule without the values that no task has; None if nothing matches."""
         tasks = tuple(tasks)
         kept = {
             axis: tuple(p for p in patterns if any(_holds(AXES[axis](task), p) for task in tasks))
@@ -161,7 +161,7 @@ class Match(BaseModel):
 
 
 def _pattern(value: Any, axis: str) -> Any:
-    """A name as the mapping that it stands for."""
+    """Return a name as the mapping that it stands for."""
     if axis == "models":
         return {"name": value} if isinstance(value, str) else value
     if isinstance(value, str):
@@ -172,7 +172,7 @@ def _pattern(value: Any, axis: str) -> Any:
 
 
 def _attack(attack: Attack) -> dict[str, Any]:
-    """What an `AttackPattern` is held against."""
+    """Return what an `AttackPattern` is held against."""
     return {
         **attack.model_dump(mode="json", exclude={"several"}),
         "label_rule": attack.label_rule,
@@ -187,7 +187,7 @@ def _holds(value: object, pattern: object) -> bool:
 
 
 def check_settings(given: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """``given`` as JSON has it, every value validated as `HealSettings` or `TuneSettings` does.
+    """Return ``given`` as JSON has it, every value validated as `HealSettings` or `TuneSettings` does.
 
     What `OF_THE_METHOD` names is validated when the cells are made.
 
@@ -216,13 +216,13 @@ def check_settings(given: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def settings_of(method: str, search: str, values: Mapping[str, Any]) -> HealSettings | TuneSettings:
-    """The settings of a method with this search."""
+    """Return the settings of a method with this search."""
     kind = HealSettings if method in METHODS else TuneSettings
     return kind.model_validate({**values, "method": method, "search": search})
 
 
 def used_by(method: str, search: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``settings`` that a method with this search has: their own, and what all have."""
+    """Return the ``settings`` that a method with this search has: their own, and what all have."""
     if method in METHODS:
         fields = set(HealSettings.model_fields)
         foreign = {name for own in SEARCHES.values() for name in own} - set(SEARCHES[search])

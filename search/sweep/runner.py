@@ -68,7 +68,7 @@ class JobRunner:
         return answer.model_copy(update=measured)
 
     def collect(self, key: str) -> CellRows:
-        """The rows of a finished cell, which are forgotten here.
+        """Return the rows of a finished cell, which are forgotten here.
 
         Raises:
             KeyError: they are not here: the process is a new one, or they were collected.
@@ -114,7 +114,7 @@ class JobRunner:
 
 @contextmanager
 def heard_warnings() -> Iterator[list[str]]:
-    """What this thread logs as warnings of theriac in the body: in a worker nobody else would see them."""
+    """Hear what this thread logs as warnings of theriac in the body: in a worker nobody else would."""
     handler = _Ear(logging.WARNING)
     logger = logging.getLogger(__name__.partition(".")[0])
     logger.addHandler(handler)
@@ -136,7 +136,7 @@ class _Ear(logging.Handler):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """An exception as a failure."""
+    """Return an exception as a failure."""
     return Failure(
         error_class=type(error).__name__,
         message=masked(str(error)),

@@ -55,6 +55,12 @@ class Scenario(BaseModel):
         gate: least quality of the victim.
         seed: of S_m, initial weights, sample order and augmentation, and of what is held back.
         code: the user's own modules that its parts come from, each with its digest; filled in.
+
+    Example:
+        >>> from theriac.search.sweep import Scenario
+        >>> scenario = Scenario(dataset="digits", manipulated=100, seed=1)
+        >>> scenario.attack.name, scenario.key == Scenario(dataset="digits", manipulated=100).key
+        ('badnets', False)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,7 +93,7 @@ class Scenario(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A scenario that holds nothing back is written as before there was any such thing: its key stays."""
+        """Write a scenario that holds nothing back as before there was any such thing: its key stays."""
         tree: dict[str, Any] = handler(self)
         if self.held_back == NOTHING:
             tree.pop("held_back", None)
@@ -97,17 +103,17 @@ class Scenario(BaseModel):
 
     @property
     def key(self) -> str:
-        """Hash of everything above but the gate, which judges a victim and does not change it."""
+        """Hash everything above but the gate, which judges a victim and does not change it."""
         return row_key(self.model_dump(mode="json", exclude={"gate"}))
 
     @property
     def victim_key(self) -> str:
-        """Hash of what determines the victim: what is held back plays no part in its training."""
+        """Hash what determines the victim: what is held back plays no part in its training."""
         return row_key(self.model_dump(mode="json", exclude={"gate", "held_back"}))
 
     @property
     def without_attack(self) -> Scenario:
-        """What determines the model trained without S_m: the samples of S_m, not their triggers.
+        """Return what determines the model trained without S_m: the samples of S_m, not their triggers.
 
         It is equal for attacks that draw the same S_m: they share one reference for `healed`.
         """
@@ -119,7 +125,7 @@ class Scenario(BaseModel):
 
     @property
     def clean_key(self) -> str:
-        """Hash of `without_attack`."""
+        """Hash what determines the clean model; see `without_attack`."""
         return self.without_attack.victim_key
 
 
@@ -130,6 +136,12 @@ class Cell(BaseModel):
         share: |S_f| / |S_m|, or "one_shot".
         baseline: "none" (the victim as it is) or "eu" (retrained on retain); None for all other methods.
         settings: of a method that dampens or trains; a baseline has none.
+
+    Example:
+        >>> from theriac.search.sweep import Cell
+        >>> cell = Cell(share=0.2, settings={"method": "lf", "search": "grid"})
+        >>> cell.method, cell.search
+        ('lf', 'grid')
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -144,27 +156,27 @@ class Cell(BaseModel):
 
     @property
     def method(self) -> str:
-        """Its name: "none", "eu", or one of `METHODS` and `TRAINED_METHODS`."""
+        """Return the name of the method: "none", "eu", or one of `METHODS` and `TRAINED_METHODS`."""
         return self.baseline or (self.settings.method if self.settings else "")
 
     @property
     def dampening(self) -> HealSettings | None:
-        """The settings of a method that dampens."""
+        """Return the settings of a method that dampens."""
         return self.settings if isinstance(self.settings, HealSettings) else None
 
     @property
     def tuning(self) -> TuneSettings | None:
-        """The settings of a method that trains."""
+        """Return the settings of a method that trains."""
         return self.settings if isinstance(self.settings, TuneSettings) else None
 
     @property
     def search(self) -> str | None:
-        """How the setting is searched: "ptn", "grid", "tpe", "guarded" or "fixed"; None for a baseline."""
+        """Return how settings are searched: "ptn", "grid", "tpe", "guarded", "fixed"; None for a baseline."""
         return self.settings.search if self.settings else None
 
     @property
     def share_name(self) -> str:
-        """How result rows name the share: "0.2", "one_shot"."""
+        """Return how result rows name the share: "0.2", "one_shot"."""
         return str(self.share)
 
 

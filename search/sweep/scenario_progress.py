@@ -69,18 +69,18 @@ class CellPlan:
 
     @property
     def dampens(self) -> bool:
-        """Whether it needs importances; once the victim has failed its gate, nothing does."""
+        """Tell whether it needs importances; once the victim has failed its gate, nothing does."""
         return self.search is not None and self.task.cell.dampening is not None
 
     @property
     def goes_on(self) -> bool:
-        """Whether its search has begun, and is brought to its end though nothing else begins."""
+        """Tell whether its search has begun, and is brought to its end though nothing else begins."""
         begun = self.search is not None and self.search.begun
         return begun and (not self.trains or (self.search is not None and self.search.complete))
 
     @property
     def trains(self) -> bool:
-        """Whether each of its settings is a training."""
+        """Tell whether each of its settings is a training."""
         return self.search is not None and self.task.cell.tuning is not None
 
 
@@ -114,28 +114,32 @@ class ScenarioPlan:
 
     @property
     def over(self) -> bool:
-        """Whether all cells are."""
+        """Tell whether all cells are over."""
         return self._left == 0
 
     @property
     def gate_failed(self) -> bool:
-        """Whether the victim is there and fails its gate."""
+        """Tell whether the victim is there and fails its gate."""
         return self._gate_failed
 
     def ready_step(self, rank: Rank) -> Step | None:
-        """A step of that rank that can be taken now."""
+        """Return a step of that rank that can be taken now."""
         ready = (step for step in self.steps if not step.given and step.needs <= self._there)
         return next((step for step in ready if step.rank == rank), None)
 
     def candidates(self, worker: int) -> Iterator[CellPlan]:
-        """Cells that can be worked on, those first that this worker has something for."""
+        """Yield the cells that can be worked on, those first that this worker has something for."""
         ready = [cell for cell in self.cells if not cell.over and cell.needs <= self._there]
         yield from sorted(ready, key=lambda cell: self._distance(cell, worker))
 
     def step_done(self, step: Step, answer: Answer) -> list[tuple[CellPlan, Failure]]:
-        """A step was taken; the cells that failed with it, and why.
+        """Note that a step was taken; return the cells that failed with it, and why.
 
         Before the victim is there it is not known whether anything else is needed: its gate comes first.
+
+        Args:
+            step: of this plan.
+            answer: of the worker that took it.
         """
         failures = [(step, answer.failure)] if answer.failure else []
         if step.what != VICTIM and VICTIM not in self._there:
@@ -149,7 +153,7 @@ class ScenarioPlan:
         return [(cell, failure) for one, failure in failures for cell in self._fail(one)]
 
     def _fail(self, step: Step) -> list[CellPlan]:
-        """What needs the step can never be; steps come before those that need them."""
+        """Fail what needs the step; steps come before those that need them."""
         missing: set[Need] = {step.what}
         for one in self.steps:
             if one.needs & missing:
@@ -162,7 +166,7 @@ class ScenarioPlan:
         return lost
 
     def _drop_steps(self) -> None:
-        """Those that only cells which are over would need."""
+        """Drop the steps that only cells which are over would need."""
         wanted = {need for cell in self.cells if not cell.over for need in cell.needs}
         for step in reversed(self.steps):
             if step.what in wanted:
@@ -170,30 +174,41 @@ class ScenarioPlan:
         self.steps = [step for step in self.steps if step.what in wanted]
 
     def end(self, cell: CellPlan) -> None:
-        """The cell is over."""
+        """Note that the cell is over."""
         cell.over = True
         self._left -= 1
 
     def at_home(self, cell: CellPlan, worker: int) -> None:
-        """The worker holds the cell's problem from now on."""
+        """Note that the worker holds the cell's problem from now on.
+
+        Args:
+            cell: of this plan.
+            worker: its number.
+        """
         self._homes[cell.problem] = worker
 
     def forget(self, worker: int) -> None:
-        """The worker holds nothing any more."""
+        """Note that the worker holds nothing any more."""
         self._homes = {problem: home for problem, home in self._homes.items() if home != worker}
 
     def measured(self, cell: CellPlan, settings: int, seconds: float) -> None:
-        """So many settings of the cell's search took so long."""
+        """Note that so many settings of the cell's search took so many seconds.
+
+        Args:
+            cell: of this plan.
+            settings: how many were evaluated.
+            seconds: that they took together.
+        """
         pace = self._paces.setdefault(self._pace_of(cell), _Pace())
         pace.settings, pace.seconds = pace.settings + settings, pace.seconds + seconds
 
     def seconds_per_setting(self, cell: CellPlan) -> float | None:
-        """What a setting of the cell's sort took up to now; None: nothing is known."""
+        """Return the seconds of a setting of the cell's sort up to now; None: nothing is known."""
         pace = self._paces.get(self._pace_of(cell))
         return pace.seconds / pace.settings if pace and pace.settings else None
 
     def untreated_job(self, cell: CellPlan) -> UntreatedJob:
-        """The job of a cell without a search."""
+        """Return the job of a cell without a search."""
         return UntreatedJob(scenario=self.scenario, cell=cell.task.cell)
 
     def _training(self, part: Part) -> Step:
@@ -222,7 +237,7 @@ class ScenarioPlan:
                 cell.needs |= {wholes[cell.problem]}
 
     def _whole(self, cell: CellPlan) -> ImportancePart:
-        """The large set that the cell needs, with all kinds that cells of the same batches want."""
+        """Return the large set that the cell needs, with all kinds that cells of the same batches want."""
         settings = _settings(cell)
         alike = {
             _settings(other).kind
@@ -245,7 +260,10 @@ class ScenarioPlan:
         return Step(what=part, job=job, rank="middle", needs=needs)
 
     def _distance(self, cell: CellPlan, worker: int) -> tuple[int, bool]:
-        """0: this worker holds what the cell needs; 1: nobody does; 2: another worker does."""
+        """Return 0: this worker holds what the cell needs; 1: nobody does; 2: another worker does.
+
+        The second value puts cells whose search has begun first.
+        """
         begun = bool(cell.search and cell.search.begun)
         home = self._homes.get(cell.problem)
         return (0 if home == worker else 1 if home is None else 2, not begun)

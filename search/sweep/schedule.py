@@ -1,4 +1,4 @@
-"""Which worker does what next: a whole sweep as one state machine, without a clock, a process or a device.
+"""The state machine of a whole sweep, without a clock, process or device: which worker does what next.
 
 Hand it to whatever runs jobs: ask `Schedule.next` when a worker is idle, tell `Schedule.done` what came back.
 Every order of arrival leads to the same rows.
@@ -104,7 +104,7 @@ class Schedule:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do; after `drain`, of what was begun."""
+        """Tell whether nothing is left to do; after `drain`, of what was begun."""
         if self.out:
             return False
         left = [cell for plan in self.plans for cell in plan.cells if not cell.over]
@@ -112,7 +112,7 @@ class Schedule:
 
     @property
     def open_cells(self) -> list[CellPlan]:
-        """Cells whose search `drain` lets go on: it has begun and is not over."""
+        """Return the cells whose search `drain` lets go on: it has begun and is not over."""
         return [cell for plan in self.plans for cell in plan.cells if not cell.over and cell.goes_on]
 
     def drain(self) -> None:
@@ -123,7 +123,7 @@ class Schedule:
         self.draining = True
 
     def next(self, worker: int) -> Ticket | None:
-        """A job for an idle worker; None: nothing can be done at the moment."""
+        """Return a job for an idle worker; None: nothing can be done at the moment."""
         plans = [plan for plan in self.plans if not plan.over]
         ticket = self._ahead(plans, worker)
         for plan in plans:
@@ -133,7 +133,12 @@ class Schedule:
         return ticket
 
     def done(self, number: int, answer: Answer) -> list[Done]:
-        """Take an answer; the cells that are over by it."""
+        """Take an answer; return the cells that are over by it.
+
+        Args:
+            number: of the ticket.
+            answer: of its worker.
+        """
         ticket = self.out.pop(number)
         self.counts.jobs[ticket.job.sort] += 1
         self.counts.busy += answer.seconds
@@ -143,7 +148,12 @@ class Schedule:
         return self._cell_done(ticket, answer)
 
     def lost(self, number: int, failure: Failure) -> list[Done]:
-        """The worker died with this job. It is given out again, but not for ever."""
+        """Give out a job again whose worker died with it, but not for ever.
+
+        Args:
+            number: of the ticket.
+            failure: how the worker died.
+        """
         ticket = self.out[number]
         if _attempts(ticket) >= MOST_ATTEMPTS:
             return self.done(number, Answer(failure=failure))
@@ -158,7 +168,7 @@ class Schedule:
         return []
 
     def forget(self, worker: int) -> None:
-        """The worker holds nothing any more."""
+        """Note that the worker holds nothing any more."""
         for plan in self.plans:
             plan.forget(worker)
 
@@ -171,7 +181,7 @@ class Schedule:
         )
 
     def _ahead(self, plans: Sequence[ScenarioPlan], worker: int) -> Ticket | None:
-        """Trainings of the scenario after the first unfinished one, for half of the workers.
+        """Return a training of the scenario after the first unfinished one, for half of the workers.
 
         They take long and nothing of that scenario can begin without them.
         """
@@ -269,7 +279,7 @@ class Schedule:
 
 
 def _attempts(ticket: Ticket) -> int:
-    """How many workers died with this, now that another one did.
+    """Count how many workers died with this, now that another one did.
 
     Those that went ahead of a search count apart: its answer may not need what they did, and a node that dies
     takes several of them.

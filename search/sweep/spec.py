@@ -151,7 +151,7 @@ class Sweep(BaseModel):
         return self
 
     def _check_size(self) -> None:
-        """Before anything is made of the cross product."""
+        """Check the size before anything is made of the cross product."""
         cells = len(self.shares) * len(self.methods) * len(self.granularities) * len(self.searches)
         scenarios = math.prod(len(getattr(self, axis) or (None,)) for axis in SCENARIO_AXES)
         size, rules = scenarios * cells * len(self.settings), len(self.exclude) + len(self.settings_for)
@@ -172,7 +172,7 @@ class Sweep(BaseModel):
             _check_used(extra.set, filter(extra.when.matches, tasks), f"settings_for.{number}.set")
 
     def tasks(self) -> tuple[Task, ...]:
-        """Every task once, scenario by scenario.
+        """Return every task once, scenario by scenario.
 
         The order is that of nested loops over the axes as they are listed: datasets, models, attacks,
         manipulated, seeds; and within a scenario: shares, methods, granularities, searches, settings.
@@ -181,7 +181,7 @@ class Sweep(BaseModel):
 
     @property
     def key(self) -> str:
-        """Hash of the tasks and the scoring; two files that ask for the same work have the same."""
+        """Hash the tasks and the scoring; two files that ask for the same work have the same hash."""
         return row_key(
             [task.model_dump(mode="json") for task in self.tasks()], self.scoring.model_dump(mode="json")
         )
@@ -190,7 +190,7 @@ class Sweep(BaseModel):
         return tuple(d for d in self.drafts() if not any(rule.matches(d) for rule in self.exclude))
 
     def drafts(self) -> tuple[Task, ...]:
-        """The whole cross product: nothing excluded, methods without further settings."""
+        """Return the whole cross product: nothing excluded, methods without further settings."""
         cells = tuple(self._draft_cells())
         return tuple(Task(scenario=one, cell=cell) for one in self._scenarios() for cell in cells)
 
@@ -245,7 +245,7 @@ class Sweep(BaseModel):
 
 
 def _settings(chosen: HealSettings | TuneSettings, values: dict[str, Any]) -> HealSettings | TuneSettings:
-    """With these values; only the method can judge some of them, so they may be wrong."""
+    """Return the settings with these values; only the method can judge some, so they may be wrong."""
     try:
         return settings_of(chosen.method, chosen.search, values)
     except ValidationError as error:
@@ -253,7 +253,7 @@ def _settings(chosen: HealSettings | TuneSettings, values: dict[str, Any]) -> He
 
 
 def _check_held_back(task: Task) -> None:
-    """What a method is given must be held back, and so must what an oracle looks at."""
+    """Check that what a method is given, or an oracle looks at, is held back."""
     tuning, held_back = task.cell.tuning, task.scenario.held_back
     if tuning and tuning.needs_clean and not held_back.clean:
         raise BadInput(
@@ -268,7 +268,7 @@ def _check_held_back(task: Task) -> None:
 
 
 def _check_numbers(task: Task) -> None:
-    """Results hold whole numbers of 64 bits, and keys finite ones: say so before anything is trained."""
+    """Check numbers before any training: results hold whole ones of 64 bits, and keys finite ones."""
     for path, value in leaves(task.model_dump(mode="json")):
         name = path.removeprefix("cell.")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:

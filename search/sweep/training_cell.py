@@ -59,7 +59,7 @@ class TunedTreatment:
 
     @property
     def start(self) -> TPEStart:
-        """What it takes to follow the search."""
+        """Return what it takes to follow the search."""
         return self._tuning.start
 
     def carry_on(self, history: Sequence[Row], skip: int = 0, count: int | None = None) -> list[Row]:
@@ -68,7 +68,7 @@ class TunedTreatment:
         return self._tuning.carry_on(history, skip, count, lambda done: self._progress("search", done, total))
 
     def rows(self, history: Sequence[Row], seconds: float = 0.0) -> CellRows:
-        """The cell's rows, from the rows of all settings.
+        """Return the cell's rows, from the rows of all settings.
 
         ``seconds_search`` is what all runs of the method took, wherever that was; ``seconds`` plays no part.
         """
@@ -143,13 +143,13 @@ class _Kept:
         )
 
     def find(self, parameters: dict[str, Any]) -> Row | None:
-        """See `RowStore`."""
+        """Find the row of a trial; see `RowStore`."""
         return self._store.find_trial(self._key_of(parameters), victim=self._victim)
 
     def put(self, parameters: dict[str, Any], row: Row) -> None:
-        """See `RowStore`."""
+        """Store the row of a trial; see `RowStore`."""
         self._store.put_trial(self._key_of(parameters), row, victim=self._victim)
 
     def _key_of(self, parameters: dict[str, Any]) -> str:
-        """With every hyperparameter: a default that changes makes another trial."""
+        """Make a key of every hyperparameter: a default that changes makes another trial."""
         return row_key(*self._key, self._method, defaults(self._method, parameters))

@@ -50,7 +50,7 @@ class Part:
     share: Share | None = None
 
     def view(self, data: PoisonedData) -> View:
-        """The samples."""
+        """Return the samples of the part."""
         if self.name == "retain" and self.share is not None:
             return data.retain(self.share)
         return data.train() if self.name == "victim" else data.clean_train()
@@ -88,7 +88,7 @@ class Experiment:
 
     @cached_property
     def data(self) -> PoisonedData:
-        """The poisoned dataset, loaded at first use; scenarios of one dataset share the pixels."""
+        """Load the poisoned dataset at first use; scenarios of one dataset share the pixels."""
         scenario = self.scenario
         name, size = scenario.dataset, scenario.image_size
         dataset = self.keeper.get(
@@ -110,7 +110,12 @@ class Experiment:
         self.keeper.get(("dataset", scenario.dataset, scenario.image_size), lambda: dataset)
 
     def trained(self, part: Part, progress: Progress = silent) -> StoredModel:
-        """The model trained on ``part``, from the store or trained now; its info holds truth and seconds."""
+        """Return the model of ``part``, from the store or trained now; its info holds truth and seconds.
+
+        Args:
+            part: of the training set.
+            progress: called with the phase, iterations done and in all.
+        """
         key = self._model_key(part)
         found = self._stored(key, part)
         if found is None:
@@ -119,7 +124,7 @@ class Experiment:
         return found
 
     def _stored(self, key: str, part: Part) -> StoredModel | None:
-        """The model under ``key``, if it says that it is that of ``part``."""
+        """Return the model under ``key``, if it says that it is that of ``part``."""
         found = self.store.find(key)
         if found is None or self._is_of(found.info, part):
             return found
@@ -127,7 +132,10 @@ class Experiment:
         return None
 
     def _is_of(self, info: dict[str, Any], part: Part) -> bool:
-        """Whether a model was trained as this scenario says; clean ones serve attacks with other triggers."""
+        """Tell whether a model was trained as this scenario says.
+
+        Clean ones serve attacks with other triggers.
+        """
         left_out = {"gate", "held_back"} | ({"attack"} if part.name == "clean" else set())
         trees = (info.get("scenario") or {}, self.scenario.model_dump(mode="json"))
         theirs, ours = ({key: tree[key] for key in tree.keys() - left_out} for tree in trees)
@@ -135,45 +143,57 @@ class Experiment:
 
     @cached_property
     def importances(self) -> VictimImportances:
-        """Of the victim, which must be in the store by the time they are computed."""
+        """Return the victim's importances; it must be in the store by the time they are computed."""
         return VictimImportances(self.data, lambda: self.victim, self._model_key(Part("victim")), self.store)
 
     @cached_property
     def victim(self) -> nn.Module:
-        """The victim, from the store or trained now; not to be changed."""
+        """Return the victim, from the store or trained now; not to be changed."""
         return self.model(self.trained(Part("victim")))
 
     @property
     def victim_checksum(self) -> str:
-        """SHA-256 of the victim's weights, which is trained now if it is not in the store."""
+        """Return the SHA-256 of the victim's weights, which is trained now if it is not in the store."""
         return self.trained(Part("victim")).checksum
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the victim, if it is in memory; those of the images count as the dataset's."""
+        """Count the bytes of the victim, if it is in memory; those of the images count as the dataset's."""
         victim = self.__dict__.get("victim")
         return bytes_of(victim.state_dict().values()) if victim else 0
 
     def model(self, stored: StoredModel) -> nn.Module:
-        """A stored model on the device, in eval mode."""
+        """Return a stored model on the device, in eval mode."""
         scenario, dataset = self.scenario, self.data.dataset
         model = create_model(scenario.model, num_classes=len(dataset.classes), shape=dataset.shape)
         load_into(model, stored.state_dict(), stored.weights)
         return model.to(self.device).eval()
 
     def scored(self, cell: Cell, columns: Row, truth: Truth | None, steps: Sequence[Row] = ()) -> CellRows:
-        """The rows of a cell whose model has this truth (None: the weights are the victim's)."""
+        """Return the rows of a cell whose model has this truth (None: the weights are the victim's).
+
+        Args:
+            cell: one of the scenario's.
+            columns: of `searches`, which its search or training found.
+            truth: of the healed model; None: the weights are the victim's.
+            steps: rows of `steps`.
+        """
         before = self.truth(Part("victim"))
         clean = self.truth(Part("clean")).healed_raw if self.scoring.reference else None
         row = {**self.head(cell), **scores(before, truth or before, clean), **columns}
         return CellRows(search=row, steps=list(steps))
 
     def gate_failure(self) -> Row | None:
-        """See `cell_rows.gate_failure`; the victim must be trained, or is now."""
+        """Return the columns of a failed gate, see `cell_rows.gate_failure`; trains the victim if need be."""
         return gate_failure(self.scenario, self.truth(Part("victim")))
 
     def problem(self, cell: Cell, progress: Progress = silent) -> Problem:
-        """What the cell's search works on; kept, so that cells which differ in the search share it."""
+        """Return what the cell's search works on; kept, so that cells that differ in the search share it.
+
+        Args:
+            cell: one that dampens.
+            progress: called with the phase, samples done and in all.
+        """
         settings = cell.dampening or HealSettings()
         key = ("problem", self.scenario.key, cell.share, *problem_sort(settings))
         return self.keeper.get(key, lambda: self._problem(cell, settings, progress))
@@ -198,7 +218,7 @@ class Experiment:
         return Problem(problem=problem, seconds=timed.seconds + time.perf_counter() - start)
 
     def compared(self, cell: Cell) -> Compared:
-        """The victim on the part of retain that cells compare, kept.
+        """Return the victim on the part of retain that cells compare, kept.
 
         If that is all of retain, every share needs the same predictions: those of S_tr.
         """
@@ -213,11 +233,16 @@ class Experiment:
         return self.keeper.get(key, lambda: Compared.of(self.victim, part))
 
     def failed(self, cell: Cell, error: BaseException) -> Row:
-        """The row of a cell that raised ``error``."""
+        """Return the row of a cell that raised ``error``.
+
+        Args:
+            cell: one of the scenario's.
+            error: what it raised.
+        """
         return failed_row(self.scenario, cell, type(error).__name__, str(error))
 
     def key(self, cell: Cell) -> str:
-        """Key of the cell's row in `searches`."""
+        """Return the key of the cell's row in `searches`."""
         return cell_key(self.scenario, cell)
 
     def truth(self, part: Part) -> Truth:
@@ -229,7 +254,7 @@ class Experiment:
         return self._truths[part]
 
     def _measured_like(self, scenario: dict[str, Any]) -> bool:
-        """Whether a model's truth, of the attack it was made for on all test images, is this scenario's."""
+        """Tell whether a model's truth is this scenario's: of its attack, on all test images."""
         ours = self.scenario.attack.model_dump(mode="json")
         return self.scenario.held_back == NOTHING and scenario["attack"] == ours
 

@@ -67,16 +67,21 @@ class ImportancePart(BaseModel):
     shard: tuple[int, int] | None = None
 
     def shards(self, samples: int) -> tuple[ImportancePart, ...]:
-        """The shards of the whole of so many samples; none where one traversal does."""
+        """Return the shards of the whole of so many samples; none where one traversal does."""
         count = shard_count(samples, self.granularity, self.batch_size)
         numbers = range(count) if count > 1 else ()
         return tuple(self.model_copy(update={"shard": (number, count)}) for number in numbers)
 
 
 def part_for(share: Share, settings: HealSettings, kinds: tuple[Kind, ...] = ()) -> ImportancePart:
-    """The large set that a method needs at a discovery share.
+    """Return the large set that a method needs at a discovery share.
 
     ``kinds`` are those to compute beside its own, where the granularity is "batch".
+
+    Args:
+        share: the discovery share.
+        settings: those of the method.
+        kinds: to compute beside its own, with granularity "batch".
     """
     sample = settings.granularity == "sample"
     return ImportancePart(
@@ -90,13 +95,13 @@ def part_for(share: Share, settings: HealSettings, kinds: tuple[Kind, ...] = ())
 
 
 def shard_count(samples: int, granularity: Granularity, batch_size: int) -> int:
-    """How many shards so many samples are read in: 1 to `MOST_SHARDS`."""
+    """Count the shards that so many samples are read in: 1 to `MOST_SHARDS`."""
     units = samples if granularity == "sample" else -(-samples // batch_size)
     return max(1, min(MOST_SHARDS, units, -(-samples // SHARD_SAMPLES)))
 
 
 def shard_of(samples: int, part: ImportancePart) -> range:
-    """Positions of a shard in its set; with granularity "batch" whole batches."""
+    """Return the positions of a shard in its set; with granularity "batch" whole batches."""
     number, count = part.shard or (0, 1)
     unit = 1 if part.granularity == "sample" else part.batch_size
     units = -(-samples // unit)
@@ -113,9 +118,13 @@ class TimedPair:
 
 
 def piece_bounds(manipulated: int, discovered: int) -> list[int]:
-    """Where the pieces of the first ``discovered`` samples of S_m begin and end: 0, 1, tenths of |S_m|, ...
+    """Return where pieces of the first ``discovered`` samples of S_m begin and end: 0, 1, tenths of |S_m|.
 
     Strictly ascending, from 0 to ``discovered``.
+
+    Args:
+        manipulated: |S_m|.
+        discovered: |S_f|, at most |S_m|.
     """
     tenths = {round(manipulated * tenth / 10) for tenth in range(11)}
     return sorted(bound for bound in tenths | {0, 1, discovered} if bound <= discovered)
@@ -137,7 +146,7 @@ class VictimImportances:
         self.data, self.victim, self.key, self.store = data, victim, key, store
 
     def of(self, share: Share, settings: HealSettings, progress: Progress = silent) -> TimedPair:
-        """The importances that a method works with at a discovery share, on the device of the data."""
+        """Return the importances that a method needs at a discovery share, on the device of the data."""
         kind, part = settings.kind, part_for(share, settings)
         forget, seconds = self._of_forget(share, kind, part, progress)
         whole, more = self._loaded(self._prepared(part, progress), kind)
@@ -156,7 +165,10 @@ class VictimImportances:
     def _of_forget(
         self, share: Share, kind: Kind, part: ImportancePart, progress: Progress
     ) -> tuple[Importance, float]:
-        """Those of S_f; granularity "sample": the sum of its pieces, one in memory at a time beside it."""
+        """Return the importance of S_f and its seconds.
+
+        With granularity "sample" it is the sum of its pieces, of which one is in memory at a time beside it.
+        """
         if part.granularity == "batch":
             found = self._made(["S_f", str(share), part.batch_size], self.data.forget(share), part, progress)
             return self._loaded(found, kind)
@@ -168,7 +180,7 @@ class VictimImportances:
         return reduce(lambda sums, piece: (sums[0] + piece[0], sums[1] + piece[1]), pieces)
 
     def _prepared(self, part: ImportancePart, progress: Progress) -> Keys:
-        """Keys of a whole or of a shard that are in the store by now."""
+        """Return the keys of a whole or of a shard that are in the store by now."""
         samples = self._samples(part)
         name: list[str | int] = [part.of]
         if part.share is not None:
@@ -205,7 +217,10 @@ class VictimImportances:
         progress: Progress,
         instead: Keys | None = None,
     ) -> Keys:
-        """Keys of importances on ``samples``, from the store or computed now; ``instead``, where that is."""
+        """Return the keys of importances on ``samples``, from the store or computed now.
+
+        Where all of ``instead`` are in the store, those.
+        """
         keys = self._keys(name, part)
         if instead and not self._missing(instead):
             return instead
@@ -218,7 +233,7 @@ class VictimImportances:
 
     @contextmanager
     def _making(self, keys: Keys) -> Iterator[Keys]:
-        """Those of ``keys`` that are not in the store; nobody else makes them meanwhile."""
+        """Yield those of ``keys`` that are not in the store; nobody else makes them meanwhile."""
         if not self._missing(keys):
             yield {}
             return
@@ -231,7 +246,7 @@ class VictimImportances:
         return {kind: key for kind, key in keys.items() if self._find(key) is None}
 
     def _find(self, key: str) -> StoredImportance | None:
-        """The importances under ``key``, if they are of the victim that is stored now."""
+        """Return the importances under ``key``, if they are of the victim that is stored now."""
         found, victim = self.store.find_importance(key), self._victim_checksum()
         if found is None or victim is None or found.info.get(VICTIM) == victim:
             return found
@@ -243,7 +258,7 @@ class VictimImportances:
         return {} if victim is None else {VICTIM: victim}
 
     def _victim_checksum(self) -> str | None:
-        """None where the victim is not of the store."""
+        """Return the checksum of the victim; None where it is not of the store."""
         found = self.store.find(self.key)
         return None if found is None else found.checksum
 
@@ -255,7 +270,7 @@ class VictimImportances:
         missing: Keys,
         progress: Progress,
     ) -> None:
-        """Where a killed process left some of the kinds, all are computed: alone they round otherwise."""
+        """Compute all kinds, also where a killed process left some of them: alone they round otherwise."""
         start = time.perf_counter()
         found = estimate_importances(
             self.victim(),

@@ -29,12 +29,12 @@ class Problem:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes held."""
+        """Count the bytes held."""
         return self.problem.held_bytes
 
 
 def problem_sort(settings: HealSettings) -> tuple[Any, ...]:
-    """What of the settings a dampening problem depends on."""
+    """Return what of the settings a dampening problem depends on."""
     own = SEARCH_ENTRIES[settings.search].depends_on
     return (
         *(getattr(settings, name) for name in own),
@@ -60,16 +60,16 @@ class Compared:
 
     @classmethod
     def of(cls, victim: nn.Module, samples: Batches) -> Compared:
-        """Predicted now, of samples of the training set."""
+        """Predict samples of the training set now."""
         predictions, labels = predict(victim, samples, "training set")
         return cls(predictions=predictions, labels=labels)
 
     def at(self, positions: Tensor) -> Compared:
-        """Those at positions of the set, int64 on any device."""
+        """Return the predictions at positions of the set, int64 on any device."""
         predictions, labels = (one[positions.to(one.device)] for one in (self.predictions, self.labels))
         return Compared(predictions=predictions, labels=labels)
 
     @property
     def held_bytes(self) -> int:
-        """Bytes held."""
+        """Count the bytes held."""
         return bytes_of((self.predictions, self.labels))

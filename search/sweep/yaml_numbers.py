@@ -37,7 +37,7 @@ def doubt(text: str) -> str | None:
 
 
 def construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    """A whole number: decimal, ``0x`` and ``0b``.
+    """Read a whole number: decimal, ``0x`` and ``0b``.
 
     Raises:
         ConstructorError: another number may be meant.
@@ -47,7 +47,7 @@ def construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 
 
 def construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    """A decimal number.
+    """Read a decimal number.
 
     Raises:
         ConstructorError: another number may be meant.

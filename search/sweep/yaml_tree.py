@@ -25,7 +25,7 @@ MOST_NODES = 50_000
 
 
 def read_yaml(text: str, origin: str) -> Any:
-    """The one document in ``text``, read as safe_load does, but for numbers that may mean another one.
+    """Read the one document in ``text`` as safe_load does, but for numbers that may mean another one.
 
     Raises:
         BadInput: a syntax error or a key that comes twice in one mapping (with the line), a node inside
@@ -68,7 +68,7 @@ def _yaml_problem(error: Exception) -> str:
 
 
 def _no_setting(value: object) -> str | None:
-    """Why a value is none that a sweep can have, with the remedy; None if it is one."""
+    """Tell why a value is none that a sweep can have, with the remedy; None if it is one."""
     if isinstance(value, float) and not math.isfinite(value):
         return f" = {value}: give a finite number"
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
@@ -87,7 +87,7 @@ class _BoundedLoader(yaml.SafeLoader):
         self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """A node, as the parent class composes it, if it is within the bounds."""
+        """Compose a node, as the parent class does, if it is within the bounds."""
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         alias = self.check_event(yaml.AliasEvent)
         self._depth += 1
@@ -136,7 +136,7 @@ def _refuse_twins(node: yaml.MappingNode) -> None:
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted path and the value of everything that is no mapping and no list."""
+    """Yield the dotted path and the value of everything that is no mapping and no list."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from leaves(value, join(path, key))
@@ -148,17 +148,25 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def join(path: str, key: object) -> str:
-    """``a.b`` from ``a`` and ``b``; the top has the empty path."""
+    """Join ``a`` and ``b`` to ``a.b``; the top has the empty path."""
     return f"{path}.{key}" if path else str(key)
 
 
 def override(tree: Tree, assignments: Sequence[str]) -> Tree:
-    """A copy of ``tree`` with each ``dotted.path=value`` put in, in order; values are YAML.
+    """Copy ``tree`` with each ``dotted.path=value`` put in, in order; values are YAML.
 
     A name where a mapping is meant (a scenario preset, a model, a trigger) becomes the mapping that holds it.
 
+    Args:
+        tree: mappings, lists and scalars, as YAML has them; it is not changed.
+        assignments: ``dotted.path=value`` each, in order.
+
     Raises:
         BadInput: no "=", no value, bad YAML, or a path that goes into a list or a number.
+
+    Example:
+        >>> override({"scenario": {"seed": 0}}, ["scenario.seed=3"])
+        {'scenario': {'seed': 3}}
     """
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
@@ -192,7 +200,7 @@ def _put(tree: Tree, keys: list[str], value: Any, assignment: str, path: str = "
 
 
 def merge(base: Any, over: Any) -> Any:
-    """``over`` on top of ``base``, mapping by mapping.
+    """Put ``over`` on top of ``base``, mapping by mapping.
 
     Something with another ``name`` (a model, a trigger) is another thing: it takes nothing from the base.
     """
@@ -204,7 +212,7 @@ def merge(base: Any, over: Any) -> Any:
 
 
 def refuse_unknown_keys(given: Mapping[Any, Any], valid: Iterable[str], path: str, origin: str) -> None:
-    """Every key of the mapping at ``path`` must be a valid one.
+    """Refuse a key of the mapping at ``path`` that is no valid one.
 
     Raises:
         BadInput: the path of the first that is not, and the valid ones.
@@ -219,7 +227,7 @@ def refuse_unknown_keys(given: Mapping[Any, Any], valid: Iterable[str], path: st
 
 
 def explained(error: ValidationError, origin: str, tree: Any, path: str = "") -> BadInput:
-    """The first finding of pydantic about ``tree``, which stands at ``path`` of ``origin``.
+    """Explain the first finding of pydantic about ``tree``, which stands at ``path`` of ``origin``.
 
     Pydantic's places also name the members of unions that it tried; only what leads through the tree is kept,
     and what the members of one union ask for is given together.

@@ -26,7 +26,7 @@ REPORTED = tuple(field.name for field in fields(Harm))
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What came of it.
+    """What came of a healing by a method that trains.
 
     Attributes:
         status: of the search, or "not_healed"; see `judged`.
@@ -45,7 +45,7 @@ class Trained:
 
 
 def tune_settings(**values: Any) -> TuneSettings:
-    """`TuneSettings` for a model whose truth nobody knows.
+    """Return `TuneSettings` for a model whose truth nobody knows.
 
     Raises:
         BadInput: names the unknown setting, or the value and its bounds; an objective that needs the truth.
@@ -127,7 +127,7 @@ def heal_by_training(
 def _check(
     victim: nn.Module, batches: Mapping[str, Batches], settings: TuneSettings, base: nn.Module | None
 ) -> VictimCheck:
-    """The check of all sets, of as many samples of each as are compared."""
+    """Return the check of all sets, of as many samples of each as are compared."""
     parts = {name: compared_part(samples, settings.compared) for name, samples in batches.items()}
     return VictimCheck(victim, settings.method, parts["retain"], clean=parts.get("clean"), base=base)
 
@@ -138,7 +138,7 @@ def _threshold(settings: TuneSettings, examined: Examined, forget_count: int, se
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two models of one kind have the same weights and statistics."""
+    """Tell whether two models of one kind have the same weights and statistics."""
     return all(
         torch.equal(mine, its)
         for mine, its in zip(one.state_dict().values(), other.state_dict().values(), strict=True)

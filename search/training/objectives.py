@@ -18,7 +18,7 @@ SELECTION_CLEAN, SELECTION_HEALED = "selection_clean_accuracy", "selection_heale
 
 
 def parts(settings: TuneSettings, row: Row, forget_accuracy_before: float) -> Parts | None:
-    """Both parts of the objective, greater is better; None for a candidate that failed.
+    """Return both parts of the objective, greater is better; None for a candidate that failed.
 
     "deployable": minus the distance of Acc_forget from rho * Acc_forget(victim), and minus the share of
     retain samples, not of a target class, on which the candidate contradicts the victim. "oracle":
@@ -33,19 +33,19 @@ def parts(settings: TuneSettings, row: Row, forget_accuracy_before: float) -> Pa
 
 
 def score(both: Parts | None) -> float | None:
-    """The sum of the parts."""
+    """Add up the parts; None for a candidate that failed."""
     return None if both is None else both[0] + both[1]
 
 
 def told(settings: TuneSettings, both: Parts | None) -> Sequence[float] | None:
-    """What the sampler learns of a candidate."""
+    """Return what the sampler learns of a candidate."""
     if both is None:
         return None
     return both if settings.pareto else (both[0] + both[1],)
 
 
 def pareto_front(points: Sequence[Parts | None]) -> list[bool]:
-    """Which points no other is at least as good as in both parts and better in one; failures never are.
+    """Tell which points no other is at least as good as in both parts and better in one; failures never.
 
     Equal points are on the front together.
     """

@@ -22,8 +22,16 @@ def unlearner(method: str, parameters: Mapping[str, Any]) -> Unlearner:
 
     ``named`` among them puts published ones in place of the defaults.
 
+    Args:
+        method: one of `TRAINED_METHODS`.
+        parameters: hyperparameters by name; unknown ones are refused.
+
     Raises:
         BadInput: an unknown hyperparameter (the valid ones are listed), or a value out of bounds.
+
+    Example:
+        >>> unlearner("npo", {"steps": 50}).steps
+        50
     """
     entry, given = TRAINED_METHODS[method], dict(parameters)
     kind = entry.load()
@@ -49,7 +57,12 @@ def _named(entry: TrainedEntry, name: Any) -> dict[str, Any]:
 
 
 def from_recipe(method: str, recipe: Recipe) -> dict[str, Any]:
-    """Return what a method takes from the victim's recipe, in place of its defaults."""
+    """Return what a method takes from the victim's recipe, in place of its defaults.
+
+    Args:
+        method: one of `TRAINED_METHODS`.
+        recipe: with which the victim was trained.
+    """
     taken = TRAINED_METHODS[method].recipe
     if taken is None:
         return {}
@@ -57,7 +70,12 @@ def from_recipe(method: str, recipe: Recipe) -> dict[str, Any]:
 
 
 def defaults(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all hyperparameters of a method as JSON has them, with ``given`` in place of defaults."""
+    """Return all hyperparameters of a method as JSON has them, with ``given`` in place of defaults.
+
+    Args:
+        method: one of `TRAINED_METHODS`.
+        given: hyperparameters by name, which stand in place of defaults.
+    """
     return unlearner(method, given).model_dump(mode="json")
 
 
@@ -72,7 +90,7 @@ def check_parameters(method: str, parameters: Parameters) -> Parameters:
 
 
 def _as_taken(name: str, given: JsonValue, taken: JsonValue) -> JsonValue:
-    """The value in force for what was ``given``; of a mapping, what was given of it."""
+    """Return the value in force for what was ``given``; of a mapping, what was given of it."""
     if isinstance(given, dict) and isinstance(taken, dict):
         return {key: _as_taken(f"{name}.{key}", value, taken.get(key, value)) for key, value in given.items()}
     if isinstance(given, bool) and isinstance(taken, int | float) and not isinstance(taken, bool):

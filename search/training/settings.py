@@ -56,6 +56,12 @@ class TuneSettings(BaseModel):
         collapse_share: it also has if one class gains more than this share of all retain predictions.
         compared: how many samples of retain, drawn at random, victim and candidate are compared on.
         batch_size: samples per forward pass, when a model is judged.
+
+    Example:
+        >>> from theriac.search.training import TuneSettings
+        >>> settings = TuneSettings(method="rga", search="fixed", parameters={"steps": 50})
+        >>> settings.setting_count, settings.needs_clean
+        (1, False)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -111,17 +117,17 @@ class TuneSettings(BaseModel):
 
     @property
     def uses_oracle(self) -> bool:
-        """Whether the search sees held-out truth."""
+        """Tell whether the search sees held-out truth."""
         return self.search == "tpe" and self.objective == "oracle"
 
     @property
     def needs_clean(self) -> bool:
-        """Whether the method needs images known to be clean."""
+        """Tell whether the method needs images known to be clean."""
         return TRAINED_METHODS[self.method].needs_clean
 
     @property
     def searched(self) -> Space:
-        """What is looked for, and where."""
+        """Return what is looked for, and where."""
         if self.search == "fixed":
             return {}
         whole: Mapping[str, Dimension] = {**TRAINED_METHODS[self.method].space, **self.space}
@@ -129,5 +135,5 @@ class TuneSettings(BaseModel):
 
     @property
     def setting_count(self) -> int:
-        """How many settings the search evaluates."""
+        """Return how many settings the search evaluates."""
         return self.samples if self.searched else 1

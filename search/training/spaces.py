@@ -21,6 +21,11 @@ class Range(BaseModel):
     Attributes:
         low, high: the bounds, finite, in this order.
         log: look on a logarithmic scale; the bounds are above 0 then.
+
+    Example:
+        >>> from theriac.search.training import Range
+        >>> Range(low=1, high=8).holds(3), Range(low=1e-4, high=1e-2, log=True).holds(0.1)
+        (True, False)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -36,7 +41,7 @@ class Range(BaseModel):
         return self
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
-        """As Optuna has it."""
+        """Return the range as Optuna has it."""
         import optuna
 
         if isinstance(self.low, int) and isinstance(self.high, int):
@@ -45,11 +50,11 @@ class Range(BaseModel):
 
     @property
     def extremes(self) -> tuple[Value, ...]:
-        """Both bounds."""
+        """Return both bounds."""
         return self.low, self.high
 
     def holds(self, value: Value) -> bool:
-        """Whether ``value`` lies in it."""
+        """Tell whether ``value`` lies in the range."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
@@ -58,6 +63,11 @@ class Choice(BaseModel):
 
     Attributes:
         choices: the values, at least one, none twice.
+
+    Example:
+        >>> from theriac.search.training import Choice
+        >>> Choice(choices=("sgd", "adam")).holds("adam")
+        True
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,18 +75,18 @@ class Choice(BaseModel):
     choices: tuple[Value, ...] = Field(min_length=1)
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
-        """As Optuna has it."""
+        """Return the choice as Optuna has it."""
         import optuna
 
         return optuna.distributions.CategoricalDistribution(self.choices)
 
     @property
     def extremes(self) -> tuple[Value, ...]:
-        """All of them."""
+        """Return all choices."""
         return self.choices
 
     def holds(self, value: Value) -> bool:
-        """Whether ``value`` is one of them."""
+        """Tell whether ``value`` is one of the choices."""
         return value in self.choices
 
 
@@ -90,5 +100,5 @@ def log_range(low: float, high: float) -> Range:
 
 
 def distributions(space: Mapping[str, Dimension]) -> dict[str, Any]:
-    """A space as Optuna has it."""
+    """Return a space as Optuna has it."""
     return {name: dimension.distribution() for name, dimension in space.items()}

@@ -7,6 +7,6 @@ from .settings import TuneSettings
 
 
 def start_of(settings: TuneSettings) -> TPEStart:
-    """The start of a search over hyperparameters of a method that trains; it depends on no data."""
+    """Return the start of a search over hyperparameters of a method that trains; it depends on no data."""
     together = settings.together if settings.search == "tpe" else 1
     return TPEStart(count=settings.setting_count, together=together)

@@ -42,7 +42,7 @@ class RowStore(Protocol):
     """Where the rows of finished runs are kept, by parameters."""
 
     def find(self, parameters: dict[str, Any]) -> Row | None:
-        """The row of a run with these parameters; None if there was none."""
+        """Find the row of a run with these parameters; None if there was none."""
         ...
 
     def put(self, parameters: dict[str, Any], row: Row) -> None:
@@ -95,7 +95,7 @@ class Tuned:
 
     @property
     def chosen(self) -> Row | None:
-        """The row of the best setting."""
+        """Return the row of the best setting."""
         return None if self.winner is None else self.rows[self.winner]
 
 
@@ -142,12 +142,12 @@ class Tuning:
 
     @property
     def start(self) -> TPEStart:
-        """What it takes to follow the search; nothing is computed for it."""
+        """Return what it takes to follow the search; nothing is computed for it."""
         return start_of(self.settings)
 
     @cached_property
     def examined(self) -> Examined:
-        """The victim.
+        """Examine the victim.
 
         Raises:
             BadInput: data that the model cannot take.
@@ -177,7 +177,7 @@ class Tuning:
         return found
 
     def conclude(self, history: Sequence[Row], enough: float | None = None) -> Tuned:
-        """The best of all settings.
+        """Return the best of all settings.
 
         Args:
             history: their rows.
@@ -193,13 +193,13 @@ class Tuning:
         return Tuned(status=status, rows=tuple(rows), winner=winner, examined=self.examined)
 
     def model(self, row: Row) -> nn.Module:
-        """The model of a row's setting: the best one trained here is at hand, others are trained again."""
+        """Return the model of a row's setting: the best trained here is at hand, others are trained again."""
         if self._best is None or self._best.parameters != row["parameters"]:
             return self._run(json.loads(row["parameters"])).model
         return self._best.model
 
     def _parameters(self, history: Sequence[Row], number: int) -> dict[str, Any]:
-        """All hyperparameters of setting ``number`` that are not the method's defaults, or are searched."""
+        """Return the hyperparameters of setting ``number`` that are searched, or not the defaults."""
         if not self.settings.searched:
             return self._given
         before = self.examined.forget_accuracy
@@ -219,7 +219,7 @@ class Tuning:
         )
 
     def _first(self, space: Space) -> dict[str, Any]:
-        """The defaults, as far as they lie where they are looked for."""
+        """Return the defaults, as far as they lie where they are looked for."""
         own = defaults(self.settings.method, self._given)
         return {name: own[name] for name, dimension in space.items() if dimension.holds(own[name])}
 
@@ -245,7 +245,7 @@ class Tuning:
         return row
 
     def _keep_best(self, row: Row, model: nn.Module) -> None:
-        """So that the model that is given out is the very one whose row is reported."""
+        """Keep the best model, so that the one that is given out is the very one whose row is reported."""
         value = score(parts(self.settings, row, self.examined.forget_accuracy))
         if row["status"] == "collapsed" or value is None:
             return
@@ -292,7 +292,7 @@ class Tuning:
         return "no_stop", None
 
     def _left_alone(self) -> float:
-        """The score of the victim as it is."""
+        """Return the score of the victim as it is."""
         before = self.examined.forget_accuracy
         row = {"status": "done", "forget_accuracy": before, "agreement": 1.0}
         if self.settings.uses_oracle:

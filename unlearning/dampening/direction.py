@@ -13,19 +13,24 @@ from ..inference import check_batch, check_logits, check_targets, evaluating
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """The label's logit less the largest other one, [N]; above 0 where the label is predicted."""
+    """Return the label's logit less the largest other one, [N]; above 0 where the label is predicted."""
     own = logits.gather(1, labels[:, None]).squeeze(1)
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return own - others.amax(1)
 
 
 def centred(logits: Tensor, labels: Tensor) -> Tensor:
-    """The label's logit less the mean of all, [N]: what adding a constant to all logits leaves alone."""
+    """Return the label's logit less the mean of all, [N], which a constant added to all leaves alone.
+
+    Args:
+        logits: [N, K].
+        labels: int64 [N], in [0, K).
+    """
     return logits.gather(1, labels[:, None]).squeeze(1) - logits.mean(1)
 
 
 def falling(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """How fast the mean margin falls as each weight is dampened, to first order.
+    """Return how fast the mean margin falls as each weight is dampened, to first order.
 
     That is theta_i * d (mean margin) / d theta_i, in logits per full dampening: positive where dampening the
     weight makes the model doubt the labels.

@@ -94,24 +94,24 @@ class DampeningPath:
 
     @property
     def count(self) -> int:
-        """How many parameters there are."""
+        """Count the parameters."""
         return len(self._forget)
 
     @property
     def sorted_count(self) -> int:
-        """How many of them are sorted so far."""
+        """Count the parameters that are sorted so far."""
         return len(self._part.index)
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of all tensors and arrays held, the parameters included."""
+        """Count the bytes of all tensors and arrays held, the parameters included."""
         tensors = [self._forget, self._retain, self._part.index]
         tensors += [tensor for buffer in self._buffers for tensor in buffer.tensors()]
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
         return sum(storages.values()) + self._part.ratios.nbytes + self._part.thresholds.nbytes
 
     def alpha_at(self, percentile: float) -> float:
-        """Alpha for a percentile in [0, 100], a look-up; see `Ratios.alpha_at`.
+        """Look up alpha for a percentile in [0, 100]; see `Ratios.alpha_at`.
 
         Raises:
             BadInput: percentile out of range.
@@ -123,7 +123,7 @@ class DampeningPath:
         return interpolated(self._part.ratios[below - hidden], self._part.ratios[above - hidden], weight)
 
     def selected(self, alpha: float) -> int:
-        """How many parameters have I_f > alpha * I_r.
+        """Count the parameters that have I_f > alpha * I_r.
 
         Raises:
             BadInput: alpha is not finite or below 0.
@@ -140,6 +140,10 @@ class DampeningPath:
 
         Costs in proportion to the parameters selected by only one of the two alphas; all selected ones are
         written again if the dampening constant (lambda) is another one than before.
+
+        Args:
+            alpha: the selection threshold, at least 0.
+            dampening_constant: lambda, above 0.
 
         Raises:
             BadInput: alpha or lambda out of range.
@@ -180,14 +184,14 @@ class DampeningPath:
         return alpha
 
     def alpha_of(self, count: int) -> float:
-        """The largest alpha that selects the ``count`` weights of the largest ratios, at least 1.
+        """Return the largest alpha that selects the ``count`` weights of the largest ratios, at least 1.
 
         0 if the ratio of some of them is 0: no alpha selects those, and dampening leaves them as they are.
         """
         return max(0.0, float(-self._part.thresholds[count - 1]))
 
     def name_of(self, rank: int) -> str:
-        """The weight of a rank, from 0, such as ``fc.weight[0,25]``."""
+        """Name the weight of a rank, from 0, such as ``fc.weight[0,25]``."""
         place = int(self._part.index[rank])
         owner = int(torch.bucketize(self._part.index[rank], self._ends, right=True))
         within = place - (int(self._ends[owner - 1]) if owner else 0)
@@ -217,7 +221,7 @@ class DampeningPath:
                 buffer.scale(start, stop, factor)
 
     def _dampen_first(self, count: int) -> None:
-        """The first ``count`` but those spared; all must have their first values."""
+        """Dampen the first ``count`` but those spared; all must have their first values."""
         start = 0
         for rank in (*(rank for rank in self._spared if rank < count), count):
             self._dampen(start, rank)
@@ -225,7 +229,7 @@ class DampeningPath:
         self._position = count
 
     def _note(self, start: int, stop: int) -> None:
-        """The parameters of the weights at positions [start, stop) change now."""
+        """Note that the parameters of the weights at positions [start, stop) change now."""
         self._changes += 1
         places = range(len(self._names))
         if stop - start <= FEW:
@@ -266,7 +270,7 @@ class _Part:
     index: Tensor
 
     def covers(self, alpha: np.float32) -> bool:
-        """Whether no parameter outside can be selected: that needs a (rounded) ratio of at least alpha."""
+        """Tell whether no parameter outside can be selected: that needs a (rounded) ratio >= alpha."""
         return self.whole or float(alpha) >= self.smallest
 
 
@@ -289,7 +293,7 @@ class _Buffer:
             begin += parameter.numel()
 
     def tensors(self) -> list[Tensor]:
-        """All that it holds."""
+        """Return all tensors that it holds."""
         ranks = [] if self._ranks is None else [self._ranks]
         return [self._values, self._places, self._originals, *ranks]
 
@@ -330,7 +334,7 @@ class _Buffer:
 
 
 def _grouped(parameters: Mapping[str, Tensor]) -> list[list[str]]:
-    """Names by dtype and device; the flat vector of all parameters follows this order."""
+    """Group names by dtype and device; the flat vector of all parameters follows this order."""
     groups: dict[tuple[torch.dtype, torch.device], list[str]] = {}
     for name, parameter in parameters.items():
         groups.setdefault((parameter.dtype, parameter.device), []).append(name)
@@ -346,7 +350,7 @@ def _buffers(parameters: Mapping[str, Tensor], order: list[list[str]]) -> list[_
 
 
 def _flat(parameters: Mapping[str, Tensor], importance: Importances, order: list[list[str]]) -> Tensor:
-    """All importances in one float32 vector."""
+    """Return all importances in one float32 vector."""
     means = checked_means(importance)
     check_match(parameters, means)
     flat = torch.cat([means[name].reshape(-1).float() for names in order for name in names])
@@ -354,13 +358,13 @@ def _flat(parameters: Mapping[str, Tensor], importance: Importances, order: list
 
 
 def _ratios(forget: Tensor, retain: Tensor) -> Tensor:
-    """I_f / I_r, infinite for x/0; -1 for 0/0, which is below all others."""
+    """Divide I_f / I_r: infinite for x/0, and -1 for 0/0, which is below all others."""
     ratios = forget / retain
     return ratios.masked_fill_(ratios.isnan(), -1.0)
 
 
 def _top(ratios: Tensor, wanted: int, forget: Tensor, retain: Tensor) -> _Part:
-    """The ``wanted`` largest ratios, and those equal to the smallest of them."""
+    """Return the ``wanted`` largest ratios, and those equal to the smallest of them."""
     smallest = _kth_largest(ratios, wanted)
     index = (ratios >= smallest).nonzero().flatten()
     top = ratios[index]
@@ -375,14 +379,14 @@ def _top(ratios: Tensor, wanted: int, forget: Tensor, retain: Tensor) -> _Part:
 
 
 def _kth_largest(values: Tensor, k: int) -> float:
-    """On the CPU numpy's partition, which needs 4 bytes a value where torch.topk needs 16, and less time."""
+    """Find the k-th largest value; numpy's partition needs 4 bytes a value, torch.topk 16 and more time."""
     if values.device.type == "cpu":
         return float(np.partition(values.numpy(), len(values) - k)[len(values) - k])
     return float(values.topk(k, sorted=False).values.min())
 
 
 def _negative_thresholds(forget: Tensor, retain: Tensor) -> Tensor:
-    """Minus the largest float32 alpha with forget > alpha * retain, the product rounded to float32.
+    """Return minus the largest float32 alpha with forget > alpha * retain, the product rounded to float32.
 
     That product stays below ``forget`` as long as alpha * retain lies below the middle between ``forget`` and
     the float32 before it (or on it, if ties round down). The quotient may be rounded up, or be such a tie;

@@ -1,4 +1,4 @@
-"""Which calls of submodules depend on nothing but what they are given and their own weights."""
+"""Finds the calls of submodules that depend on nothing but what they are given and their own weights."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Call:
 
 
 def pure_calls(model: nn.Module, sample: Tensor) -> list[Call]:
-    """One forward pass in eval mode, watched operation by operation; its pure calls in the order they began.
+    """Watch one forward pass in eval mode; return its pure calls in the order they began.
 
     A call is pure if it is given tensors and constants only and returns one tensor; if every tensor that it
     reads is given to it, made by it, or a parameter or buffer of its own or of a submodule; if it draws no
@@ -70,7 +70,7 @@ def pure_calls(model: nn.Module, sample: Tensor) -> list[Call]:
 
 @contextmanager
 def replaced(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
-    """Other ``forward`` methods inside the block, for modules that have their class's."""
+    """Put other ``forward`` methods in place inside the block, for modules that have their class's."""
     try:
         for module, forward in forwards.items():
             vars(module)["forward"] = forward
@@ -81,19 +81,19 @@ def replaced(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
 
 
 def comparable(value: object) -> bool:
-    """Whether an argument can be compared with that of another call: a constant, or a tensor without airs."""
+    """Tell whether an argument can be compared with that of another call: a constant, or a plain tensor."""
     if isinstance(value, CONSTANTS):
         return True
     return type(value) is Tensor and value.layout is torch.strided and not value.is_inference()
 
 
 def storage_of(tensor: Tensor) -> int:
-    """By which tensors that look into the same memory are told."""
+    """Return the number by which tensors that look into the same memory are told."""
     return tensor.untyped_storage().data_ptr()
 
 
 def tensors_in(values: object) -> Iterator[Tensor]:
-    """The tensors in nested lists, tuples and dicts."""
+    """Yield the tensors in nested lists, tuples and dicts."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, dict):
@@ -139,7 +139,7 @@ class _Watch(TorchDispatchMode):
         self._states = {module: _state(module) for module in model.modules()}
 
     def forwards(self) -> dict[nn.Module, Forward]:
-        """What to call instead of the modules' own."""
+        """Return what to call instead of the modules' own forward methods."""
         found = {}
         for name, module in self._model.named_modules():
             if not isinstance(module, torch.jit.ScriptModule) and "forward" not in vars(module):
@@ -147,7 +147,7 @@ class _Watch(TorchDispatchMode):
         return found
 
     def calls(self) -> list[Call]:
-        """The pure ones."""
+        """Return the pure calls."""
         names = [frame.name for frame in self._begun]
         impure = self._opaque | {m for m, state in self._states.items() if not _same_state(state, _state(m))}
         return [
@@ -220,7 +220,7 @@ def _opaque(module: nn.Module) -> bool:
 
 
 def _state(module: nn.Module) -> dict[str, list[object]]:
-    """The attributes, and what is in those that are collections."""
+    """Return the attributes, and what is in those that are collections."""
     return {name: [value, *_contents(value)] for name, value in vars(module).items() if name != "forward"}
 
 
@@ -238,7 +238,7 @@ def _same_state(before: dict[str, list[object]], after: dict[str, list[object]])
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[int]:
-    """Storages that an operation writes to, also through tensors that have a version of their own."""
+    """Find the storages that an operation writes to, also through tensors with a version of their own."""
     if not func._schema.is_mutable:
         return set()
     wanted = [argument for argument in func._schema.arguments if argument.is_write]
@@ -249,7 +249,10 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[in
 
 
 def _random_states(model: nn.Module) -> list[Tensor]:
-    """Of torch's global generators; attention is marked as random even where it drops nothing."""
+    """Return the states of torch's global generators.
+
+    Attention is marked as random even where it drops nothing.
+    """
     devices = {parameter.device for parameter in model.parameters()}
     states = [torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda"]
     return [torch.get_rng_state(), *states]
@@ -260,6 +263,6 @@ def _same(before: list[Tensor], after: list[Tensor]) -> bool:
 
 
 def _other_random_states() -> list[object]:
-    """Of Python and of NumPy's global generator."""
+    """Return the states of Python's and of NumPy's global generator."""
     name, keys, *rest = np.random.get_state()
     return [random.getstate(), name, np.asarray(keys).tolist(), *rest]

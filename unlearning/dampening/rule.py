@@ -29,11 +29,21 @@ LARGEST = torch.finfo(torch.float32).max
 
 
 def alpha_at(forget_importance: Importances, retain_importance: Importances, percentile: float) -> float:
-    """The selection threshold alpha: the ``percentile``-th percentile (in [0, 100]) of the finite ratios.
+    """Return alpha, the selection threshold: the ``percentile``-th percentile of the finite ratios.
+
+    Args:
+        forget_importance: of S_f, by parameter.
+        retain_importance: of retain, with the same names and shapes.
+        percentile: in [0, 100].
 
     Raises:
         BadInput: percentile out of range, importances that do not match, are negative or not finite, or no
             finite ratio.
+
+    Example:
+        >>> forget, retain = {"w": torch.tensor([1.0, 4.0])}, {"w": torch.tensor([1.0, 1.0])}
+        >>> alpha_at(forget, retain, 50.0)
+        2.5
     """
     return Ratios(forget_importance, retain_importance).alpha_at(percentile)
 
@@ -45,7 +55,7 @@ def dampen(
     alpha: float,
     dampening_constant: float = 1.0,
 ) -> dict[str, Tensor]:
-    """Dampened copies of ``parameters``; nothing given is changed.
+    """Return dampened copies of ``parameters``; nothing given is changed.
 
     Args:
         parameters: name -> weights.
@@ -60,6 +70,12 @@ def dampen(
     Raises:
         BadInput: alpha or lambda out of range, or importances that do not match the parameters, are negative
             or not finite.
+
+    Example:
+        >>> weights, forget = {"w": torch.tensor([1.0, 1.0])}, {"w": torch.tensor([1.0, 4.0])}
+        >>> retain = {"w": torch.tensor([1.0, 1.0])}
+        >>> dampen(weights, forget, retain, alpha=2.5)["w"].tolist()
+        [1.0, 0.25]
     """
     check_settings(alpha, dampening_constant)
     forget, retain = checked_means(forget_importance), checked_means(retain_importance)
@@ -75,24 +91,41 @@ def dampen(
 
 
 def dampening_factor(forget: Tensor, retain: Tensor, alpha: float, dampening_constant: float) -> Tensor:
-    """What each weight is multiplied with: 1 where it is not selected. Same shape as the importances."""
+    """Return what each weight is multiplied with: 1 where it is not selected. Shaped as the importances.
+
+    Args:
+        forget: importances of one parameter over S_f, any shape.
+        retain: those over retain, of the same shape.
+        alpha: the selection threshold, at least 0.
+        dampening_constant: lambda, above 0.
+    """
     selected = forget > within_float32(alpha) * retain
     factor = shrinking(torch.where(selected, forget, torch.ones_like(forget)), retain, dampening_constant)
     return torch.where(selected, factor, torch.ones_like(factor))
 
 
 def shrinking(forget: Tensor, retain: Tensor, dampening_constant: float) -> Tensor:
-    """min(lambda * I_r / I_f, 1), for parameters that are selected. Same shape as the importances."""
+    """Compute min(lambda * I_r / I_f, 1) for parameters that are selected. Same shape as the importances.
+
+    Args:
+        forget: importances of one parameter over S_f, any shape, above 0.
+        retain: those over retain, of the same shape.
+        dampening_constant: lambda, above 0.
+    """
     return (within_float32(dampening_constant) * retain / forget).clamp(max=1)
 
 
 def within_float32(value: float) -> float:
-    """``value``, or the largest float32: as infinity, 0 times it would be NaN."""
+    """Return ``value``, or the largest float32: as infinity, 0 times it would be NaN."""
     return min(value, LARGEST)
 
 
 def check_settings(alpha: float, dampening_constant: float) -> None:
     """Refuse an alpha below 0, a lambda that is not above 0, and either if it is not finite.
+
+    Args:
+        alpha: the selection threshold.
+        dampening_constant: lambda.
 
     Raises:
         BadInput: names the value.
@@ -125,7 +158,7 @@ class Ratios:
         self.infinite = int(torch.isinf(ratios).sum())
 
     def alpha_at(self, percentile: float) -> float:
-        """The percentile by linear interpolation: ``numpy.percentile(finite, numpy.float64(percentile))``.
+        """Interpolate the percentile linearly: ``numpy.percentile(finite, numpy.float64(percentile))``.
 
         With a plain float, numpy computes (or, in newer versions, rounds) it in float32 instead.
         """
@@ -134,7 +167,14 @@ class Ratios:
 
 
 def percentile_place(count: int, percentile: float) -> tuple[int, int, np.float64]:
-    """Which two of ``count`` ascending values a percentile lies between, and how far from the first (0 to 1).
+    """Tell which two of ``count`` ascending values a percentile lies between, and how far from the first.
+
+    Args:
+        count: of the values, at least 1.
+        percentile: in [0, 100].
+
+    Returns:
+        Position of the value below, of the one above, and how far from the first, in [0, 1).
 
     Raises:
         BadInput: percentile not in [0, 100].
@@ -147,18 +187,24 @@ def percentile_place(count: int, percentile: float) -> tuple[int, int, np.float6
 
 
 def interpolated(a: np.float32, b: np.float32, weight: np.float64) -> float:
-    """Between the float32 neighbours a and b as numpy's percentile computes it, bit for bit."""
+    """Interpolate between the float32 neighbours a and b as numpy's percentile does, bit for bit.
+
+    Args:
+        a: the value below.
+        b: the value above.
+        weight: how far from a to b, in [0, 1].
+    """
     step = b - a
     return float(b - step * (1 - weight) if weight >= 0.5 else a + step * weight)
 
 
 def _scaled(value: Tensor, factor: Tensor) -> Tensor:
-    """In the wider of the two precisions, so that half-precision weights are rounded once."""
+    """Scale in the wider of the two precisions, so that half-precision weights are rounded once."""
     return (value.detach() * factor.to(value.device)).to(value.dtype)
 
 
 def checked_means(importance: Importances) -> Mapping[str, Tensor]:
-    """Name -> importance averaged over its terms.
+    """Return name -> importance averaged over its terms.
 
     Raises:
         BadInput: one is negative or not finite.
@@ -175,6 +221,10 @@ def checked_means(importance: Importances) -> Mapping[str, Tensor]:
 
 def check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     """Refuse importances whose names or shapes are not those expected.
+
+    Args:
+        expected: tensors by name.
+        given: importances by name.
 
     Raises:
         BadInput: names the first that differs.

@@ -62,17 +62,17 @@ class Unchanged:
 
     @property
     def names(self) -> frozenset[str]:
-        """The submodules whose outputs are remembered."""
+        """Return the submodules whose outputs are remembered."""
         return frozenset(self._compared)
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that are remembered, inputs included."""
+        """Return all tensors that are remembered, inputs included."""
         return [tensor for memory in self._memories.values() for tensor in memory.tensors]
 
     @property
     def held_bytes(self) -> int:
-        """Their bytes."""
+        """Count the bytes of all tensors that are remembered."""
         return bytes_of(self.tensors)
 
     def forget(self) -> None:
@@ -81,7 +81,7 @@ class Unchanged:
 
     @contextmanager
     def recalling(self, piece: int, changed: Mapping[str, int]) -> Iterator[None]:
-        """Forward passes inside the block leave out what they can; afterwards the model is as it was.
+        """Let forward passes inside the block leave out what they can; afterwards the model is as it was.
 
         Args:
             piece: which images the model is going to be given, as a number; outputs are remembered for each
@@ -117,7 +117,7 @@ class Unchanged:
         return forward
 
     def _run_on_last(self, key: tuple[int, str], inner: Forward, given: _Given, last: _Given) -> Any:
-        """On the remembered input, so that submodules know it again; if that is used up, on the given one."""
+        """Run on the remembered input, so that submodules know it again, else on the given one."""
         output = self._run(key, inner, last)
         if last.same_as(given) or (last.intact and not last.shares_storage(output)):
             return output
@@ -133,7 +133,7 @@ class Unchanged:
         return output
 
     def _apart(self, *tensors: Tensor) -> bool:
-        """Whether none of them is a view of a weight, which can change without a trace of its own."""
+        """Tell whether no tensor is a view of a weight, which can change without a trace of its own."""
         return self._storages.isdisjoint(storage_of(tensor) for tensor in tensors)
 
 
@@ -148,21 +148,21 @@ class _Given:
 
     @property
     def intact(self) -> bool:
-        """Whether it can be compared with other calls, and no tensor was written to since."""
+        """Tell whether it can be compared with other calls, and no tensor was written to since."""
         return self._comparable and all(
             tensor._version == version for tensor, version in zip(self.tensors, self._versions, strict=True)
         )
 
     def same_as(self, other: _Given) -> bool:
-        """The same tensor objects, and equal constants."""
+        """Tell whether both have the same tensor objects, and equal constants."""
         return self._matches(other, lambda one, two: one is two)
 
     def equals(self, other: _Given) -> bool:
-        """Tensors of the same bits and layout, and equal constants."""
+        """Tell whether both have tensors of the same bits and layout, and equal constants."""
         return self._matches(other, _same_bits)
 
     def shares_storage(self, output: object) -> bool:
-        """Whether ``output`` is, or looks into, one of the tensors."""
+        """Tell whether ``output`` is, or looks into, one of the tensors."""
         return isinstance(output, Tensor) and storage_of(output) in {storage_of(t) for t in self.tensors}
 
     def _matches(self, other: _Given, alike: Any) -> bool:
@@ -184,16 +184,16 @@ class _Memory:
 
     @property
     def intact(self) -> bool:
-        """Whether neither input nor output was written to since."""
+        """Tell whether neither input nor output was written to since."""
         return self.given.intact and self.output._version == self._version
 
     def knows(self, given: _Given, *, compared: bool) -> bool:
-        """Whether this is the same input again, by comparison if need be."""
+        """Tell whether this is the same input again, by comparison if need be."""
         return self.given.intact and (self.given.same_as(given) or (compared and self.given.equals(given)))
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that it holds."""
+        """Return all tensors that it holds."""
         return [*self.given.tensors, self.output]
 
 
@@ -216,13 +216,13 @@ class _Part:
         return cls(names=[names[id(one)] for one in parameters], weights=[*parameters, *module.buffers()])
 
     def stamp(self, changed: Mapping[str, int]) -> Stamp:
-        """Another one whenever a weight may have changed."""
+        """Return a stamp, another one whenever a weight may have changed."""
         latest = max((changed.get(name, 0) for name in self.names), default=0)
         return latest, sum(weight._version for weight in self.weights)
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Bytes of their storages, each counted once."""
+    """Count the bytes of the tensors' storages, each counted once."""
     storages = {storage_of(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
 
@@ -238,7 +238,7 @@ def _same_bits(one: Tensor, two: object) -> bool:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    """Integers in place of floating point numbers, for which -0 equals 0 and NaN does not equal NaN."""
+    """View floating point numbers as integers, because -0 equals 0 and NaN does not equal NaN."""
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
     dtype = integers.get(tensor.element_size()) if tensor.is_floating_point() else None
     return tensor if dtype is None else tensor.view(dtype)
@@ -247,7 +247,7 @@ def _bits(tensor: Tensor) -> Tensor:
 def _planned(
     calls: list[Call], modules: Mapping[str, nn.Module], sample: Tensor, budget: int
 ) -> dict[str, bool]:
-    """What to remember within the budget, which is for one sample: name -> whether to compare its input."""
+    """Plan what to remember within the budget of one sample: name -> whether to compare its input."""
     planned: dict[str, bool] = {}
     for level in sorted({_level(call) for call in calls}):
         chosen, held = _chosen([call for call in calls if _level(call) <= level], modules, sample)
@@ -266,7 +266,7 @@ def _planned(
 def _chosen(
     calls: list[Call], modules: Mapping[str, nn.Module], sample: Tensor
 ) -> tuple[dict[str, bool], list[Tensor]]:
-    """Submodules that can know their input again -> whether by comparing it; and what would be held."""
+    """Return the submodules that can know their input again -> whether by comparing it; and what is held."""
     chosen: dict[str, bool] = {}
     held: list[Tensor] = []
     known = {id(sample)}
@@ -284,7 +284,7 @@ def _level(call: Call) -> int:
 
 
 def _works(module: nn.Module) -> bool:
-    """Whether a comparison costs little against the work: it has a matrix or a kernel."""
+    """Tell whether a comparison costs little against the work: the module has a matrix or a kernel."""
     return any(parameter.ndim > 1 for parameter in module.parameters())
 
 

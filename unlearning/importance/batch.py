@@ -50,7 +50,7 @@ class BatchSums:
         self.count += 1
 
     def _mean_gradients(self, x: Tensor, y: Tensor) -> Gradients | None:
-        """Gradients of the mean losses, summed over chunks; None if that did not fit into memory."""
+        """Return the gradients of the mean losses, summed over chunks; None if memory was too small."""
         size = min(self.chunk.size, len(x))
         sums: Gradients = [{} for _ in self.sensitivities]
         try:
@@ -78,7 +78,7 @@ class BatchSums:
     def _scaled(
         self, loss: Tensor, logits: Tensor, leaves: dict[str, Tensor], count: int
     ) -> dict[str, Tensor]:
-        """Gradients through a pass that is scaled so that little underflows in float16."""
+        """Compute gradients through a pass that is scaled so that little underflows in float16."""
         (outer,) = torch.autograd.grad(loss, logits, retain_graph=True)
         scale = self.model.arithmetic.batch_scale(outer, count)
         found = gradients_of(logits, leaves, outer * scale, keep=True)

@@ -66,7 +66,10 @@ class UnfoldedLast(Unfolded):
 
 
 def weight_gradients(module: Convolution, x: Tensor, g: Tensor) -> PerSample:
-    """X [n, C, *size], g [n, O, *positions]; any stride, padding, dilation and groups."""
+    """Return the weight gradients for x [n, C, *size] and g [n, O, *positions].
+
+    Any stride, padding, dilation and groups will do.
+    """
     groups = module.groups
     if all(k == 1 for k in module.kernel_size) and all(s == 1 for s in module.stride) and not _pads(module):
         left = g.reshape(len(g), groups, g.shape[1] // groups, -1)
@@ -94,7 +97,7 @@ def _positions(module: Convolution, sizes: torch.Size) -> list[int]:
 
 
 def _windows(module: Convolution, x: Tensor) -> Tensor:
-    """Windows of padded images of any dimension: [n, C * kernel, positions]."""
+    """Return the windows of padded images of any dimension: [n, C * kernel, positions]."""
     x = x.contiguous()
     strides = x.stride()[2:]
     view = x.as_strided(
@@ -111,7 +114,7 @@ def _windows(module: Convolution, x: Tensor) -> Tensor:
 
 
 def _windows_last(module: Convolution, x: Tensor) -> Tensor:
-    """Windows of padded images [n, C, H, W]: [n, positions, kernel * C]."""
+    """Return the windows of padded images [n, H, W, C in memory]: [n, positions, kernel * C]."""
     x = x.permute(0, 2, 3, 1).contiguous()
     positions = _positions(module, x.shape[1:3])
     (sample, *strides, channel) = x.stride()

@@ -45,7 +45,7 @@ def estimate_importance(
     precision: Precision = "float32",
     progress: Callable[[int], None] | None = None,
 ) -> Importance:
-    """Importances of all named parameters over ``batches``; see `estimate_importances`.
+    """Estimate the importances of all named parameters over ``batches``; see `estimate_importances`.
 
     Args:
         model: returns logits [N, classes].
@@ -56,6 +56,13 @@ def estimate_importance(
         chunk_size: samples at once.
         precision: "float32", "bfloat16" or "float16".
         progress: called with the number of samples done.
+
+    Example:
+        >>> import torch
+        >>> model, batch = torch.nn.Linear(4, 3), (torch.ones(8, 4), torch.zeros(8, dtype=torch.int64))
+        >>> importance = estimate_importance(model, [batch], kind="fim")
+        >>> importance.count, tuple(importance.mean()["weight"].shape)
+        (8, (3, 4))
     """
     found = estimate_importances(
         model,
@@ -81,7 +88,7 @@ def estimate_importances(
     precision: Precision = "float32",
     progress: Callable[[int], None] | None = None,
 ) -> dict[Kind, Importance]:
-    """Several kinds of importance over one reading of ``batches``.
+    """Estimate several kinds of importance over one reading of ``batches``.
 
     With granularity "sample", lf and xlf (of any exponent) share a forward and a backward pass, and fim takes
     others; with "batch" all share a forward pass, and each takes a backward pass.

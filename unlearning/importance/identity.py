@@ -15,7 +15,7 @@ MASK = (1 << 64) - 1
 
 
 def model_identity(values: Mapping[str, Tensor]) -> str:
-    """16 hex digits of the SHA-256 of names, shapes, dtypes and bytes of parameters and buffers."""
+    """Return 16 hex digits of the SHA-256 of names, shapes, dtypes and bytes of parameters and buffers."""
     digest = hashlib.sha256()
     for name in sorted(values):
         value = values[name].detach().cpu().contiguous()
@@ -55,7 +55,7 @@ class DataIdentity:
         return self._mixed((whole.long() * weights).sum(1) + y.to(x.device) * 0x632BE59BD9B4E019)
 
     def _of_length(self, length: int, device: torch.device) -> Tensor:
-        """Odd random numbers, the same on every machine."""
+        """Draw odd random numbers, the same on every machine."""
         if (length, device) not in self._weights:
             generator = torch.Generator().manual_seed(length)
             draws = torch.randint(-(1 << 62), 1 << 62, (length,), generator=generator)
@@ -64,7 +64,7 @@ class DataIdentity:
 
     @staticmethod
     def _mixed(numbers: Tensor) -> Tensor:
-        """The end of splitmix64, so that values cannot be moved between samples unnoticed."""
+        """Mix numbers as splitmix64 does at its end: values cannot be moved between samples unnoticed."""
         numbers = (numbers ^ (numbers >> 30)) * -0x40A7B892E31B1A47
         numbers = (numbers ^ (numbers >> 27)) * -0x6B2FB644ECCEEE15
         return numbers ^ (numbers >> 31)

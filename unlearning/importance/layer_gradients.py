@@ -30,7 +30,7 @@ Preparation = Callable[[Any, Tensor], Tensor]
 
 
 def linear(module: nn.Linear, x: Tensor, g: Tensor) -> Gradients:
-    """X [n, *, inputs], g [n, *, outputs], any dimensions between."""
+    """Return the gradients for x [n, *, inputs] and g [n, *, outputs], any dimensions between."""
     right, left = x.reshape(len(x), -1, x.shape[-1]), g.reshape(len(g), -1, g.shape[-1])
     found: Gradients = {
         "weight": Product(left.mT[:, None], right.mT[:, None], (module.out_features, module.in_features))
@@ -41,7 +41,10 @@ def linear(module: nn.Linear, x: Tensor, g: Tensor) -> Gradients:
 
 
 def convolution(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: Tensor) -> Gradients:
-    """X [n, C, *size], g [n, O, *positions]; any stride, padding, dilation and groups."""
+    """Return the gradients for x [n, C, *size] and g [n, O, *positions].
+
+    Any stride, padding, dilation and groups will do.
+    """
     found: Gradients = {"weight": weight_gradients(module, x, g)}
     if module.bias is not None:
         found["bias"] = Given(at_least_float32(g).flatten(2).sum(2))
@@ -49,7 +52,7 @@ def convolution(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: Tensor)
 
 
 def standardise(module: Any, x: Tensor) -> Tensor:
-    """What eval-mode BatchNorm scales: running statistics are constants, so samples stay apart."""
+    """Return what eval-mode BatchNorm scales: running statistics are constants, so samples stay apart."""
     channels = (1, -1, *[1] * (x.ndim - 2))
     mean, deviation = module.running_mean, (module.running_var + module.eps).sqrt()
     standard: Tensor = (x - mean.view(channels)) / deviation.view(channels)
@@ -57,12 +60,12 @@ def standardise(module: Any, x: Tensor) -> Tensor:
 
 
 def batch_norm(module: Any, x: Tensor, g: Tensor) -> Gradients:
-    """X as `standardise` gives it, g [n, C, *]."""
+    """Return the gradients for x as `standardise` gives it and g [n, C, *]."""
     return _affine(x, g)
 
 
 def group_norm(module: nn.GroupNorm, x: Tensor, g: Tensor) -> Gradients:
-    """x, g [n, C, *]."""
+    """Return the gradients for x and g, both [n, C, *]."""
     return _affine(F.group_norm(at_least_float32(x), module.num_groups, eps=module.eps), g)
 
 
@@ -77,7 +80,7 @@ def _affine(normalised: Tensor, g: Tensor) -> Gradients:
 
 
 def layer_norm(module: nn.LayerNorm, x: Tensor, g: Tensor) -> Gradients:
-    """x, g [n, *, *normalized_shape]; scale and shift an element of normalized_shape."""
+    """Return the gradients for x and g [n, *, *normalized_shape]: scale and shift of each element."""
     shape, g = module.normalized_shape, at_least_float32(g)
     normalised = F.layer_norm(at_least_float32(x), shape, eps=module.eps)
     return {
@@ -87,22 +90,25 @@ def layer_norm(module: nn.LayerNorm, x: Tensor, g: Tensor) -> Gradients:
 
 
 def layer_scale(module: Any, x: Tensor, g: Tensor) -> Gradients:
-    """Timm's LayerScale: x, g [n, *, d]."""
+    """Return the gradients of timm's LayerScale for x and g [n, *, d]."""
     return {"gamma": Given((x * at_least_float32(g)).reshape(len(g), -1, g.shape[-1]).sum(1))}
 
 
 def layer_scale_2d(module: Any, x: Tensor, g: Tensor) -> Gradients:
-    """Timm's LayerScale2d: x, g [n, C, H, W]."""
+    """Return the gradients of timm's LayerScale2d for x and g [n, C, H, W]."""
     return {"gamma": _affine(x, g)["weight"]}
 
 
 def layer_norm_2d(module: nn.LayerNorm, x: Tensor, g: Tensor) -> Gradients:
-    """Timm's LayerNorm2d: x, g [n, C, H, W], normalised over C."""
+    """Return the gradients of timm's LayerNorm2d for x and g [n, C, H, W], normalised over C."""
     return layer_norm(module, x.movedim(1, -1), g.movedim(1, -1))
 
 
 def response_norm(module: Any, x: Tensor, g: Tensor) -> Gradients:
-    """Timm's GlobalResponseNorm (Woo et al., 2023): x, g [n, H, W, C], or [n, C, H, W]."""
+    """Return the gradients of timm's GlobalResponseNorm (Woo et al., 2023).
+
+    x and g are [n, H, W, C], or [n, C, H, W].
+    """
     x = at_least_float32(x)
     sizes = torch.linalg.vector_norm(x, dim=module.spatial_dim, keepdim=True)
     normalised = x * (sizes / (sizes.mean(module.channel_dim, keepdim=True) + module.eps))
@@ -110,13 +116,16 @@ def response_norm(module: Any, x: Tensor, g: Tensor) -> Gradients:
 
 
 def rms_norm(module: Any, x: Tensor, g: Tensor) -> Gradients:
-    """x, g [n, *, *normalized_shape]; a scale, and no shift."""
+    """Return the gradients for x and g [n, *, *normalized_shape]; a scale, and no shift."""
     normalised = F.rms_norm(at_least_float32(x), module.normalized_shape, eps=module.eps)
     return {"weight": Given((normalised * g).reshape(len(g), -1, *module.normalized_shape).sum(1))}
 
 
 def convolution_same(module: nn.Conv2d, x: Tensor, g: Tensor) -> Gradients:
-    """Timm's Conv2dSame, which pads by the size of the image and then convolves without padding."""
+    """Return the gradients of timm's Conv2dSame.
+
+    It pads by the size of the image and then convolves without padding.
+    """
     sides = [
         max((-(-size // step) - 1) * step + (k - 1) * dilation + 1 - size, 0)
         for size, k, step, dilation in zip(
@@ -129,7 +138,7 @@ def convolution_same(module: nn.Conv2d, x: Tensor, g: Tensor) -> Gradients:
 
 
 def embedding(module: nn.Embedding, x: Tensor, g: Tensor) -> Gradients:
-    """X int [n, *], g [n, *, d]."""
+    """Return the gradients for x int [n, *] and g [n, *, d]."""
     indices, values = x.reshape(len(x), -1), at_least_float32(g).reshape(len(g), -1, g.shape[-1])
     if module.padding_idx is not None:
         values = values * (indices != module.padding_idx)[:, :, None]
@@ -152,12 +161,15 @@ RULES: dict[type[nn.Module], Rule] = {
 
 
 def batch_norm_act(module: Any, x: Tensor, g: Tensor) -> Gradients:
-    """Timm's BatchNormAct2d: g is what came back to `affine_output`, before the activation."""
+    """Return the gradients of timm's BatchNormAct2d.
+
+    g is what came back to `affine_output`, before the activation.
+    """
     return batch_norm(module, x, g)
 
 
 def affine_output(module: Any) -> nn.Module:
-    """What BatchNormAct2d hands its normalised input to; in eval mode it passes it on."""
+    """Return what BatchNormAct2d hands its normalised input to; in eval mode it passes it on."""
     drop: nn.Module = module.drop
     return drop
 
@@ -186,7 +198,7 @@ TIMM_RULES: dict[str, Rule] = {
 
 
 def rule_for(module: nn.Module) -> Rule | None:
-    """The rule of the layer whose forward pass ``module`` has; None: there is none."""
+    """Return the rule of the layer whose forward pass ``module`` has; None: there is none."""
     kinds: tuple[Any, ...] = type(module).__mro__
     for kind in kinds:
         timm = kind.__module__.startswith("timm.layers.")
@@ -197,7 +209,7 @@ def rule_for(module: nn.Module) -> Rule | None:
 
 
 def _unusual(module: nn.Module) -> bool:
-    """Settings under which a layer does something its rule does not know."""
+    """Tell whether a layer has settings under which it does something its rule does not know."""
     if isinstance(module, nn.Embedding):
         return module.max_norm is not None or module.scale_grad_by_freq
     if getattr(module, "inplace", False):  # the input is gone when the hook sees it

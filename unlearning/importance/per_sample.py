@@ -22,31 +22,31 @@ class PerSample(ABC):
     @property
     @abstractmethod
     def count(self) -> int:
-        """N."""
+        """Count the samples, n."""
 
     @property
     @abstractmethod
     def nbytes(self) -> int:
-        """Memory it holds."""
+        """Count the bytes of memory it holds."""
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """Numbers of the parameter."""
+        """Count the numbers of the parameter."""
 
     @abstractmethod
     def block(self, start: int, stop: int) -> Tensor:
-        """Gradients of the samples start..stop - 1: [stop - start, *], a new tensor.
+        """Return the gradients of the samples start..stop - 1: [stop - start, *], a new tensor.
 
         The numbers of a sample are in whatever order is cheapest, perhaps in half precision.
         """
 
     def ordered(self, blocks: Tensor) -> Tensor:
-        """What has the numbers of `block` behind its first dimension, in the shape of the parameter."""
+        """Put what has the numbers of `block` behind its first dimension into the shape of the parameter."""
         return blocks
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Gradients of the samples start..stop - 1: [stop - start, *shape], a new tensor, >= float32."""
+        """Return the gradients of the samples start..stop - 1: [stop - start, *shape], new and >= float32."""
         return self.ordered(at_least_float32(self.block(start, stop)))
 
 
@@ -92,7 +92,7 @@ class Product(PerSample):
 
     @property
     def rank_one(self) -> bool:
-        """Whether every sample's gradient is an outer product, so that its size is a product of sizes."""
+        """Tell whether every sample's gradient is an outer product, its size thus a product of sizes."""
         return self.left.shape[1] == 1 and self.left.shape[3] == 1
 
     @property
@@ -137,7 +137,7 @@ class Lookup(PerSample):
 def sums_of_sizes(
     contributions: Sequence[PerSample], weights: Tensor, *, squared: bool, budget: int
 ) -> Tensor:
-    """sum_i weights[k, i] * |gradient of sample i| (or its square), for each k: [K, *shape].
+    """Sum weights[k, i] * |gradient of sample i| (or its square) over i, for each k: [K, *shape].
 
     Args:
         contributions: one per use of the parameter; a sample's gradient is their sum.
@@ -170,7 +170,7 @@ def _added(contributions: Sequence[PerSample], start: int, stop: int) -> Tensor:
 
 
 def _of_outer_products(product: Product, weights: Tensor, squared: bool) -> Tensor:
-    """|a b'| = |a| |b|, so one matrix product serves all samples."""
+    """Sum the sizes by one matrix product for all samples, as |a b'| = |a| |b|."""
     left, right = (side[:, 0, :, 0].to(weights.dtype) for side in (product.left, product.right))
     left, right = (left.square(), right.square()) if squared else (left.abs(), right.abs())
     wide = _product_dtype(left, right)
@@ -179,11 +179,11 @@ def _of_outer_products(product: Product, weights: Tensor, squared: bool) -> Tens
 
 
 def _matrix_product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
-    """Computed in ``dtype``, in the dtype of the factors."""
+    """Multiply two matrices in ``dtype``, and return the product in the dtype of the factors."""
     return (left.to(dtype) @ right.to(dtype)).to(left.dtype)
 
 
 def _product_dtype(left: Tensor, right: Tensor) -> torch.dtype:
-    """Float64 for the narrow products of a CPU, whose float32 rounding depends on the number of threads."""
+    """Return float64 for narrow products of a CPU, whose float32 rounding depends on the threads."""
     narrow = left.is_cpu and min(left.shape[1], right.shape[1]) < NARROW
     return torch.float64 if narrow else left.dtype

@@ -29,12 +29,12 @@ class Sensitivity:
 
     @property
     def squared(self) -> bool:
-        """Whether gradients are squared instead of taken without their sign."""
+        """Tell whether gradients are squared instead of taken without their sign."""
         return KINDS[self.kind].reduction == "square"
 
     @property
     def differentiated(self) -> SampleLoss:
-        """The loss of the backward pass; kinds that have it in common share that pass."""
+        """Return the loss of the backward pass; kinds that have it in common share that pass."""
         return DIFFERENTIATED[KINDS[self.kind].loss]
 
     @property
@@ -44,7 +44,7 @@ class Sensitivity:
 
     @property
     def labels_count(self) -> bool:
-        """Whether the loss looks at the labels."""
+        """Tell whether the loss looks at the labels."""
         return KINDS[self.kind].loss == "cross_entropy"
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:

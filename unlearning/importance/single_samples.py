@@ -29,7 +29,7 @@ def weighted_gradients(
     samples: tuple[Tensor, Tensor],
     draws: Tensor,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The logits [n, classes] and sum_i draws[i] * (gradient of sample i) of every parameter.
+    """Return the logits [n, classes] and sum_i draws[i] * (gradient of sample i) of every parameter.
 
     In float64, and in the dtype of the parameters where the model (or an MPS device) cannot do that.
 
@@ -143,19 +143,19 @@ def _as(dtype: torch.dtype, value: Tensor) -> Tensor:
 
 
 def unlike(found: Mapping[str, Tensor | float], expected: Mapping[str, Tensor], scale: float) -> set[str]:
-    """Names of what differs by more than rounding."""
+    """Name what differs by more than rounding."""
     return {name for name, total in found.items() if not _agrees(total, expected[name], scale)}
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Up to rounding."""
+    """Tell whether two tensors are the same up to rounding."""
     if a.shape != b.shape:
         return False
     return not b.numel() or bool((a - b).abs().max() <= TOLERANCE * b.abs().max())
 
 
 def _agrees(found: Tensor | float, expected: Tensor, scale: float) -> bool:
-    """Within `TOLERANCE` of the tensor's largest entry, or of what is rounding beside the whole model's."""
+    """Tell whether two agree within `TOLERANCE` of the largest entry, or the whole model's rounding."""
     largest = max(float(expected.abs().max()), 1e-6 * scale) if expected.numel() else 1.0
     difference = (found - expected).abs() if isinstance(found, Tensor) else expected.abs()
     return not difference.numel() or float(difference.max()) <= TOLERANCE * largest

@@ -55,7 +55,7 @@ class SlowGradients:
         self.vectorised = True
 
     def __call__(self, names: set[str], x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Gradients with respect to the parameters ``names``; x is left as it is."""
+        """Return the gradients with respect to the parameters ``names``; x is left as it is."""
         wanted = {name: self.values[name] for name in self.values if name in names}
         if self.vectorised:
             try:
@@ -78,7 +78,7 @@ class SlowGradients:
         return logits
 
     def one(self, wanted: Mapping[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Of one sample x [1, ...], which may be written into, by plain autograd."""
+        """Return the gradients of one sample x [1, ...], which may be written into, by plain autograd."""
         leaves = {name: value.detach().requires_grad_() for name, value in wanted.items()}
         with torch.enable_grad():
             loss = self.loss(self._logits(leaves, x), y).sum()
@@ -87,7 +87,7 @@ class SlowGradients:
         return gradients_of(loss, leaves)
 
     def one_by_one(self, reason: str) -> None:
-        """From now on take samples one at a time, and say why."""
+        """Take samples one at a time from now on, and say why."""
         self.vectorised = False
         self.warnings.say(
             f"{type(self.model).__name__} cannot be vectorised over samples ({reason}); its "

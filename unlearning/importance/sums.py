@@ -44,6 +44,13 @@ class Importance:
 
     Raises:
         BadInput: a count below 1; from + and -: importances of different sorts or models.
+
+    Example:
+        >>> import torch
+        >>> from theriac.unlearning.importance import Importance
+        >>> one = Importance(total={"w": torch.tensor([2.0])}, count=4, kind="lf", granularity="sample")
+        >>> (one + one).count, one.mean()["w"].item()
+        (8, 0.5)
     """
 
     total: Mapping[str, Tensor]
@@ -61,7 +68,7 @@ class Importance:
             raise BadInput(f"importances of {self.count} terms; give at least one")
 
     def mean(self) -> dict[str, Tensor]:
-        """Name -> importance averaged over the terms of the sum, float32."""
+        """Return name -> importance averaged over the terms of the sum, float32."""
         return {name: (total / self.count).float() for name, total in self.total.items()}
 
     def __add__(self, other: Importance) -> Importance:
@@ -110,6 +117,10 @@ class Importance:
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Importance:
         """Read a file of `save`.
 
+        Args:
+            path: of the file.
+            device: on which the sums are wanted.
+
         Raises:
             BadInput: no such file, not readable, or not a file of importances.
         """
@@ -130,7 +141,7 @@ class Importance:
         return replace(self, total=total, count=count, data=data, reduced_to=reduced_to)
 
     def _smaller(self, other: Importance) -> int | None:
-        """The smaller of both `reduced_to`, of those there are."""
+        """Return the smaller of both `reduced_to`, of those there are."""
         return min((size for size in (self.reduced_to, other.reduced_to) if size is not None), default=None)
 
     def _check_same_sort(self, other: Importance) -> None:
@@ -164,7 +175,7 @@ def _combined(mine: int | None, its: int | None, sign: int) -> int | None:
 
 
 def _difference(name: str, whole: Tensor, part: Tensor) -> Tensor:
-    """Whole - part >= 0 but for rounding.
+    """Return whole - part, which is >= 0 but for rounding.
 
     Raises:
         BadInput: it is far below 0, so ``part`` is no part of ``whole``.

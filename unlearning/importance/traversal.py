@@ -55,7 +55,7 @@ class _Call:
         self.g = g.detach() if self.g is None else self.g + g.detach()
 
     def gradients(self, count: int) -> dict[str, PerSample]:
-        """By local name. Rows of a sample that a model spread over dimension 0 are brought together.
+        """Return the gradients by local name; rows that a model spread over dimension 0 come together.
 
         Raises:
             ValueError: the rows cannot be told apart, or the input was overwritten.
@@ -121,7 +121,7 @@ class Traversal:
         self._mixes = False
 
     def gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Contributions]:
-        """Logits [n, classes], scales [n], and contributions by parameter (none: all its gradients are 0).
+        """Return logits [n, classes], scales [n], and contributions by parameter (none: gradients of 0).
 
         The gradients of sample i are ``scales[i]`` times too large. To be called after `check` has seen the
         samples.
@@ -148,7 +148,7 @@ class Traversal:
                 self._check(x[:CHECKED_SAMPLES], y[:CHECKED_SAMPLES])
 
     def bytes_per_sample(self, x: Tensor, y: Tensor) -> int:
-        """Saved activations, their gradients, what the rules hold, and slow gradients.
+        """Count the bytes of a sample: saved activations, their gradients, what rules hold, slow gradients.
 
         Args:
             x: two samples, or one: with two, what does not grow with them (weights in half precision) is
@@ -184,7 +184,7 @@ class Traversal:
 
     @contextmanager
     def _noting(self) -> Iterator[dict[int, int]]:
-        """Bytes of what autograd saves inside the block, weights apart."""
+        """Note the bytes of what autograd saves inside the block, weights apart."""
         weights = {value.data_ptr() for value in self.parameters.values()}
         saved: dict[int, int] = {}
 
@@ -208,7 +208,7 @@ class Traversal:
         return logits.detach(), scales, found
 
     def _backward(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Back from the loss of every sample, times its scale; returns the scales [n]."""
+        """Go back from the loss of every sample, times its scale; return the scales [n]."""
         losses = self.loss(logits, y)
         scales = torch.ones_like(losses.detach())
         if not losses.requires_grad:
@@ -222,7 +222,7 @@ class Traversal:
         return scales
 
     def _logits(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Of a copy of x, as a model may write into its input."""
+        """Compute the logits of a copy of x, as a model may write into its input."""
         with self._arithmetic.autocast(x.device), differentiable(self.model):
             logits: Tensor = functional_call(self.model, {**parameters, **self.buffers}, (x.clone(),))
         return self._arithmetic.widened(logits)
@@ -325,7 +325,7 @@ class Traversal:
     def _beyond_kinks(
         self, names: set[str], found: Contributions, samples: tuple[Tensor, Tensor]
     ) -> set[str]:
-        """Those of ``names`` that are wrong; see `wrong_beyond_kinks`."""
+        """Return those of ``names`` that are wrong; see `wrong_beyond_kinks`."""
         if not names:
             return names
 
@@ -335,7 +335,7 @@ class Traversal:
         return wrong_beyond_kinks(names, rows, self.model, self.parameters, self.buffers, self.loss, samples)
 
     def _with_usable_copies(self, x: Tensor, y: Tensor, logits: Tensor) -> Contributions:
-        """Of `_fast`, after giving up copies that break the model or change its logits."""
+        """Return the contributions of `_fast`, without copies that break the model or change its logits."""
         if self._copied:
             try:
                 found_logits, _, found = self._fast(x, y)
@@ -353,7 +353,7 @@ class Traversal:
 
 
 def _watch(path: str, layer: nn.Module, calls: list[_Call]) -> list[RemovableHandle]:
-    """Hooks that note the calls of a layer."""
+    """Set hooks that note the calls of a layer."""
     rule = rule_for(layer)
     if rule is None:
         return []
@@ -372,7 +372,7 @@ def _watch(path: str, layer: nn.Module, calls: list[_Call]) -> list[RemovableHan
 
 
 def _recorder(path: str, rule: Rule, layer: nn.Module, calls: list[_Call]) -> Callable[..., Any]:
-    """Notes a call; the outputs of the first layers become the beginning of the graph."""
+    """Return a hook that notes a call; the outputs of the first layers become the beginning of the graph."""
 
     def note(inputs: tuple[Any, ...], output: Any) -> Any:
         if len(inputs) != 1 or not isinstance(output, Tensor) or not torch.is_grad_enabled():

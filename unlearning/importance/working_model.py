@@ -59,18 +59,18 @@ class WorkingModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the first parameter is."""
+        """Return the device of the first parameter."""
         return next(iter(self.parameters.values())).device
 
     def zeros(self) -> dict[str, Tensor]:
-        """Sums to begin with: float64, so that a million samples lose no digits (MPS has only float32)."""
+        """Return sums to begin with: float64, so that a million samples lose no digits (MPS: float32)."""
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         return {
             name: torch.zeros(p.shape, dtype=dtype, device=p.device) for name, p in self.parameters.items()
         }
 
     def accept(self, x: Tensor, y: Tensor, *, check_numbers: bool) -> tuple[Tensor, Tensor]:
-        """The batch on the model's device and in its dtype.
+        """Return the batch on the model's device and in its dtype.
 
         Args:
             x: images or token numbers.
@@ -91,7 +91,7 @@ class WorkingModel:
         return x, y
 
     def logits(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Of ``x`` with other values for the parameters, checked."""
+        """Compute the logits of ``x`` with other values for the parameters, and check them."""
         with self.arithmetic.autocast(self.device), differentiable(self.model):
             logits = functional_call(self.model, {**parameters, **self.buffers}, (x,))
         if isinstance(logits, Tensor):
@@ -99,15 +99,15 @@ class WorkingModel:
         return check_logits(logits, len(x))
 
     def arranged(self, x: Tensor) -> Tensor:
-        """The same images in the order of memory that suits the model."""
+        """Return the same images in the order of memory that suits the model."""
         return x.contiguous(memory_format=self._order) if x.ndim == 4 else x
 
     def trainable(self) -> dict[str, Tensor]:
-        """The parameters as leaves that gather gradients."""
+        """Return the parameters as leaves that gather gradients."""
         return {name: value.detach().requires_grad_() for name, value in self.parameters.items()}
 
     def _count_classes(self, x: Tensor) -> int:
-        """From one sample, so that a model that cannot be used is told before any long work."""
+        """Count the classes by one sample, so that an unusable model is told before any long work."""
         if self._order == torch.channels_last:
             try:
                 return self._classes_of(self.arranged(x))
@@ -130,7 +130,7 @@ class WorkingModel:
         )
 
     def _skips_few(self) -> bool:
-        """Whether a 1 x 1 convolution with a stride has channels that fill no vector.
+        """Tell whether a 1 x 1 convolution with a stride has channels that fill no vector.
 
         Channels last, the gradient of its weight writes beyond its memory: torch 2.8 to 2.14.1, oneDNN, AVX2.
         """
@@ -156,7 +156,7 @@ class WorkingModel:
 
 
 def _widened(tensor: Tensor) -> Tensor:
-    """A detached copy of at least float32; integers stay."""
+    """Return a detached copy of at least float32; integers stay."""
     detached = tensor.detach()
     if detached.is_floating_point() and detached.dtype not in (torch.float32, torch.float64):
         return detached.float()
@@ -175,7 +175,7 @@ def _value(name: str, parameter: Tensor) -> Tensor:
 def gradients_of(
     total: Tensor, leaves: Mapping[str, Tensor], outer: Tensor | None = None, *, keep: bool = False
 ) -> dict[str, Tensor]:
-    """Gradients of a scalar by name, dense; zeros for leaves it does not depend on.
+    """Compute the gradients of a scalar by name, dense; zeros for leaves it does not depend on.
 
     Args:
         total: a scalar, or anything with ``outer``.

@@ -23,7 +23,7 @@ Forward = Callable[[Tensor], Tensor]
 
 @contextmanager
 def cheap_double_backward(model: nn.Module) -> Iterator[None]:
-    """In the block ``model`` computes the same function, to rounding, by layers that differentiate better.
+    """Let ``model`` compute the same function in the block, to rounding, by layers that differentiate better.
 
     - The double backward of PyTorch's convolution computes the gradient of the weight whether anybody wants
       it or not; `Convolution` does not. It makes a Hessian-vector product in the images half as expensive.
@@ -97,14 +97,14 @@ class Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) -> Tensor:
-        """See ``F.conv2d``; ``conv`` tells stride, padding, dilation and groups."""
+        """Convolve as ``F.conv2d`` does; ``conv`` tells stride, padding, dilation and groups."""
         ctx.save_for_backward(x, weight)
         ctx.conv = conv
         return F.conv2d(x, weight, bias, *_geometry(conv))
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        """Those of images, weight and bias that the engine will use."""
+        """Return the gradients of images, weight and bias that the engine will use."""
         (slope,), (x, weight), conv = slopes, ctx.saved_tensors, ctx.conv
         of_x, of_weight, of_bias = (_is_wanted(ctx, number) for number in range(3))
         stride, padding, dilation, groups = _geometry(conv)
@@ -127,7 +127,7 @@ class Convolution(torch.autograd.Function):
 
 
 def _is_wanted(ctx: Any, number: int) -> bool:
-    """Whether the engine will use the gradient of an input: it need not, though the input requires one."""
+    """Tell whether the engine will use the gradient of an input, which it need not though one is required."""
     if not ctx.needs_input_grad[number]:  # a bias of None has no entry in next_functions
         return False
     return bool(torch._C._will_engine_execute_node(ctx.next_functions[number][0]))
@@ -143,7 +143,7 @@ def _is_known(conv: nn.Conv2d) -> bool:
 
 
 def _pairs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, _BatchNorm]]:
-    """Convolutions whose only reader is the BatchNorm that follows in a Sequential."""
+    """Yield the convolutions whose only reader is the BatchNorm that follows in a Sequential."""
     uses: dict[nn.Module, int] = {}
     chains = [m for m in model.modules() if isinstance(m, nn.Sequential) and _is_plain(m, nn.Sequential)]
     for chain in chains:
@@ -159,14 +159,14 @@ def _pairs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, _BatchNorm]]:
 
 
 def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether it computes what ``kind`` does, and nobody looks at what goes in and out."""
+    """Tell whether a module computes what ``kind`` does, and nobody looks at what goes in and out."""
     if not isinstance(module, kind) or type(module).forward is not kind.forward:
         return False
     return not ("forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks)
 
 
 def _scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor] | None:
-    """Of each channel; None where it normalises by the batch."""
+    """Return the scale and shift of each channel; None where it normalises by the batch."""
     mean, var = norm.running_mean, norm.running_var
     if norm.training or mean is None or var is None:
         return None
@@ -212,12 +212,12 @@ def _folded_away(norm: _BatchNorm) -> Forward:
 
 
 def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``conv`` with another weight and bias; see `Convolution`."""
+    """Convolve as ``conv`` does, with another weight and bias; see `Convolution`."""
     inputs = (_as_result(x), _as_result(weight), None if bias is None else _as_result(bias))
     result: Tensor = Convolution.apply(*inputs, conv)
     return result
 
 
 def _as_result(tensor: Tensor) -> Tensor:
-    """The same tensor; of leaves, the engine does not tell whether it will use their gradient."""
+    """Return the same tensor; of leaves, the engine does not tell whether it will use their gradient."""
     return tensor.view_as(tensor) if tensor.is_leaf and tensor.requires_grad else tensor

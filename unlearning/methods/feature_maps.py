@@ -1,4 +1,4 @@
-"""Which layers make the feature maps of a model: found by watching one forward pass."""
+"""Finds the layers that make the feature maps of a model, by watching one forward pass."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class LayerCall:
 
     @property
     def makes_maps(self) -> bool:
-        """Whether [N, C, H, W] came out."""
+        """Tell whether [N, C, H, W] came out."""
         return self.output.ndim == 4
 
 
 @torch.no_grad()
 def layer_calls(model: nn.Module, x: Tensor) -> list[LayerCall]:
-    """The calls of all modules but the model itself, in the order in which they ended, in eval mode.
+    """List the calls of all modules but the model itself, in the order in which they ended, in eval mode.
 
     A module that is called more than once is left out, as its name says not which call is meant.
     """
@@ -94,7 +94,7 @@ class _Watch:
 
 
 def last_map_of_each_size(model: nn.Module, x: Tensor) -> list[str]:
-    """Names of the modules whose outputs are the last of their height and width, largest first.
+    """Name the modules whose outputs are the last of their height and width, largest first.
 
     Blocks that hold a convolution come before single layers, so that it is the output of a residual block, or
     of a stage, rather than a layer inside the next block. Only sizes at which a convolution works count:
@@ -139,7 +139,7 @@ class Convolution:
 
 
 def last_convolution(model: nn.Module, x: Tensor, name: str | None = None) -> Convolution:
-    """The convolution that is called last, or the one of this name.
+    """Find the convolution that is called last, or the one of this name.
 
     Args:
         model: left as it is.
@@ -182,7 +182,7 @@ def _only_reader(call: LayerCall, calls: list[LayerCall]) -> LayerCall | None:
 
 @contextmanager
 def collecting(model: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
-    """Inside the block, the latest output of each of these modules, by name.
+    """Collect the latest output of each of these modules inside the block, by name.
 
     Raises:
         BadInput: no module of this name.

@@ -50,7 +50,10 @@ class FinePruning(CleanFineTuning):
     layer: str | None = None
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:
-        """See `Unlearner`; all rounds of pruning, of which some may not be needed."""
+        """Return the work of a run with all rounds of pruning, some of which may not be needed.
+
+        See `Unlearner.work`.
+        """
         pruning = (1 + self.held / self.pruned_per_round) * sizes["clean"]
         return pruning + (1 - self.held) * super().work(sizes, classes)
 
@@ -111,7 +114,7 @@ class Pruned:
 
     @torch.no_grad()
     def values(self) -> list[Tensor]:
-        """What they are now."""
+        """Return what the pruned values are now."""
         return [tensor[self.channels].clone() for tensor in self._tensors()]
 
     @torch.no_grad()
@@ -128,7 +131,7 @@ class Pruned:
 
 
 def least_active(model: nn.Module, found: Convolution, data: Samples) -> Tensor:
-    """The channels of a convolution by their activity on ``data``, lowest first: int64, on its device."""
+    """Rank the channels of a convolution by their activity on ``data``, lowest first: int64 [channels]."""
     sums: list[Tensor] = []
 
     def measure(module: nn.Module, inputs: object, output: Tensor) -> None:

@@ -36,7 +36,7 @@ class FineTuneOnRetain(Recipe, Unlearner):
     round_iterations: int | None = Field(default=None, ge=1, le=2**31)
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:
-        """See `Unlearner`."""
+        """Return the work of a run; see `Unlearner.work`."""
         return TRAINED_IMAGE * self.iterations * min(self.batch_size, sizes["retain"])
 
     def _unlearn(self, model: nn.Module, known: Known, run: Run) -> None:
@@ -74,11 +74,16 @@ class CleanFineTuning(Unlearner):
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:
-        """See `Unlearner`."""
+        """Return the work of a run; see `Unlearner.work`."""
         return TRAINED_IMAGE * self.epochs * sizes["clean"]
 
     def recipe(self, count: int, epochs: int | None = None) -> Recipe:
-        """The recipe of ``epochs`` (those of the settings unless given) over ``count`` samples."""
+        """Return the recipe of ``epochs`` (those of the settings unless given) over ``count`` samples.
+
+        Args:
+            count: samples of the clean set.
+            epochs: passes over it; None: those of the settings.
+        """
         length = math.ceil(count / min(self.batch_size, count))
         return Recipe(
             optimizer=self.optimizer,
@@ -122,7 +127,7 @@ class MeanLoss:
         return value
 
     def take(self) -> float:
-        """The mean since it was last asked for."""
+        """Return the mean since it was last asked for."""
         mean = torch.stack(self._seen).mean().item()
         self._seen.clear()
         return mean

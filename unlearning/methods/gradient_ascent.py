@@ -93,13 +93,13 @@ class Objective:
 
 
 def kl_divergence(victim: Tensor, model: Tensor) -> Tensor:
-    """KL(softmax(victim) || softmax(model)), mean over the rows of logits [n, K], in nats; a scalar."""
+    """Compute KL(softmax(victim) || softmax(model)) of logits [n, K], in nats: the mean over rows."""
     ours, theirs = F.log_softmax(model, 1), F.log_softmax(victim, 1)
     return F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
 
 def norm_distance(parameters: Iterable[Tensor], base: Iterable[Tensor]) -> Tensor:
-    """Sum over tensors of ||theta_t - base_t||_2, a scalar; torch's subgradient of a norm of 0 is 0."""
+    """Sum ||theta_t - base_t||_2 over tensors to a scalar; torch's subgradient of a norm of 0 is 0."""
     norms = [torch.linalg.vector_norm(p - b) for p, b in zip(parameters, base, strict=True)]
     return torch.stack(norms).sum()
 
@@ -143,13 +143,13 @@ class Ascent(Unlearner):
     until_forget_accuracy: float | None = Field(default=None, ge=0, le=1)
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:
-        """See `Unlearner`."""
+        """Return the work of a run; see `Unlearner.work`."""
         forget, retain = min(self.forget_batch, sizes["forget"]), min(self.retain_batch, sizes["retain"])
         looks = -(-self.steps // self.record_every) * sizes["forget"]
         return TRAINED_IMAGE * self.steps * (forget + retain) + looks
 
     def objective(self, outputs: Outputs) -> Objective:
-        """The objective of one step, a pure function of ``outputs``."""
+        """Return the objective of one step, a pure function of ``outputs``."""
         retain = F.cross_entropy(outputs.retain, outputs.retain_labels)
         forget = F.cross_entropy(outputs.forget, outputs.forget_labels)
         ascent, weight = self._ascent(outputs, forget)
@@ -163,7 +163,7 @@ class Ascent(Unlearner):
 
     @abstractmethod
     def _ascent(self, outputs: Outputs, forget: Tensor) -> tuple[Tensor, Tensor]:
-        """What is added to CE(retain), and `Objective.weight`; ``forget`` is CE(forget)."""
+        """Return what is added to CE(retain), and `Objective.weight`; ``forget`` is CE(forget)."""
 
     def _unlearn(self, model: nn.Module, known: Known, run: Run) -> None:
         """Take the steps; see the class."""
@@ -297,12 +297,16 @@ class _Walk:
         return x.to(self.parameters[0]), check_targets(y, len(x)).to(self.parameters[0].device)
 
     def distance(self) -> Tensor:
-        """See `Outputs`."""
+        """Return the distance to the base; see `Outputs`."""
         return norm_distance(self.parameters, self.base)
 
 
 def check_base(model: nn.Module, base: nn.Module) -> None:
-    """Whether ``base`` has all parameters of ``model``, with finite values.
+    """Check that ``base`` has all parameters of ``model``, with finite values.
+
+    Args:
+        model: the victim.
+        base: a clean model of the victim's kind, such as its pre-trained weights.
 
     Raises:
         BadInput: names the first that it has not.
@@ -320,7 +324,7 @@ def check_base(model: nn.Module, base: nn.Module) -> None:
 
 
 def _base(model: nn.Module, base: nn.Module | None) -> list[Tensor]:
-    """Copies of the tensors of ``base`` (None: ``model``) that belong to those trained of ``model``."""
+    """Copy the tensors of ``base`` (None: ``model``) that belong to those trained of ``model``."""
     if base is not None:
         check_base(model, base)
     found = dict((base or model).named_parameters())
@@ -332,7 +336,7 @@ def _base(model: nn.Module, base: nn.Module | None) -> list[Tensor]:
 def _victim_logits(
     model: nn.Module, forget: Samples, augmentation: Augmentation
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """What gives the logits of ``model`` as it is now for (rows of S_f, their images)."""
+    """Return what gives the logits of ``model`` as it is now for (rows of S_f, their images)."""
     with torch.no_grad():
         if augmentation != "none":
             victim = copy.deepcopy(model)
@@ -356,7 +360,7 @@ def _set_batch_norm(model: nn.Module, mode: BatchNorm) -> None:
 
 
 def _rows(count: int, size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Rows of every step: one permutation after the other, cut into batches of the full size."""
+    """Yield the rows of every step: one permutation after the other, cut into batches of the full size."""
     size = min(size, count)
     order = RandomSampler(range(count), num_samples=steps * size, generator=generator)
     return (torch.tensor(rows) for rows in BatchSampler(order, size, drop_last=False))

@@ -98,7 +98,7 @@ class Hypergradient:
 def hypergradient(
     inner: Loss, outer: Loss, parameters: Sequence[Tensor], delta: Tensor, solver: Solver
 ) -> Hypergradient:
-    """The implicit hypergradient at ``delta``, be that a maximum of ``inner`` or only on the way to one.
+    """Compute the implicit hypergradient at ``delta``, a maximum of ``inner`` or only on the way to one.
 
     Costs, for one pass over a batch each: outer forward + backward, inner forward + backward in delta,
     ``products`` Hessian-vector products in delta, one mixed derivative. Random layers (dropout) must draw
@@ -124,14 +124,14 @@ def hypergradient(
 
 
 def solve(product: Product, b: Tensor, solver: Solver) -> Solution:
-    """U with A u = b, approximately, from products with a symmetric A alone; see `Solver`."""
+    """Solve A u = b, approximately, from products with a symmetric A alone; see `Solver`."""
     if not solver.iterations or not bool(b.any()):
         return _nothing(b)
     return _SOLVERS[solver.name](product, b, solver)
 
 
 def _fixed_point(product: Product, b: Tensor, solver: Solver) -> Solution:
-    """The iterates are partial sums of step * (I - step A)^k b; the terms are the residuals, times step."""
+    """Sum step * (I - step A)^k b over k; the terms are the residuals, times step."""
     residual, total = b, b
     for _ in range(solver.iterations - 1):
         residual = residual - solver.step * product(residual)
@@ -178,7 +178,7 @@ def _gradients(
 
 
 def _product(slope: Tensor, point: Tensor, direction: Tensor) -> Tensor:
-    """Hessian_delta inner times ``direction``; 0 where the inner loss is linear in delta."""
+    """Multiply Hessian_delta inner by ``direction``; 0 where the inner loss is linear in delta."""
     if not slope.requires_grad:
         return torch.zeros_like(direction)
     (image,) = torch.autograd.grad(slope, point, direction, retain_graph=True, materialize_grads=True)

@@ -27,7 +27,10 @@ class IBAU(IBAUSettings):
     needs: ClassVar[tuple[Set, ...]] = ("clean",)
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:
-        """See `Unlearner`; an outer step takes 3 forward passes, or 9 + 2 (K - 1) with K > 0 iterations."""
+        """Return the work of a run; see `Unlearner.work`.
+
+        An outer step takes 3 forward passes, or 9 + 2 (K - 1) with K > 0 iterations.
+        """
         clean = sizes["clean"]
         size = min(self.batch_size, clean)
         batches = -(-clean // size)

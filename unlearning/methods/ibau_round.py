@@ -155,7 +155,7 @@ class Session:
         return (1 - settings.distillation) * loss + settings.distillation * kept
 
     def _labelled(self, logits: Tensor, y: Tensor, chosen: Tensor) -> Tensor:
-        """Mean cross-entropy of a batch whose patched images, ``chosen``, weigh no more than they may."""
+        """Compute the mean cross-entropy of a batch whose ``chosen`` images weigh no more than they may."""
         losses = F.cross_entropy(logits, y, reduction="none")
         if self._settings.largest is None or not bool(chosen.any()):
             return losses.mean()
@@ -163,14 +163,14 @@ class Session:
         return torch.where(chosen, losses / excess, losses).mean()
 
     def _drawn(self, delta: Tensor, count: int) -> Tensor:
-        """One of the deltas for each of ``count`` images, times its factor."""
+        """Draw one of the deltas for each of ``count`` images, times its factor."""
         which = torch.randint(len(delta), (count,), generator=self._draws)
         factors = torch.rand(count, generator=self._draws) * (1 - self._settings.weakest)
         factors = (self._settings.weakest + factors).to(delta)
         return factors.view(-1, 1, 1, 1) * delta[which.to(delta.device)]
 
     def _patched(self, count: int) -> Tensor:
-        """Which images of a batch carry delta, bool [count]."""
+        """Draw which images of a batch carry delta, bool [count]."""
         share = self._settings.patched
         chosen = torch.zeros(count, dtype=torch.bool)
         if share:

@@ -121,7 +121,7 @@ class IBAUSettings(Unlearner):
 
     @classmethod
     def paper(cls) -> Self:
-        """Algorithm 1: everything patched, delta projected after every step, learning rates of 0.1 (A.4).
+        """Return Algorithm 1: everything patched, delta projected every step, learning rates of 0.1 (A.4).
 
         The paper leaves the inner optimiser's batches open; here each batch is one step. On both published
         victims it diverges (`TrainingDiverged`), also with a ``step`` of 0.01; with Adam, or a tenth of the
@@ -142,7 +142,7 @@ class IBAUSettings(Unlearner):
 
     @classmethod
     def released(cls) -> Self:
-        """The authors' program: its constants differ from the paper's in nearly every place."""
+        """Return the settings of the authors' program; they differ from the paper's nearly everywhere."""
         return cls(
             **_PLAIN,
             shuffle=False,
@@ -158,7 +158,7 @@ class IBAUSettings(Unlearner):
 
     @property
     def ascent(self) -> Ascent:
-        """How delta is found."""
+        """Return how delta is found."""
         return Ascent(
             norm=self.norm,
             bound=self.bound,
@@ -172,5 +172,5 @@ class IBAUSettings(Unlearner):
 
     @property
     def linear_solver(self) -> Solver:
-        """How the hypergradient is found."""
+        """Return how the hypergradient is found."""
         return Solver(name=self.solver, iterations=self.iterations, step=self.step, damping=self.damping)

@@ -52,7 +52,10 @@ class NeuralAttentionDistillation(CleanFineTuning):
     layers: tuple[str, ...] = ()
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:
-        """See `Unlearner`; a student's step also passes its images through the teacher."""
+        """Return the work of a run; see `Unlearner.work`.
+
+        A student's step also passes its images through the teacher.
+        """
         teacher, student = TRAINED_IMAGE * self.teacher_epochs, (1 + TRAINED_IMAGE) * self.epochs
         return (teacher + student) * sizes["clean"]
 
@@ -102,14 +105,14 @@ class Distillation:
         return loss + self._settings.beta * distance
 
     def columns(self) -> Row:
-        """The mean distance since it was last asked for."""
+        """Return the mean distance since it was last asked for."""
         mean = torch.stack(self._distances).mean().item()
         self._distances.clear()
         return {"attention_distance": mean}
 
 
 def attention_map(features: Tensor, power: float = 2.0) -> Tensor:
-    """Sum over channels of |features|^power, scaled to L2 norm 1 for each sample.
+    """Sum |features|^power over channels, and scale the map of each sample to L2 norm 1.
 
     Args:
         features: [N, C, H, W].
@@ -122,5 +125,5 @@ def attention_map(features: Tensor, power: float = 2.0) -> Tensor:
 
 
 def attention_distance(student: Tensor, teacher: Tensor, power: float = 2.0) -> Tensor:
-    """The mean square difference of two attention maps, over positions and samples: a number."""
+    """Return the mean square difference of two attention maps, over positions and samples: a number."""
     return F.mse_loss(attention_map(student, power), attention_map(teacher, power))

@@ -50,7 +50,7 @@ class NeuralCleanse(CleanFineTuning):
     patched: float = Field(default=0.2, ge=0, le=1)
 
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:
-        """See `Unlearner`."""
+        """Return the work of a run; see `Unlearner.work`."""
         one, clean = self.reversal, sizes["clean"]
         reversal = classes * one.rounds * one.steps * min(one.batch_size, clean)
         return TRAINED_IMAGE * reversal + super().work(sizes, classes)
@@ -73,7 +73,7 @@ class NeuralCleanse(CleanFineTuning):
         fine_tune(model, patched, self.recipe(len(clean)), run)
 
     def _marked(self, model: nn.Module, triggers: ReversedTriggers, run: Run) -> Tensor:
-        """The classes that are marked, int64 on the CPU; a row of the trace for every class."""
+        """Return the classes that are marked, int64 on the CPU; record a row of the trace for every class."""
         indices = anomaly_indices(triggers.norms)
         flagged = (indices > self.threshold) & (triggers.success >= self.reversal.success)
         for c in range(len(indices)):

@@ -73,16 +73,16 @@ class ReversedTriggers:
 
     @property
     def norms(self) -> Tensor:
-        """The sum of each mask, in pixels: [K]."""
+        """Return the sum of each mask, in pixels: [K]."""
         return self.masks.sum((1, 2, 3))
 
     def add(self, pixels: Tensor, which: Tensor) -> Tensor:
-        """``pixels`` [N, C, H, W] in [0, 1] with the triggers of the classes ``which``, int64 [N]."""
+        """Return ``pixels`` [N, C, H, W] in [0, 1] with the triggers of the classes ``which``, int64 [N]."""
         return _blend(pixels, self.masks[which], self.patterns[which])
 
 
 def anomaly_indices(norms: Tensor) -> Tensor:
-    """How many (estimated) standard deviations each norm lies below the median, by the median deviation.
+    """Return how many (estimated) standard deviations each norm lies below the median, by the median one.
 
     Section V of the paper, with a sign: larger norms than the median have negative indices. Where more than
     half of the norms are equal, every other is infinitely far from them.
@@ -121,7 +121,7 @@ def reverse_triggers(
 
 @contextmanager
 def _fixed(model: nn.Module) -> Iterator[None]:
-    """Without gradients of the parameters, which would cost as much again."""
+    """Turn off the gradients of the parameters inside the block, which would cost as much again."""
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in wanted:
         parameter.requires_grad_(False)
@@ -183,7 +183,7 @@ class _Reversal:
         return ReversedTriggers(masks=_unit(self._mask), patterns=_unit(self._pattern), success=success)
 
     def _better(self, now: ReversedTriggers, best: ReversedTriggers) -> ReversedTriggers:
-        """By class: the smaller mask if it works; the newer one while none has worked yet."""
+        """Take for each class the smaller mask if it works; the newer one while none has worked yet."""
         works = (now.success >= self._settings.success) & (now.norms < self._smallest)
         self._smallest = torch.where(works, now.norms, self._smallest)
         take = works | self._smallest.isinf()
@@ -205,7 +205,7 @@ class _Reversal:
 
 
 def _start(shape: tuple[int, ...], count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Values whose `_unit` is uniform, the same for each class."""
+    """Draw values whose `_unit` is uniform, the same for each class."""
     uniform = torch.rand(shape, generator=generator).clamp(0.01, 0.99)
     values = torch.atanh(2 * uniform - 1).to(device)
     return values.expand(count, *shape).clone().requires_grad_()
@@ -225,13 +225,13 @@ def _some_pixels(samples: Samples, count: int, generator: torch.Generator) -> Te
 
 
 def in_pixels(x: Tensor, samples: Samples) -> Tensor:
-    """Images as a model takes them, back in [0, 1]."""
+    """Bring images as a model takes them back to [0, 1]."""
     mean, std = _scale(samples, x)
     return x * std + mean
 
 
 def normalised(pixels: Tensor, samples: Samples) -> Tensor:
-    """Pixels in [0, 1] as a model takes them."""
+    """Normalise pixels in [0, 1] as a model takes them."""
     mean, std = _scale(samples, pixels)
     return (pixels - mean) / std
 

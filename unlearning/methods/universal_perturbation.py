@@ -19,7 +19,7 @@ Projection = Literal["every_step", "end", "never"]
 
 
 def project(delta: Tensor, norm: Norm, bound: float) -> Tensor:
-    """The nearest perturbation with ||delta|| <= bound; "range" only asks for values within -1..1."""
+    """Project to the nearest perturbation with ||delta|| <= bound; "range" only asks for values in -1..1."""
     if norm == "l2":
         return delta * min(1.0, bound / max(float(delta.norm()), 1e-30))
     limit = bound if norm == "linf" else 1.0
@@ -41,14 +41,14 @@ class Pixels:
 
     @staticmethod
     def of(mean: tuple[float, ...], std: tuple[float, ...], clamp: bool, like: Tensor) -> Pixels:
-        """With the numbers of a normalisation, on the device and in the dtype of ``like``."""
+        """Make it from the numbers of a normalisation, on the device and in the dtype of ``like``."""
         shape = (1, -1, 1, 1)
         return Pixels(
             mean=like.new_tensor(mean).view(shape), std=like.new_tensor(std).view(shape), clamp=clamp
         )
 
     def add(self, x: Tensor, delta: Tensor) -> Tensor:
-        """Normalised images with ``delta`` ([1 or N, C, H, W]) on all of them; differentiable in delta."""
+        """Add ``delta`` ([1 or N, C, H, W]) to normalised images, all of them; differentiable in delta."""
         if not self.clamp:
             return x + delta / self.std
         return ((x * self.std + self.mean + delta).clamp(0, 1) - self.mean) / self.std
@@ -79,14 +79,14 @@ class Ascent:
 
 
 def spread(delta: Tensor, count: int) -> Tensor:
-    """Image i of ``count`` gets delta i modulo P of [P, C, H, W]."""
+    """Give image i of ``count`` the delta i modulo P of [P, C, H, W]."""
     if len(delta) == 1:
         return delta
     return delta[torch.arange(count, device=delta.device) % len(delta)]
 
 
 def inner_loss(model: nn.Module, batch: Batch, delta: Tensor, pixels: Pixels, penalty: float) -> Tensor:
-    """What ``delta`` [P, C, H, W] MAXIMISES.
+    """Compute what ``delta`` [P, C, H, W] MAXIMISES.
 
     With P = 1 the mean cross-entropy of the batch with delta on every image, less penalty * ||delta||^2; with
     more, the sum over deltas of that, each on its share of the batch.
@@ -101,7 +101,7 @@ def inner_loss(model: nn.Module, batch: Batch, delta: Tensor, pixels: Pixels, pe
 def ascend(
     model: nn.Module, batches: Sequence[Batch], ascent: Ascent, pixels: Pixels
 ) -> tuple[Tensor, float, float]:
-    """A perturbation from zero: (delta [1, C, H, W], its norm before the last projection, the last loss).
+    """Find a perturbation from zero: (delta [1, C, H, W], its norm before the last projection, last loss).
 
     Args:
         model: in the mode it shall be attacked in; not changed.
@@ -128,13 +128,13 @@ def ascend(
 
 @torch.no_grad()
 def attacked(model: nn.Module, batch: Batch, labels: Labels) -> Batch:
-    """The batch under the labels that the perturbation is to drive the model away from."""
+    """Return the batch under the labels that the perturbation is to drive the model away from."""
     return batch if labels == "true" else (batch[0], model(batch[0]).argmax(1))
 
 
 @torch.no_grad()
 def accuracy_under(model: nn.Module, batches: Iterable[Batch], delta: Tensor | None, pixels: Pixels) -> float:
-    """Share of the labels that the model predicts with ``delta`` on every image (None: without)."""
+    """Return the share of labels that the model predicts with ``delta`` on every image (None: without)."""
     hits = total = 0
     for x, y in batches:
         hits += int(

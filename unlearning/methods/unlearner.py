@@ -45,7 +45,11 @@ class Known:
     base: nn.Module | None = None
 
     def need(self, name: Set, method: str) -> Samples:
-        """The set of this name.
+        """Return the set of this name.
+
+        Args:
+            name: "forget", "retain" or "clean".
+            method: that needs it, for the message.
 
         Raises:
             BadInput: it is missing or empty.
@@ -80,12 +84,12 @@ class Run:
         self._start, self._paused = time.perf_counter(), 0.0
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A CPU generator whose stream depends on the seed and on ``purpose`` alone."""
+        """Return a CPU generator whose stream depends on the seed and on ``purpose`` alone."""
         return seeded_generator(self.seed, purpose)
 
     @property
     def seconds(self) -> float:
-        """Wall-clock since the beginning, without what the watch took."""
+        """Return the wall-clock seconds since the beginning, without what the watch took."""
         return time.perf_counter() - self._start - self._paused
 
     def record(self, model: nn.Module, rounds: int, **columns: Any) -> None:
@@ -162,7 +166,7 @@ class Unlearner(BaseModel, ABC):
         watch: Watch | None = None,
         progress: RoundProgress | None = None,
     ) -> Unlearned:
-        """Unlearn.
+        """Run the method on a copy of ``victim``, which is not changed.
 
         Args:
             victim: never changed; its device is where everything is computed.
@@ -184,7 +188,7 @@ class Unlearner(BaseModel, ABC):
 
     @abstractmethod
     def work(self, sizes: Mapping[Set, int], classes: int) -> float:
-        """About how many images a run passes forward, a backward pass counting two; for plans.
+        """Estimate how many images a run passes forward, a backward pass counting two; for plans.
 
         Args:
             sizes: samples of every set there is.

@@ -30,14 +30,14 @@ INSTANCE_NORMS = (F.instance_norm, torch.instance_norm)
 
 
 def sound_batch_norm(model: nn.Module) -> AbstractContextManager[object]:
-    """Around forward passes of ``model``: its batch normalisation is sound; nothing where it has none."""
+    """Return a context in which the batch normalisation of ``model`` is sound, an empty one without any."""
     normalises = any(hasattr(module, "running_mean") for module in model.modules())
     return SoundBatchNorm() if normalises else nullcontext()
 
 
 @contextmanager
 def differentiable(model: nn.Module) -> Iterator[None]:
-    """Around a forward pass with weights of its own: nothing of an earlier pass is used, nothing is left."""
+    """Prepare a forward pass with weights of its own: nothing of an earlier pass is used, nothing is left."""
     forget_biases(model)
     try:
         with sound_batch_norm(model):
@@ -70,5 +70,5 @@ class SoundBatchNorm(TorchFunctionMode):
 
 
 def _doubtful(x: object, *, instance: bool) -> bool:
-    """Images that have, or will have, a dimension of size 1."""
+    """Tell whether x is images that have, or will have, a dimension of size 1."""
     return isinstance(x, Tensor) and x.ndim > 3 and 0 not in x.shape and (instance or 1 in x.shape)

@@ -29,6 +29,11 @@ class ModelSpec(BaseModel):
             (``vit_tiny_patch16_224.augreg_in21k``), which are not loaded; or a part of the user's own
             (`theriac.datasets.own_code`), which is called with ``num_classes`` and ``shape``.
         width: factor on the channels of our own architectures; others have fixed widths.
+
+    Example:
+        >>> from theriac.unlearning.models import ModelSpec
+        >>> ModelSpec(name="resnet9", width=0.5)
+        ModelSpec(name='resnet9', width=0.5)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,9 +57,13 @@ class ModelSpec(BaseModel):
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """The global random state starts from ``seed`` inside the block, and is as before afterwards.
+    """Start the global random state from ``seed`` inside the block; it is as before afterwards.
 
     That of the CPU, and of ``device`` if it is a CUDA device; no other device is touched.
+
+    Args:
+        seed: of the random state.
+        device: of the model.
     """
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
@@ -110,7 +119,7 @@ MODELS: dict[str, Callable[[ModelSpec, int, tuple[int, int, int]], nn.Module]] =
 def create_model(
     spec: ModelSpec, *, num_classes: int, shape: tuple[int, int, int], seed: int = 0
 ) -> nn.Module:
-    """A freshly initialised model on the CPU; the global random state is left as it was.
+    """Create a freshly initialised model on the CPU; the global random state is left as it was.
 
     Args:
         spec: which architecture.
@@ -120,6 +129,13 @@ def create_model(
 
     Raises:
         BadInput: unknown name, a width given for a timm model, or images that the model cannot take.
+
+    Example:
+        >>> import torch
+        >>> spec = ModelSpec(name="resnet9", width=0.1)
+        >>> model = create_model(spec, num_classes=10, shape=(3, 32, 32)).eval()
+        >>> tuple(model(torch.zeros(2, 3, 32, 32)).shape)
+        (2, 10)
     """
     with seeded(seed, torch.device("cpu")):
         build = MODELS.get(spec.name, _own_model if is_own(spec.name, "models") else _timm_model)
@@ -137,7 +153,7 @@ def create_model(
 
 
 def _try_one_image(model: nn.Module, num_classes: int, shape: tuple[int, int, int]) -> None:
-    """Some models find out only in the forward pass what they cannot take."""
+    """Try one image: some models find out only in the forward pass what they cannot take."""
     with torch.no_grad(), evaluating(model):
         logits = check_logits(model(torch.zeros(1, *shape)), 1)
     if logits.shape[1] != num_classes:

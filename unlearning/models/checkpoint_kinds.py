@@ -33,7 +33,7 @@ _PATTERNS = tuple((re.compile(begin, re.DOTALL | re.IGNORECASE), k, r) for begin
 
 
 def kind_of(head: bytes) -> tuple[str, str | None]:
-    """What a file with this beginning is, and the remedy if it can be no checkpoint.
+    """Tell what a file with this beginning is, and the remedy if it can be no checkpoint.
 
     Args:
         head: the first 1024 bytes, or all if there are fewer.
@@ -64,7 +64,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def zip_problem(path: Path) -> str | None:
-    """What a zip archive is if it is none of torch.save; None if it may be one."""
+    """Tell what a zip archive is if it is none of torch.save; None if it may be one."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries, damaged = archive.infolist(), archive.testzip()

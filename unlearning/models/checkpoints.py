@@ -41,7 +41,7 @@ _FOREIGN = re.compile(r"Unsupported (?:global|class|operand|operation):?\s*(?:GL
 
 
 def load_weights(path: str | Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
-    """A state dict from a safetensors file or a checkpoint of ``torch.save``, whatever the file is called.
+    """Load a state dict from a safetensors file or a checkpoint of ``torch.save``, whatever its name.
 
     Checkpoints are read with ``weights_only=True``. One that holds the state dict under a usual key, such as
     ``state_dict``, ``model_state_dict``, ``model`` or ``ema``, is unpacked; what DataParallel and
@@ -62,7 +62,7 @@ def load_weights(path: str | Path, *, trust_pickle: bool = False) -> dict[str, T
 
 
 def _checked_kind(path: Path) -> str:
-    """What `kind_of` and `zip_problem` say it is, if that can be a checkpoint."""
+    """Return what `kind_of` and `zip_problem` say the file is, if that can be a checkpoint."""
     if not os.path.exists(path):
         raise BadInput(f"weights {path}: no such file; {_REMEDY}")
     if path.is_dir():
@@ -118,7 +118,7 @@ def _damaged(path: Path, error: Exception) -> BadInput:
 
 
 def _state_dict(raw: object, path: Path) -> dict[str, Tensor]:
-    """The state dict in what a checkpoint holds, at most `_MOST_NESTED` mappings deep."""
+    """Find the state dict in what a checkpoint holds, at most `_MOST_NESTED` mappings deep."""
     whole = raw
     for _ in range(_MOST_NESTED):
         if isinstance(raw, nn.Module):
@@ -140,7 +140,7 @@ def _is_state_dict(value: object) -> bool:
 
 
 def _inside(raw: Mapping[Any, Any], path: Path) -> object:
-    """What a mapping that is no state dict holds as one, or as the next mapping to look into."""
+    """Return what a mapping that is no state dict holds as one, or as the next mapping to look into."""
     found = [key for key in (*_INSIDE, *_AVERAGED) if isinstance(raw.get(key), Mapping | nn.Module)]
     if not found:
         return _only_one(raw, path)
@@ -154,7 +154,7 @@ def _inside(raw: Mapping[Any, Any], path: Path) -> object:
 
 
 def _only_one(raw: Mapping[Any, Any], path: Path) -> object:
-    """The only state dict under an unusual key, else the only mapping."""
+    """Return the only state dict under an unusual key, else the only mapping."""
     inner = {key: value for key, value in raw.items() if isinstance(value, Mapping | nn.Module)}
     weights = {key: value for key, value in inner.items() if _is_state_dict(value)} or inner
     if len(weights) > 1:
@@ -166,7 +166,7 @@ def _only_one(raw: Mapping[Any, Any], path: Path) -> object:
 
 
 def _told(raw: object) -> str:
-    """What is there instead, for the message."""
+    """Tell what is there instead, for the message."""
     if not isinstance(raw, Mapping):
         return ""
     odd = next((key for key, value in raw.items() if not isinstance(value, Tensor)), None)
@@ -184,6 +184,11 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], origin: str | Pat
 
     A prefix under which all names of the model are there (``model.``, ``backbone.net.``) is dropped. What
     such a checkpoint holds beside it, of a loss function say, is left out, and said in a warning.
+
+    Args:
+        model: is changed.
+        weights: a state dict.
+        origin: where they are from, for messages.
 
     Raises:
         BadInput: names the first missing, unexpected or misshapen entries, entries without values, or
@@ -244,7 +249,7 @@ def _check_values(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], orig
 
 
 def _likely(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
-    """What misshapen entries say about the reason, if they agree."""
+    """Tell what misshapen entries say about the reason, if they agree."""
     pairs = {
         (tuple(weights[name].shape), tuple(wanted.shape))
         for name, wanted in own.items()

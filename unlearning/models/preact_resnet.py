@@ -68,7 +68,7 @@ def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 def initialise_convolutions(model: nn.Module) -> None:
-    """Normal weights of variance 2 / (outputs * kernel area), biases 0 (He et al., 2015)."""
+    """Draw normal weights of variance 2 / (outputs * kernel area), and set biases to 0 (He et al., 2015)."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

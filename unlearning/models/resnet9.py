@@ -71,5 +71,5 @@ class ResNet9(nn.Module):
 
 
 def scaled_widths(width: float, widths: tuple[int, ...] = WIDTHS) -> tuple[int, ...]:
-    """The widths of a paper (ResNet-9's unless given) times ``width``, at least 1 channel each."""
+    """Scale the widths of a paper (ResNet-9's unless given) by ``width``, to at least 1 channel each."""
     return tuple(max(1, round(channels * width)) for channels in widths)

@@ -15,7 +15,7 @@ from ...errors import BadInput
 def create_timm_model(
     name: str, *, width: float, num_classes: int, shape: tuple[int, int, int], others: Iterable[str]
 ) -> nn.Module:
-    """A freshly initialised model of timm for images of ``shape`` (channels, height, width).
+    """Create a freshly initialised model of timm for images of ``shape`` (channels, height, width).
 
     Args:
         name: as in ``timm.list_models()``.
@@ -37,7 +37,7 @@ def create_timm_model(
 
 
 def _takes_image_size(name: str) -> bool:
-    """Transformers of timm fix their position embedding to an image size; others take any size."""
+    """Tell whether a model fixes the image size, as the position embedding of timm's transformers does."""
     cfg = timm.get_pretrained_cfg(name)
     return bool(cfg is not None and cfg.fixed_input_size)
 
