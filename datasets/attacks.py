@@ -56,7 +56,7 @@ class Attack(BaseModel):
 
     Example:
         >>> from theriac.datasets.attacks import Attack
-        >>> attack = Attack(trigger="blend", target=7)
+        >>> attack = Attack(trigger={"name": "blend"}, target=7)
         >>> attack.name, attack.targets(num_classes=10)
         ('blend', (7,))
     """

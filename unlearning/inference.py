@@ -62,7 +62,7 @@ def forget_biases(model: nn.Module) -> None:
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message that says something, or its class where there is none.
 
-    Of an error in a worker process of a DataLoader, the message of the error itself, at the end of its text.
+    An error in a worker process of a DataLoader gives the message of the error itself, at its text's end.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:

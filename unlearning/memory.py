@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 def free_memory(device: torch.device) -> int | None:
     """Count the free bytes of a CUDA device, or of this machine; None where the system does not say.
 
-    For what may be kept or not, which changes no number; never for what is computed together.
+    It decides what may be kept or not, which changes no number; never what is computed together.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])

@@ -105,7 +105,7 @@ def check_alike(sets: Mapping[str, Batches]) -> tuple[str, ...]:
 def differently(own: Values, retain: Values) -> bool | None:
     """Tell whether two sets were preprocessed differently: True for certain, False perhaps, or None.
 
-    None is for no sign of it.
+    It is None where there is no sign of that.
     """
     if own.levels < LEVELS or retain.levels < LEVELS or retain.count < SOME:
         return None

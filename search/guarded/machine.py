@@ -200,7 +200,7 @@ class GuardedSearch(BaseModel):
     def flat(self, state: GuardedState) -> tuple[int, int] | None:
         """Return the counts of the first and last step whose score cannot be told from the chosen one's.
 
-        That is: which fit, and score at most one standard deviation of the probes less.
+        Such steps fit, and score at most one standard deviation of the probes less.
         """
         best = self.chosen(state)
         if best is None or best.score is None:

@@ -28,7 +28,7 @@ def actors_that_fit(device_memory: int, peak_memory: int) -> int:
 def measured_peak(results: ResultsStore, scenarios: Sequence[Scenario]) -> int | None:
     """Return the most that a cell of each dataset and model of ``scenarios`` took on a GPU, in bytes.
 
-    None unless all of them have been measured: one that was not could take more.
+    Return None unless all of them have been measured: one that was not could take more.
 
     Args:
         results: of earlier runs.

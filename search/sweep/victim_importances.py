@@ -120,7 +120,7 @@ class TimedPair:
 def piece_bounds(manipulated: int, discovered: int) -> list[int]:
     """Return where pieces of the first ``discovered`` samples of S_m begin and end: 0, 1, tenths of |S_m|.
 
-    Strictly ascending, from 0 to ``discovered``.
+    The bounds ascend strictly, from 0 to ``discovered``.
 
     Args:
         manipulated: |S_m|.

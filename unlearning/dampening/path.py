@@ -138,7 +138,7 @@ class DampeningPath:
     def move_to(self, alpha: float, dampening_constant: float = 1.0) -> int:
         """Dampen at alpha, from wherever the weights are; returns the number of parameters selected.
 
-        Costs in proportion to the parameters selected by only one of the two alphas; all selected ones are
+        It costs in proportion to the parameters selected by only one of the two alphas; all selected ones are
         written again if the dampening constant (lambda) is another one than before.
 
         Args:

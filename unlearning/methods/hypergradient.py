@@ -100,7 +100,7 @@ def hypergradient(
 ) -> Hypergradient:
     """Compute the implicit hypergradient at ``delta``, a maximum of ``inner`` or only on the way to one.
 
-    Costs, for one pass over a batch each: outer forward + backward, inner forward + backward in delta,
+    It costs, for one pass over a batch each: outer forward + backward, inner forward + backward in delta,
     ``products`` Hessian-vector products in delta, one mixed derivative. Random layers (dropout) must draw
     nothing between: each loss is evaluated once.
 

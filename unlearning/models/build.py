@@ -59,7 +59,7 @@ class ModelSpec(BaseModel):
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Start the global random state from ``seed`` inside the block; it is as before afterwards.
 
-    That of the CPU, and of ``device`` if it is a CUDA device; no other device is touched.
+    The state of the CPU is meant, and of ``device`` if it is a CUDA device; no other device is touched.
 
     Args:
         seed: of the random state.
