@@ -72,7 +72,7 @@ class ImportanceActor:
         )
 
     def work(self, job: str) -> str:
-        """Do a job (JSON of `search.jobs`); the answer as JSON."""
+        """Do a job (JSON of `search.jobs`); return the answer as JSON."""
         from ..search.sweep import read_job
 
         with self._lock:

@@ -57,7 +57,7 @@ class CellLogger(Protocol):
     """Takes the row of `searches` of every finished cell."""
 
     def cell(self, row: Row) -> None:
-        """Log it; never raises."""
+        """Log the row of a finished cell; never raises."""
 
     def close(self) -> None:
         """Wait until all is logged that was taken; takes no further rows."""

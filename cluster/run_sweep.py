@@ -250,7 +250,7 @@ def estimate(
 
 
 def verdict(summary: Summary, directory: Path) -> str:
-    """Say in a line what a run did."""
+    """Say in a line what a run of a sweep did."""
     present = len(summary.keys) - summary.computed - summary.missing
     parts = [f"{summary.computed} cells computed", f"{present} already there"]
     parts += [f"{summary.missing} lost: run the same command again"] if summary.missing else []

@@ -158,7 +158,7 @@ def _hush() -> None:
 
 
 def _start_patiently(workers: int, folder: Path, verbose: bool) -> None:
-    """Start it; again where the machine was so busy that Ray gave up after half a minute.
+    """Start Ray; start it again where the machine was so busy that Ray gave up after half a minute.
 
     Raises:
         BadInput: it does not start.
@@ -177,7 +177,7 @@ def _start_patiently(workers: int, folder: Path, verbose: bool) -> None:
 
 
 def _start(workers: int, folder: Path, verbose: bool) -> None:
-    """Start it; Ray opens ``folder`` to all users, so it must lie in one that is not."""
+    """Start Ray, which opens ``folder`` to all users, so that it must lie in one that is not."""
     with _single_machine(), _own_termination(), _own_groups():
         ray.init(
             address="local",

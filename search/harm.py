@@ -71,8 +71,8 @@ def target_rate(predictions: Tensor, targets: Tensor) -> float:
 def expected_rate(predictions: Tensor, forget_labels: Tensor) -> float:
     """Estimate the share of S_f that is truly of the class it is labelled as, in [0, 1].
 
-    It is as often as the victim predicts that class on retain: an attacker who picks samples at random picks those
-    of the target class, too.
+    That is how often the victim predicts that class on retain: an attacker who picks samples at random picks
+    those of the target class, too.
 
     Args:
         predictions: the victim's on retain, int64 [N].

@@ -65,7 +65,7 @@ class Finding(Protocol):
         ...
 
     def columns(self) -> Row:
-        """Return what it settled on, after how many settings: columns of the table ``searches``."""
+        """Return what the search settled on, after how many settings: columns of ``searches``."""
         ...
 
     def metrics(self) -> Row:

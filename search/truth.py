@@ -29,7 +29,7 @@ class Truth:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Truth:
-        """Make it from a row that holds its fields among others."""
+        """Make the scores from a row that holds them among others."""
         return cls(**{one.name: row[one.name] for one in fields(cls)})
 
 

@@ -159,7 +159,7 @@ def check_classes(sets: Mapping[str, Any]) -> None:
 def class_names(data: Any) -> tuple[str, ...] | None:
     """Return the class names that labels of ``data`` are positions in, where they are said.
 
-    They are said by a `View`, by datasets with ``classes`` as torchvision's have, or with the ``features`` of Hugging Face.
+    A `View` says them, and datasets with ``classes`` as torchvision's have, or ``features`` of Hugging Face.
     """
     while isinstance(inner := getattr(data, "dataset", None), Dataset):  # a DataLoader, a Subset
         data = inner

@@ -42,7 +42,7 @@ class Reading:
 
     @property
     def certain(self) -> bool:
-        """Tell whether it alone makes a usable classifier.
+        """Tell whether this reading alone makes a usable classifier.
 
         Ten points better and four of five errors gone; or twenty, and half of them, or three times as good.
         """
@@ -94,7 +94,7 @@ def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _wins(before: Tensor, after: Tensor) -> bool:
-    """Tell by a sign test, and by five points at least, whether the later answers win."""
+    """Tell whether the later answers win, by a sign test and by five points at least."""
     won, lost = int((after & ~before).sum()), int((before & ~after).sum())
     return won - lost >= max(SURE * math.sqrt(won + lost), 0.05 * len(before)) > 0
 

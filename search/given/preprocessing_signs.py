@@ -71,7 +71,7 @@ class Values:
 
     @property
     def width(self) -> Tensor:
-        """Return how far apart the bounds are."""
+        """Return how far apart the bounds of the values are, by channel."""
         return self.most - self.least
 
 
@@ -117,7 +117,7 @@ def differently(own: Values, retain: Values) -> bool | None:
 
 
 def _pixels_here(own: Values, retain: Values) -> bool | None:
-    """Tell of a set of pixels in [0, 1] and a retain whose values go clearly beyond; None of others."""
+    """Tell whether a set is of pixels in [0, 1] and retain's values go clearly beyond; None: no sign."""
     beyond = ((retain.bottom < -SLACK) | (retain.top > 1 + SLACK)) & (retain.width >= 1 + SLACK)
     if not own.unit or not bool(beyond.any()):
         return None
@@ -131,7 +131,7 @@ def _pixels_here(own: Values, retain: Values) -> bool | None:
 
 
 def _pixels_there(own: Values, retain: Values) -> bool | None:
-    """Tell of a retain of pixels in [0, 1] and a set whose values go clearly beyond; None of others."""
+    """Tell whether retain is of pixels in [0, 1] and the set's values go clearly beyond; None: no sign."""
     if not retain.unit or not (retain.eight_bit or retain.filled):
         return None
     slack = SLACK if retain.eight_bit else BEYOND
@@ -139,7 +139,7 @@ def _pixels_there(own: Values, retain: Values) -> bool | None:
 
 
 def _wider(own: Values, retain: Values) -> bool | None:
-    """Tell of values that leave the range of retain and spread wider: normalised twice, never divided."""
+    """Tell whether values leave retain's range and spread wider: normalised twice, never divided."""
     if _leaves(own.low, own.high, retain):
         return True
     return False if _leaves(own.least, own.most, retain) else None

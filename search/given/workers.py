@@ -21,7 +21,7 @@ class WorkerDied(BadInput):
 
 
 def worker_died(name: str, error: Exception) -> WorkerDied:
-    """Return the error that says that a worker has died.
+    """Make the error that says that a worker of a DataLoader has died.
 
     Args:
         name: of the set.

@@ -41,7 +41,7 @@ DPI = 100
 
 
 def tradeoff_figure(steps: pa.Table, searches: pa.Table, path: str | Path) -> Path:
-    """Forget accuracy, clean accuracy and healed_raw against s, one panel for each method and granularity.
+    """Draw forget accuracy, clean accuracy and healed_raw against s, a panel for each method and granularity.
 
     Rows ``after_stop`` go on dashed and pale; a line marks the stop, with its alpha and damage.
 

@@ -137,7 +137,7 @@ def _remove_if_free(folder: Path, age: float) -> None:
 
 
 def _free(descriptor: int) -> bool | None:
-    """Tell whether nobody holds it; None where that cannot be known."""
+    """Tell whether nobody holds the lock of a file; None where that cannot be known."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

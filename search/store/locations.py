@@ -158,7 +158,7 @@ def _checked_uri(text: str) -> str:
 
 
 def _lost_slash(text: str) -> bool:
-    """Tell whether it is a URI without its two slashes, such as pathlib makes of one."""
+    """Tell whether a text is a URI without its two slashes, such as pathlib makes of one."""
     found = _COLON.match(text)
     return found is not None and found[1].lower() in KNOWN_SCHEMES and not os.path.lexists(text)
 

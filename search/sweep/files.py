@@ -127,7 +127,7 @@ def _preset_texts() -> dict[str, str]:
 
 
 def _source(given: str | Path) -> tuple[str, str, str]:
-    """Return where it is from, the text, and the name that the sweep has unless it says another."""
+    """Return where a sweep is from, its text, and the name that it has unless it says another."""
     presets = _preset_texts()
     text = str(given)
     if not ("/" in text or isinstance(given, Path) or text.endswith(SUFFIXES)):

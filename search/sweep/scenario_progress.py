@@ -69,12 +69,12 @@ class CellPlan:
 
     @property
     def dampens(self) -> bool:
-        """Tell whether it needs importances; once the victim has failed its gate, nothing does."""
+        """Tell whether the cell needs importances; once the victim has failed its gate, nothing does."""
         return self.search is not None and self.task.cell.dampening is not None
 
     @property
     def goes_on(self) -> bool:
-        """Tell whether its search has begun, and is brought to its end though nothing else begins."""
+        """Tell whether the cell's search has begun and is brought to its end though nothing else begins."""
         begun = self.search is not None and self.search.begun
         return begun and (not self.trains or (self.search is not None and self.search.complete))
 

@@ -233,7 +233,7 @@ class VictimImportances:
 
     @contextmanager
     def _making(self, keys: Keys) -> Iterator[Keys]:
-        """Yield those of ``keys`` that are not in the store; nobody else makes them meanwhile."""
+        """Yield the ``keys`` that are not in the store; nobody else makes them meanwhile."""
         if not self._missing(keys):
             yield {}
             return

@@ -77,7 +77,7 @@ def heal_by_training(
     seed: int,
     progress: Progress,
 ) -> Trained:
-    """Search the hyperparameters of a method that trains, and take the best candidate.
+    """Search for the hyperparameters of a method that trains, and take the best candidate.
 
     Args:
         victim: float32 or better, in eval mode; never changed.

@@ -46,7 +46,7 @@ class RowStore(Protocol):
         ...
 
     def put(self, parameters: dict[str, Any], row: Row) -> None:
-        """Keep a row."""
+        """Keep the row of a run, by its parameters."""
         ...
 
 

@@ -318,7 +318,7 @@ class _Buffer:
         self._values.index_copy_(0, self._places[own], self._originals[own])
 
     def scale(self, start: int, stop: int, factor: Tensor) -> None:
-        """Set them to factor (float32 [stop - start]) times their first values, rounded once."""
+        """Set parameters to factor (float32 [stop - start]) times their first values, rounded once."""
         own = self._own(start, stop)
         if self._ranks is not None:
             factor = factor[self._ranks[own] - start]

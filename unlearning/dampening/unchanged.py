@@ -148,7 +148,7 @@ class _Given:
 
     @property
     def intact(self) -> bool:
-        """Tell whether it can be compared with other calls, and no tensor was written to since."""
+        """Tell whether the call can be compared with others, and no tensor was written to since."""
         return self._comparable and all(
             tensor._version == version for tensor, version in zip(self.tensors, self._versions, strict=True)
         )
@@ -188,7 +188,7 @@ class _Memory:
         return self.given.intact and self.output._version == self._version
 
     def knows(self, given: _Given, *, compared: bool) -> bool:
-        """Tell whether this is the same input again, by comparison if need be."""
+        """Tell whether ``given`` is the remembered input, by comparison if need be."""
         return self.given.intact and (self.given.same_as(given) or (compared and self.given.equals(given)))
 
     @property

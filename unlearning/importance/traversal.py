@@ -325,7 +325,7 @@ class Traversal:
     def _beyond_kinks(
         self, names: set[str], found: Contributions, samples: tuple[Tensor, Tensor]
     ) -> set[str]:
-        """Return those of ``names`` that are wrong; see `wrong_beyond_kinks`."""
+        """Return the ``names`` that are wrong; see `wrong_beyond_kinks`."""
         if not names:
             return names
 

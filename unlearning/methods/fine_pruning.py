@@ -119,7 +119,7 @@ class Pruned:
 
     @torch.no_grad()
     def clear(self) -> None:
-        """Set them to 0."""
+        """Set the channels to 0."""
         for tensor in self._tensors():
             tensor[self.channels] = 0
 

@@ -84,8 +84,8 @@ class ReversedTriggers:
 def anomaly_indices(norms: Tensor) -> Tensor:
     """Return how many (estimated) standard deviations each norm lies below the median, by the median one.
 
-    This is section V of the paper, with a sign: larger norms than the median have negative indices. Where more than
-    half of the norms are equal, every other is infinitely far from them.
+    This is section V of the paper, with a sign: larger norms than the median have negative indices. Where
+    more than half of the norms are equal, every other is infinitely far from them.
     """
     norms = norms.double()
     below = norms.quantile(0.5) - norms

@@ -41,7 +41,7 @@ class Pixels:
 
     @staticmethod
     def of(mean: tuple[float, ...], std: tuple[float, ...], clamp: bool, like: Tensor) -> Pixels:
-        """Make it from the numbers of a normalisation, on the device and in the dtype of ``like``."""
+        """Make `Pixels` from a normalisation, on the device and in the dtype of ``like``."""
         shape = (1, -1, 1, 1)
         return Pixels(
             mean=like.new_tensor(mean).view(shape), std=like.new_tensor(std).view(shape), clamp=clamp
