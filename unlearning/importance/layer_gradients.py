@@ -70,7 +70,7 @@ def group_norm(module: nn.GroupNorm, x: Tensor, g: Tensor) -> Gradients:
 
 
 def _affine(normalised: Tensor, g: Tensor) -> Gradients:
-    """Return the gradients of a channel's scale and shift: [n, C, *] summed over all but samples and channels."""
+    """Return the gradients of scale and shift, [n, C, *], summed over all but samples and channels."""
     g = at_least_float32(g)
     products = (normalised * g).flatten(2) if g.ndim > 2 else (normalised * g)[:, :, None]
     return {
