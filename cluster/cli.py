@@ -73,7 +73,7 @@ def quickstart(
     fresh: bool = False,
     verbose: Verbose = False,
 ) -> int:
-    """Poison handwritten digits, train a victim, heal it in six ways; about a minute.
+    """Poison handwritten digits, train a victim, heal it in seven ways; a minute or two.
 
     Prints the table and writes results (Parquet), models and two figures. Run again, it computes only what
     is missing.
