@@ -56,7 +56,7 @@ def quickstart_sweep(seed: int) -> Sweep:
 def run_quickstart(
     directory: Path, *, workers: int, seed: int, fresh: bool, verbose: bool, reporter: Reporter
 ) -> Quickstart:
-    """Poison the digits, train a victim, heal it in six ways, write results and figures.
+    """Poison the digits, train a victim, heal it in seven ways, write results and figures.
 
     Args:
         directory: where results, models and figures go.
