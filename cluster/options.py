@@ -18,7 +18,6 @@ from pydantic import (
     model_validator,
 )
 
-from ..datasets.own_code import use_code
 from ..errors import BadInput
 from ..search.report import FORMATS
 from ..search.searches import SEARCH_ENTRIES
@@ -53,6 +52,8 @@ else:
 
 def in_use(type_: Any, paths: Sequence[Path]) -> None:
     """Import the user's own modules."""
+    from ..datasets.own_code import use_code  # few have any, and `--help` is instant
+
     for path in paths:
         use_code(path)
 
