@@ -199,6 +199,21 @@ def own_part(name: str, group: Group) -> Any:
     return getattr(found, attribute)
 
 
+def call_part(name: str, group: Group, **given: Any) -> Any:
+    """Call a part of a user's; whatever fails in it is said in a line.
+
+    Raises:
+        BadInput: see `own_part`; or its own code fails.
+    """
+    part = own_part(name, group)
+    try:
+        return part(**given)
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(f"{name!r} of your own: {_said(error)}; correct it") from error
+
+
 def code_digests(names: Iterable[tuple[str, Group]]) -> dict[str, str]:
     """Return the digests of the modules that these parts come from, by module; those in use alone."""
     found = {}

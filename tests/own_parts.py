@@ -44,6 +44,11 @@ def few(root, image_size):
     return load_dataset("digits", image_size=image_size)
 
 
+def failing(**given):
+    """Something that goes wrong."""
+    return {}["missing"]
+
+
 def nothing(**given):
     """No part at all."""
     return 3

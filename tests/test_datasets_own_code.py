@@ -101,6 +101,13 @@ def test_what_is_no_part_is_refused(mine: str) -> None:
         load_dataset("my_parts:nothing")
 
 
+def test_what_fails_in_a_part_is_a_line(mine: str) -> None:
+    with pytest.raises(BadInput, match=r"'my_parts:failing' of your own: KeyError: 'missing'; correct it"):
+        create_model(ModelSpec(name="my_parts:failing"), num_classes=5, shape=(1, 8, 8))
+    with pytest.raises(BadInput, match="KeyError"):
+        load_dataset("my_parts:failing")
+
+
 def test_no_text_imports_anything_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touched = tmp_path / "touched"
     written(tmp_path, "sly", f"open({str(touched)!r}, 'w').close()\n")

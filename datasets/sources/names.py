@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ..file_checks import expanded
-from ..own_code import is_own, own_part
+from ..own_code import call_part, is_own
 from .decoding import in_memory, square
 from .digits import IMAGE_SIZE as DIGITS_SIZE, load_digits
 from .folder import load_folder
@@ -266,7 +266,7 @@ def labels_of(name: str, *, root: str | Path | None = None, image_size: int | No
 
 
 def _own_dataset(name: str, root: str | Path | None, image_size: int | None) -> ImageDataset:
-    dataset = own_part(name, "datasets")(root=data_folder(root), image_size=image_size)
+    dataset = call_part(name, "datasets", root=data_folder(root), image_size=image_size)
     if not isinstance(dataset, ImageDataset):
         raise BadInput(f"dataset {name}: it gave {type(dataset).__name__}; make it return an ImageDataset")
     return dataset

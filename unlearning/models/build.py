@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import nn
 
-from ...datasets.own_code import is_own, own_part
+from ...datasets.own_code import call_part, is_own
 from ...errors import BadInput
 from ..inference import check_logits, evaluating, first_line
 from .checkpoints import load_into, load_weights
@@ -102,7 +102,7 @@ def _timm_model(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) 
 def _own_model(spec: ModelSpec, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
     if spec.width != 1.0:
         raise BadInput(f"model {spec.name}: width {spec.width}: it has none; leave it out")
-    model = own_part(spec.name, "models")(num_classes=num_classes, shape=shape)
+    model = call_part(spec.name, "models", num_classes=num_classes, shape=shape)
     if not isinstance(model, nn.Module):
         raise BadInput(f"model {spec.name}: it gave {type(model).__name__}; make it return an nn.Module")
     return model
