@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from ...datasets.own_code import Group, own_names
@@ -13,9 +14,11 @@ from ...search.searches import SEARCH_ENTRIES
 from ...search.sweep import PRESETS, Scenario, sweep_presets
 from ...search.training import TUNE_SEARCHES
 from ...unlearning.models import MODELS
-from .method_lines import method_lines
+from .method_lines import WIDTH, method_lines
 
 Entries = list[tuple[str, str]]
+
+COMMAND = 'python -c "'
 
 ATTACK_TEXTS = {
     "label_rule": "one_target (the default), or all_to_all: class y should become y + 1, the last one 0",
@@ -73,7 +76,18 @@ def listing(topic: str | None, name: str | None, data: Path | None) -> list[str]
 
 def _aligned(entries: Entries) -> list[str]:
     width = max(len(name) for name, _ in entries)
-    return [f"  {name:<{width}}  {text}" for name, text in entries]
+    return [line for name, text in entries for line in _entry(f"  {name:<{width}}  ", text)]
+
+
+def _entry(head: str, text: str) -> list[str]:
+    """Wrap what an entry says beside its name; a command to be copied stays on a line of its own."""
+    about, _, command = text.partition(COMMAND)
+    margin = " " * len(head)
+    wrapper = textwrap.TextWrapper(
+        WIDTH, initial_indent=head, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False
+    )
+    lines = wrapper.wrap(about)
+    return [*lines, f"    {COMMAND}{command}"] if command else lines
 
 
 def check_sheet(sheet: Path | None, topic: str | None, dataset: str) -> None:

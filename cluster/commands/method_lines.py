@@ -15,6 +15,7 @@ from ...search.settings import METHODS, HealSettings
 from ...search.training import TRAINED_METHODS, Choice, Range, TrainedEntry, TuneSettings
 
 WIDTH = 80
+"""Columns that all lists fit, but for commands to be copied."""
 
 
 def method_lines(name: str) -> list[str]:
@@ -77,4 +78,6 @@ def _text(text: str) -> list[str]:
 def _shown(value: Any) -> str:
     if isinstance(value, BaseModel):
         return f"{{{', '.join(f'{name}: {_shown(one)}' for name, one in value.model_dump().items())}}}"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_shown, value))}]"  # as in YAML
     return f"{value:g}" if isinstance(value, float) else str(value)
