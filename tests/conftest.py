@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class RootIsNoTestPackage:
         return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
 
 
-WHOLE_SWEEPS = ("test_cluster_faults", "test_cluster_sweep", "test_cluster_tuning")
+WHOLE_SWEEPS = ("test_cluster_faults", "test_cluster_nodes", "test_cluster_sweep", "test_cluster_tuning")
 """Files whose tests run sweeps on two workers of Ray: one after another, or they wait for each other."""
 SLOW = frozenset(
     f"test_{name}"
@@ -44,6 +44,7 @@ SLOW = frozenset(
         "cluster_commands_messages",
         "cluster_environment",
         "cluster_faults",
+        "cluster_nodes",
         "cluster_session",
         "cluster_sweep",
         "cluster_tuning",
@@ -139,3 +140,12 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     return seen
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """A Ray of this process with two CPUs, for all tests of a file; no `Cluster` can be made beside it."""
+    from theriac.cluster.session import local_ray  # here, because most tests need no Ray
+
+    with local_ray(2):
+        yield

@@ -9,15 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
+from theriac.cluster import cli
 from theriac.search.report.status import SweepStatus, sweep_status
 from theriac.search.store.artifacts import ArtifactStore
 from theriac.search.store.results import ResultsStore
@@ -25,7 +27,7 @@ from theriac.search.store.schemas import STAMPS
 from theriac.search.sweep.cells import run_cell
 from theriac.search.sweep.files import Sweep, load_sweep
 from theriac.search.sweep.victim_bench import Experiment
-from theriac.tests.sweep_command import SUMMARY
+from theriac.tests.sweep_command import SUMMARY, prepared
 
 LAUNCH = [sys.executable, "-m", "theriac.tests.sweep_command"]
 PATIENCE = 1200.0  # of a machine that others load
@@ -193,6 +195,42 @@ def all_processes() -> Iterator[Process]:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             if fields[0] != "Z":
                 yield Process(int(folder.name), fields[19], int(fields[1]), command.strip())
+
+
+@dataclass(frozen=True)
+class Ended:
+    """`theriac sweep`, over.
+
+    Attributes:
+        code: its exit status.
+        said: standard output and error.
+        results: folder.
+        summary: what `SweepRun.execute` returned.
+    """
+
+    code: int
+    said: str
+    results: Path
+    summary: Row
+
+    @property
+    def status(self) -> SweepStatus:
+        """As `theriac status` sees it."""
+        (found,) = sweep_status(self.results)
+        return found
+
+
+def run_here(file: Path, results: Path, *options: object) -> Ended:
+    """Run `theriac sweep` with one worker in this process, on the Ray that runs here (see `ray_here`).
+
+    For runs that nobody disturbs: they spare the start of a process and of Ray.
+    """
+    said, summary = StringIO(), results.with_suffix(".json")
+    summary.unlink(missing_ok=True)
+    arguments = ["sweep", file, "--results", results, "--workers", 1, *options]
+    with prepared(summary), redirect_stdout(said), redirect_stderr(said):
+        code = cli.run([*map(str, arguments)])
+    return Ended(code, said.getvalue(), results, dict(json.loads(summary.read_text())))
 
 
 class Command:

@@ -1,4 +1,4 @@
-"""A whole sweep on two workers: the rows of one process, nothing twice, and ends of every kind."""
+"""A whole sweep on workers of Ray: the rows of one process, nothing twice, and ends of every kind."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from theriac.tests.sweeps import (
     found_rows,
     half_written,
     reference_rows,
+    run_here,
     until,
     written_sweep,
 )
@@ -75,6 +76,7 @@ def test_a_second_run_computes_nothing_and_takes_no_ray(again: tuple[Path, Path]
     assert finished(results) == before
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_a_changed_sweep_adds_what_is_new_and_one_made_fresh_replaces_the_rows(
     again: tuple[Path, Path], two_victims: Rows, tmp_path: Path
 ) -> None:
@@ -82,15 +84,13 @@ def test_a_changed_sweep_adds_what_is_new_and_one_made_fresh_replaces_the_rows(
     rows = two_victims
     before, total = finished(results), len(rows["searches"])
     written_sweep(tmp_path, TWO_VICTIMS.replace("[one_shot, 0.5]", "[one_shot, 0.5, 0.8]"))
-    with Command(file, results) as command:
-        assert command.end() == 0
-    assert command.summary["computed"] == 14
+    ended = run_here(file, results)
+    assert (ended.code, ended.summary["computed"]) == (0, 14)
     assert len(found_rows(results)["searches"]) == total + 14
     assert computed_again(before, results) == []
     written_sweep(tmp_path, TWO_VICTIMS)
-    with Command(file, results, "--fresh", "--set", "seeds=[0]") as command:
-        assert command.end() == 0
-    assert command.summary["computed"] == total // 2
+    ended = run_here(file, results, "--fresh", "--set", "seeds=[0]")
+    assert (ended.code, ended.summary["computed"]) == (0, total // 2)
     found = found_rows(results)
     assert {key: found["searches"][key] for key in rows["searches"]} == rows["searches"]
     redone = computed_again(before, results)
@@ -98,6 +98,7 @@ def test_a_changed_sweep_adds_what_is_new_and_one_made_fresh_replaces_the_rows(
     assert not [name for name in redone if "/" in name], "models and importances are kept"
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_ctrl_c_finishes_what_has_begun_and_the_same_command_goes_on(rows: Rows, tmp_path: Path) -> None:
     file, results, total = written_sweep(tmp_path), tmp_path / "results", len(rows["searches"])
     with Command(file, results) as command:
@@ -125,9 +126,8 @@ def test_ctrl_c_finishes_what_has_begun_and_the_same_command_goes_on(rows: Rows,
         assert command.end() == 130
         assert "Traceback" not in command.said
     third, cells = {**second, **finished(results)}, finished_cells(results)
-    with Command(file, results) as command:
-        assert command.end() == 0
-        assert command.summary["computed"] == total - cells
+    ended = run_here(file, results)
+    assert (ended.code, ended.summary["computed"]) == (0, total - cells)
     assert differences(results, rows) == []
     assert computed_again(third, results) == []
 
@@ -154,11 +154,12 @@ def fill(file: Path, command: Command) -> bool:
     return command.process.poll() is not None
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_a_full_disk_is_one_error_and_the_same_command_goes_on(
     rows: Rows, small_disk: Path, tmp_path: Path
 ) -> None:
     file, results, filler = written_sweep(tmp_path), small_disk / "results", small_disk / "filler"
-    with Command(file, results, log=tmp_path / "full.log") as command:
+    with Command(file, results, log=tmp_path / "full.log", workers=1) as command:
         command.wait_for_cells(2)
         until(lambda: fill(filler, command), "the end on a full disk")
         assert command.end() == 2, command.said
@@ -171,16 +172,16 @@ def test_a_full_disk_is_one_error_and_the_same_command_goes_on(
         row["status"] for row in rows["searches"].values()
     }
     filler.unlink()
-    with Command(file, results, log=tmp_path / "more.log") as command:
-        assert command.end() == 0, command.said
-    assert command.summary["computed"] == len(rows["searches"]) - cells
+    ended = run_here(file, results)
+    assert (ended.code, ended.summary["computed"]) == (0, len(rows["searches"]) - cells)
     assert differences(results, rows) == []
     assert computed_again(before, results) == []
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_the_cell_of_a_torn_part_is_computed_again_alone(rows: Rows, tmp_path: Path) -> None:
     file, results = written_sweep(tmp_path), tmp_path / "results"
-    with Command(file, results) as command:
+    with Command(file, results, workers=1) as command:
         command.wait_for_cells(4)
         torn = sorted((results / "searches").glob("*.parquet"))[0]
         os.truncate(torn, torn.stat().st_size // 2)
@@ -189,22 +190,22 @@ def test_the_cell_of_a_torn_part_is_computed_again_alone(rows: Rows, tmp_path: P
         assert "1 lost" in command.said
     assert torn.exists(), "nobody throws away what cannot be read"
     before = {name: when for name, when in finished(results).items() if "/" in name}
-    with Command(file, results) as command:
-        assert command.end() == 0, command.said
-        assert command.summary["computed"] == 1
+    ended = run_here(file, results)
+    assert (ended.code, ended.summary["computed"]) == (0, 1), ended.said
     torn.unlink()
     assert differences(results, rows) == []
     assert computed_again(before, results) == []
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_failed_cells_are_rows_and_are_tried_again(tmp_path: Path) -> None:
     file, results = written_sweep(tmp_path), tmp_path / "results"
     untaught = ["scenario.recipe.iterations=1", "scenario.recipe.learning_rate=1e-9"]
     changes = [*untaught, "scenario.gate.clean_accuracy=1.0", "seeds=[0]"]
     options = [word for change in changes for word in ("--set", change)]
     for _ in range(2):
-        with Command(file, results, *options) as command:
-            assert command.end() == 1, command.said
-            assert command.summary["failed"] == 13
-            assert command.summary["counts"]["untreated jobs"] == 13
-            assert command.status.failures[0].error_class == "GateFailed"
+        ended = run_here(file, results, *options)
+        assert ended.code == 1, ended.said
+        assert ended.summary["failed"] == 13
+        assert ended.summary["counts"]["untreated jobs"] == 13
+        assert ended.status.failures[0].error_class == "GateFailed"

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from theriac.search.sweep.files import load_sweep
-from theriac.tests.sweeps import Command, Rows, differences, found_rows, sequential_rows, written_sweep
+from theriac.tests.sweeps import (
+    Command,
+    Rows,
+    differences,
+    found_rows,
+    run_here,
+    sequential_rows,
+    written_sweep,
+)
 
 SWEEP = """
 name: tuning
@@ -55,14 +63,15 @@ def trials(results: Path) -> dict[str, int]:
     return {file.parent.name: file.stat().st_mtime_ns for file in results.glob("trials/[!.]*/info.json")}
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_two_workers_give_the_rows_of_one_process_and_go_on_after_kill_9(rows: Rows, tmp_path: Path) -> None:
     file, results = written_sweep(tmp_path, SWEEP), tmp_path / "results"
     with Command(file, results) as command:
         command.wait_for(lambda: len(trials(results)) >= 4, "four trials")
         command.kill_driver()
     before = trials(results)
-    with Command(file, results) as command:
-        assert command.end() == 0, command.said
+    ended = run_here(file, results)
+    assert ended.code == 0, ended.said
     now = trials(results)
     assert {name: now[name] for name in before} == before, "a finished trial was run again"
     found = found_rows(results)
