@@ -22,6 +22,7 @@ def _timm(name: str, **settings: Any) -> nn.Module:
     return model
 
 
+NARROW = {"embed_dim": (32, 48, 64), "depth": (1, 1, 1), "key_dim": 8, "num_heads": (2, 2, 2)}
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "a bare convolution without bias": lambda: nn.Sequential(
         nn.Conv2d(3, 6, 3, bias=False),
@@ -38,7 +39,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "timm MobileNetV3": lambda: _timm("mobilenetv3_small_050"),
     "timm ConvNeXt": lambda: _timm("test_convnext"),
     "timm ViT": lambda: _timm("test_vit", img_size=SIDE),
-    "timm LeViT": lambda: _timm("levit_128s", img_size=2 * SIDE),
+    "timm LeViT": lambda: _timm("levit_128s", img_size=2 * SIDE, **NARROW),
 }
 
 SHORT: dict[str, dict[str, Any]] = {
