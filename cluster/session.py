@@ -135,7 +135,7 @@ def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
     _set_defaults(SETTINGS)
     if not _has_token():
         os.environ[TOKEN] = secrets.token_hex(32)
-    with scratch_folder("ray", short=True, keep=verbose) as folder:
+    with scratch_folder("ray", short=True, keep=verbose) as folder, _published_errors(shown=verbose):
         if verbose:
             log.warning("Ray's logs stay in %s", folder)
         try:
@@ -144,6 +144,21 @@ def local_ray(workers: int, *, verbose: bool = False) -> Iterator[None]:
                 yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _published_errors(*, shown: bool) -> Iterator[None]:
+    """Show what Ray's servers publish to their drivers, or leave it out.
+
+    When one dies, the last lines of its log can be there before anybody is told that it has died; what
+    matters in them the sweep says itself.
+    """
+    before = worker._worker_logs_enabled
+    worker._worker_logs_enabled = before and shown
+    try:
+        yield
+    finally:
+        worker._worker_logs_enabled = before
 
 
 def _servers() -> dict[str, Any]:

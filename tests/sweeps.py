@@ -27,6 +27,7 @@ from theriac.search.store.schemas import STAMPS
 from theriac.search.sweep.cells import run_cell
 from theriac.search.sweep.files import Sweep, load_sweep
 from theriac.search.sweep.victim_bench import Experiment
+from theriac.tests.signals import heard
 from theriac.tests.sweep_command import SUMMARY, prepared
 
 LAUNCH = [sys.executable, "-m", "theriac.tests.sweep_command"]
@@ -257,7 +258,7 @@ class Command:
         self._summary.unlink(missing_ok=True)
         arguments = ["sweep", file, "--results", results, *options]
         arguments += ["--workers", workers] if workers else []
-        with self._said.open("w") as said:
+        with self._said.open("w") as said, heard():
             self.process = subprocess.Popen(
                 [*LAUNCH, *map(str, arguments)],
                 stdout=said,

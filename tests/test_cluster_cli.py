@@ -20,6 +20,7 @@ from theriac.cluster import cli
 from theriac.cluster.cli import run
 from theriac.errors import BadInput
 from theriac.search.heal import Healing
+from theriac.search.settings import SEARCHES
 from theriac.search.store.results import ResultsStore
 
 WITHOUT_NOTES = {"target_kept": 0.9, "classes_seen": 1.0}
@@ -139,7 +140,7 @@ def test_version_goes_to_stdout(capsys: Captured) -> None:
         ([*HEAL, "--set", "learning_rate=1"], ["--set", "xlf does not use this", "trains"]),
         ([*HEAL, "--together", "2"], ["--together", "xlf does not use this"]),
         ([*HEAL, "--granularity", "pixel"], ["--granularity pixel", "'sample' or 'batch'"]),
-        ([*HEAL, "--search", "raster"], ["--search raster", "'ptn', 'grid', 'tpe', 'guarded' or 'fixed'"]),
+        ([*HEAL, "--search", "raster"], ["--search raster", f"{', '.join(map(repr, SEARCHES))} or 'fixed'"]),
         ([*HEAL, "--search", "grid", "--rho", "0.2"], ["--rho 0.2", "'grid' does not use this"]),
         ([*HEAL, "--dampening-constant", "1", "--search", "grid"], ["--dampening-constant 1", "'ptn'"]),
         ([*HEAL, "--held-out", "1000"], ["--held-out 1000", "'ptn' does not use this", "'grid'"]),
@@ -330,9 +331,9 @@ def test_list_of_one_topic(topic: str, tmp_path: Path, capsys: Captured) -> None
 
 def test_list_says_how_to_get_what_is_missing(tmp_path: Path, capsys: Captured) -> None:
     run(["list", "datasets", "--data", str(tmp_path)])
-    line = next(one for one in capsys.readouterr().out.splitlines() if "cifar10 " in one)
-    assert "missing" in line
-    assert "torchvision" in line
+    entry = capsys.readouterr().out.partition("cifar10 ")[2].partition("cifar100 ")[0]
+    assert "missing" in entry
+    assert "torchvision" in entry
 
 
 def test_doctor_of_a_good_and_of_a_bad_place(tmp_path: Path, capsys: Captured) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from theriac.cluster import cli
 from theriac.cluster.interrupts import FIRST, Interrupts
+from theriac.tests.signals import heard
 
 
 class Conductor(SimpleNamespace):
@@ -32,9 +33,8 @@ def interrupts(conductor: Conductor, said: list[str]) -> Interrupts:
 @pytest.fixture(autouse=True)
 def _heard() -> Iterator[None]:
     """Whatever started the tests may have had the signal ignored."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
+    with heard():
+        yield
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -15,6 +15,7 @@ import pytest
 
 from theriac.cluster import lifeline
 from theriac.cluster.lifeline import Lifeline, RayDied
+from theriac.tests.signals import heard
 
 LONG = 300.0
 STUCK = """
@@ -36,7 +37,8 @@ with lifeline.Lifeline({"raylet": server}, hush=lambda: None):
 
 @pytest.fixture
 def server() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(["sleep", str(LONG)])
+    with heard():
+        process = subprocess.Popen(["sleep", str(LONG)])
     yield process
     process.kill()
     process.wait()

@@ -79,7 +79,10 @@ def test_the_searches_they_ask_for():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"search": "raster"}, "search = 'raster': Input should be 'ptn', 'grid', 'tpe' or 'guarded'"),
+        (
+            {"search": "raster"},
+            f"search = 'raster': Input should be {', '.join(map(repr, SEARCHES))}".rpartition(",")[0],
+        ),
         ({"search": "grid", "alphas": ()}, r"alphas = \(\): .*give at least one number"),
         ({"search": "grid", "alphas": (1.0, 0.0)}, "give finite numbers above 0"),
         (

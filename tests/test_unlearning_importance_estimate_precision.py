@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from theriac.errors import BadInput
 from theriac.tests import reference
 from theriac.tests.importance_models import CLASSES, ConvNet, Flat, data, make, randomise, tiny_vit
-from theriac.unlearning.importance import convolutions, traversal
+from theriac.unlearning.importance import convolutions, layer_calls
 from theriac.unlearning.importance.estimate import (
     Importance,
     estimate_importance,
@@ -177,7 +177,7 @@ def test_the_check_finds_wrong_rules_in_any_precision(
         rule = rule_for(module)
         return rule and (lambda m, x, g: rule(m, x, 1.01 * g))
 
-    monkeypatch.setattr(traversal, "rule_for", wrong)
+    monkeypatch.setattr(layer_calls, "rule_for", wrong)
     model = make("linear").eval()
     sums = SampleSums(WorkingModel(model, precision), [Sensitivity("xlf", 1.0)], None)
     sums.add(*data(4)[0])

@@ -195,3 +195,24 @@ def test_an_image_that_the_model_is_certain_of_says_nothing_about_gradients(
     with caplog.at_level(logging.WARNING):
         estimate_importance(model, [(x, y)], kind="fim")
     assert caplog.records == []
+
+
+class BiasAheadOfSoftmax(nn.Module):
+    """Its first bias moves all weights of an average alike: the gradient is 0, and in float32 a rounding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.value, self.head = nn.Linear(36, 1), nn.Linear(36, 8), nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = 30 * x.flatten(2).unflatten(2, (-1, 36)).flatten(1, 2)
+        logits: Tensor = self.head((self.attention(rows).softmax(1) * self.value(rows)).sum(1))
+        return logits
+
+
+def test_a_parameter_without_influence_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    with caplog.at_level(logging.WARNING):
+        found = estimate_importance(BiasAheadOfSoftmax().eval(), data(8, batch=8)).mean()
+    assert float(found["attention.bias"].max()) < 1e-5 * float(found["head.weight"].max())
+    assert not caplog.records

@@ -16,10 +16,8 @@ whose logits for a sample depend on the rest of the batch takes the slow path al
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +28,8 @@ from ..inference import first_line
 from ..memory import ran_out
 from ..models import differentiable
 from ..precision import Arithmetic
-from .layer_gradients import PREPARATIONS, TAPS, Rule, rule_for
+from .layer_calls import LayerCall, watch
+from .layer_gradients import rule_for
 from .per_sample import Given, PerSample
 from .single_samples import largest, same, telling, unlike, weighted_gradients, wrong_beyond_kinks
 from .slow_gradients import Loss, SlowGradients, Warnings
@@ -38,39 +37,6 @@ from .slow_gradients import Loss, SlowGradients, Warnings
 Contributions = dict[str, list[PerSample]]
 
 CHECKED_SAMPLES = 8
-
-
-@dataclass(eq=False)
-class _Call:
-    """One call of a layer: what went in, and (after the backward pass) what came back."""
-
-    path: str
-    rule: Rule
-    module: nn.Module
-    x: Tensor
-    version: int
-    g: Tensor | None = None
-
-    def came_back(self, g: Tensor) -> None:
-        self.g = g.detach() if self.g is None else self.g + g.detach()
-
-    def gradients(self, count: int) -> dict[str, PerSample]:
-        """Return the gradients by local name; rows that a model spread over dimension 0 come together.
-
-        Raises:
-            ValueError: the rows cannot be told apart, or the input was overwritten.
-        """
-        if self.g is None:
-            return {}
-        if self.x._version != self.version:
-            raise ValueError("its input is overwritten later")
-        if len(self.x) % count or len(self.g) % count:
-            raise ValueError("its rows are not those of the samples")
-        if len(self.x) == count:
-            return self.rule(self.module, self.x, self.g)
-        if not isinstance(self.module, nn.Linear | nn.LayerNorm):
-            raise ValueError("it is called on parts of the samples")
-        return self.rule(self.module, self.x.unflatten(0, (count, -1)), self.g.unflatten(0, (count, -1)))
 
 
 class Traversal:
@@ -197,7 +163,7 @@ class Traversal:
             yield saved
 
     def _fast(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Contributions]:
-        calls: list[_Call] = []
+        calls: list[LayerCall] = []
         copies = {name: self._copy(name, len(x)) for name in self._copied}
         with torch.enable_grad(), self._recording(calls):
             logits = self._logits({**self.parameters, **copies}, x)
@@ -232,31 +198,35 @@ class Traversal:
         return value.expand(count, *value.shape[1:]).clone().requires_grad_()
 
     @contextmanager
-    def _recording(self, calls: list[_Call]) -> Iterator[None]:
+    def _recording(self, calls: list[LayerCall]) -> Iterator[None]:
         handles: list[RemovableHandle] = []
         try:
             for path, layer in self._layers.items():
                 if not self._of_layer(path) <= self.slow:
-                    handles += _watch(path, layer, calls)
+                    handles += watch(path, layer, calls)
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _collected(self, calls: list[_Call], count: int) -> Contributions:
+    def _collected(self, calls: list[LayerCall], count: int) -> Contributions:
         found: Contributions = {name: [] for name in self._names.values() if name not in self.slow}
+        refused: dict[str, list[str]] = {}
         for call in calls:
             try:
                 gradients = call.gradients(count)
             except (ValueError, RuntimeError) as error:
                 if ran_out(error):
                     raise
-                self._give_up(self._of_layer(call.path), f"{call.path}: {first_line(error)}")
+                refused.setdefault(first_line(error), []).append(call.path)
                 continue
             for local, gradient in gradients.items():
                 name = self._names.get((call.path, local))
                 if name in found:
                     found[name].append(gradient)
+        for reason, layers in refused.items():
+            names = set[str]().union(*map(self._of_layer, layers))
+            self._give_up(names, f"{_first_of(layers)}: {reason}")
         return {name: gradients for name, gradients in found.items() if name not in self.slow}
 
     def _of_layer(self, path: str) -> set[str]:
@@ -352,44 +322,9 @@ class Traversal:
         return self._logits(self.parameters, x)
 
 
-def _watch(path: str, layer: nn.Module, calls: list[_Call]) -> list[RemovableHandle]:
-    """Set hooks that note the calls of a layer."""
-    rule = rule_for(layer)
-    if rule is None:
-        return []
-    note = _recorder(path, rule, layer, calls)
-    if rule not in TAPS:
-        return [layer.register_forward_hook(lambda _, inputs, output: note(inputs, output))]
-    entered: list[tuple[Any, ...]] = []
-
-    def enter(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        entered[:] = [inputs]
-
-    def leave(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
-        return note(entered.pop(), output) if entered else None
-
-    return [layer.register_forward_pre_hook(enter), TAPS[rule](layer).register_forward_hook(leave)]
-
-
-def _recorder(path: str, rule: Rule, layer: nn.Module, calls: list[_Call]) -> Callable[..., Any]:
-    """Return a hook that notes a call; the outputs of the first layers become the beginning of the graph."""
-
-    def note(inputs: tuple[Any, ...], output: Any) -> Any:
-        if len(inputs) != 1 or not isinstance(output, Tensor) or not torch.is_grad_enabled():
-            return None
-        if not output.requires_grad:
-            output = output.detach().requires_grad_().clone()  # no leaf: operations in place are allowed
-        x = inputs[0].detach()
-        if rule in PREPARATIONS:
-            x = PREPARATIONS[rule](layer, x)
-        elif x.is_floating_point() and output.dtype.itemsize < x.dtype.itemsize:
-            x = x.to(output.dtype)  # as autocast did, for products of one dtype
-        call = _Call(path, rule, layer, x, x._version)
-        output.register_hook(call.came_back)
-        calls.append(call)
-        return output
-
-    return note
+def _first_of(layers: list[str]) -> str:
+    first, *others = dict.fromkeys(layers)
+    return f"{first} and {len(others)} more" if others else first
 
 
 def _weighted(contributions: list[PerSample], draws: Tensor) -> Tensor | float:
