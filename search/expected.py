@@ -1,7 +1,7 @@
 """What a plan expects of a search: how many settings, what each reads, and which rows it would give.
 
-The defaults are those of a search whose settings can be counted beforehand and are judged on S_f and a part
-of retain that is held out. Others say in their own package what differs. Needs no torch.
+The defaults are those of a search whose settings can be counted beforehand and are judged on S_f alone.
+Others say in their own package what differs. Needs no torch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from ..rows import Row
 from .interface import Start
@@ -90,13 +90,15 @@ class Expected(ABC, Generic[F, S]):
         return [{} for _ in range(max(0, min(count, left)))]
 
     def setting(self, settings: F, sizes: Sizes) -> Looked:
-        """Return what one setting looks at."""
+        """Return what one setting looks at: S_f, and again what the beginning did."""
         return Looked(forget=sizes.forget, others=self.beginning(settings, sizes).others)
 
     def beginning(self, settings: F, sizes: Sizes) -> Looked:
-        """Return what every job of the search looks at before its first setting."""
-        held_out: Any = getattr(settings, "held_out", 0)
-        return Looked(others=min(held_out, sizes.train))
+        """Return what every job of the search looks at before its first setting: nothing, by default.
+
+        `HealSettings` has the fields of all searches, so a search that holds samples out says so itself.
+        """
+        return Looked()
 
     def problem(self, settings: F, sizes: Sizes) -> Looked:
         """Return what it takes to make the search's problem, besides the importances that all need."""

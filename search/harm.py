@@ -48,19 +48,28 @@ class Harm:
     largest_gain: float
 
     def collapsed(self, *, drop: float, share: float) -> bool:
-        """Tell whether the model is wrecked.
+        """Tell whether the model is wrecked; see `wrecks`."""
+        return bool(self.wrecks(drop=drop, share=share))
+
+    def wrecks(self, *, drop: float, share: float) -> list[str]:
+        """Say in which ways the model is wrecked, one clause each; none where it is not.
 
         Other accuracy fell by more than ``drop``, one class gained more than ``share``, a label of S_f is
         hardly predicted any more, or the model has left the victim's predictions. The last does not look at
         labels: they may be wrong, and a model that learnt wrong ones looks better by them. A weak victim
         (40 % of many classes) that learns more of retain still agrees with what it knew.
         """
-        return (
-            self.other_accuracy_before - self.other_accuracy > drop
-            or self.largest_gain > share
-            or self.target_kept < LEAST_TARGET
-            or self.agreement < max(LEAST_AGREEMENT, LEAST_KEPT * self.other_accuracy_before)
-        )
+        fell = self.other_accuracy_before - self.other_accuracy
+        least = max(LEAST_AGREEMENT, LEAST_KEPT * self.other_accuracy_before)
+        clauses = {
+            f"{100 * fell:.1f} points of accuracy on other classes are lost": fell > drop,
+            f"one class gained {100 * self.largest_gain:.0f} % of all predictions": self.largest_gain > share,
+            f"{100 * self.target_kept:.0f} % are left of what was predicted as the poison's label": (
+                self.target_kept < LEAST_TARGET
+            ),
+            f"only {100 * self.agreement:.0f} % of other predictions are as before": self.agreement < least,
+        }
+        return [clause for clause, holds in clauses.items() if holds]
 
 
 def target_rate(predictions: Tensor, targets: Tensor) -> float:

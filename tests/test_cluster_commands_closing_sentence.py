@@ -21,6 +21,13 @@ METRICS: dict[str, Any] = {
     "forget_threshold": 0.2,
     "agreement": 0.987,
     "target_kept": 0.9,
+    "target_rate_before": 0.12,
+    "target_rate": 0.11,
+    "retain_accuracy_before": 0.99,
+    "retain_accuracy": 0.98,
+    "other_accuracy_before": 0.99,
+    "other_accuracy": 0.98,
+    "largest_gain": 0.01,
     "classes_seen": 1.0,
     "apart": True,
 }
@@ -36,7 +43,7 @@ def said(
         dampening_constant=None,
         trace=(),
         metrics={**METRICS, **metrics},
-        settings={"method": method, "search": search},
+        settings={"method": method, "search": search, "collapse_drop": 0.1, "collapse_share": 0.25},
         warnings=doubts,
     )
     return verdict(healing, FOLDER)
@@ -76,6 +83,22 @@ def test_what_is_not_healed_is_never_called_so(method: str, search: str, status:
     if status == "not_healed":
         assert text.startswith("not healed: ")
         assert "13 of 20 found images are still read as labelled (the poison's label), and 4 may be" in text
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        ({"target_kept": 0.02}, ": 2 % are left of what was predicted as the poison's label; "),
+        ({"other_accuracy": 0.6}, ": 39.0 points of accuracy on other classes are lost; "),
+        ({"largest_gain": 0.5}, ": one class gained 50 % of all predictions; "),
+        (
+            {"agreement": 0.2, "target_kept": 0.0},
+            "label, only 20 % of other predictions are as before; ",
+        ),
+    ],
+)
+def test_a_collapsed_model_comes_with_the_reason(metrics: dict[str, Any], words: str):
+    assert words in said("collapsed", **metrics)
 
 
 def test_a_run_that_gave_the_model_back_says_so():

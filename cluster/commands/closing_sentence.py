@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 
+from ...search.harm import Harm
 from ...search.heal import Healing
 from ...search.searches import SEARCH_ENTRIES
 from ...search.training import TRAINED_METHODS
@@ -49,10 +51,18 @@ def _finding(healing: Healing) -> str:
     if settings["method"] in TRAINED_METHODS:
         return (_FIXED if search == "fixed" else _TRAINED)[status]
     if status == "collapsed":
-        return f"the setting that {SEARCH_ENTRIES[search].chosen} wrecks the model"
+        return f"the setting that {SEARCH_ENTRIES[search].chosen} wrecks the model{_wrecks(healing)}"
     if healing.metrics.get("apart") is False:
         return SEARCH_ENTRIES[search].not_apart
     return SEARCH_ENTRIES[search].no_stop
+
+
+def _wrecks(healing: Healing) -> str:
+    """Tell how the model at the stop is wrecked, after a colon."""
+    harm = Harm(**{field.name: healing.metrics[field.name] for field in fields(Harm)})
+    given = healing.settings
+    found = harm.wrecks(drop=given["collapse_drop"], share=given["collapse_share"])
+    return f": {', '.join(found)}" if found else ""
 
 
 def _not_healed(healing: Healing) -> str:

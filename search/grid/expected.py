@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from ..expected import Expected, Sizes
+from typing import TypeVar
+
+from ..expected import Expected, Looked, Sizes
+from ..interface import Start
+from ..own_settings import HeldOutFields
 from .settings import GridFields, TPEFields
 from .start import GridStart, TPEStart
 
+F = TypeVar("F", bound=HeldOutFields)
+S = TypeVar("S", bound=Start)
 
-class ExpectedGrid(Expected[GridFields, GridStart]):
+
+class HeldOut(Expected[F, S]):
+    """A search that judges its settings on a part of retain, too."""
+
+    def beginning(self, settings: F, sizes: Sizes) -> Looked:
+        """Return what a beginning looks at, see `Expected.beginning`: the part that is held out."""
+        return Looked(others=min(settings.held_out, sizes.train))
+
+
+class ExpectedGrid(HeldOut[GridFields, GridStart]):
     """A grid: all its pairs.
 
     `HealSettings` has the fields of all searches: which of them counts is said by name.
@@ -24,7 +39,7 @@ class ExpectedGrid(Expected[GridFields, GridStart]):
         return GridStart(count=GridFields.evaluated(settings))
 
 
-class ExpectedTPE(Expected[TPEFields, TPEStart]):
+class ExpectedTPE(HeldOut[TPEFields, TPEStart]):
     """A search by sampling: all its samples, each after all before it."""
 
     assumed = "every sampled pair dampens something (those that do not are cheaper)"

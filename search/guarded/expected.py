@@ -27,10 +27,6 @@ class ExpectedGuarded(Expected[GuardedFields, TPEStart]):
         """Return a start to plan with; see `Expected.start`."""
         return TPEStart(count=self.count(settings, sizes.measured))
 
-    def beginning(self, settings: GuardedFields, sizes: Sizes) -> Looked:
-        """Return what a beginning looks at, see `Expected.beginning`: nothing is held out."""
-        return Looked()
-
     def setting(self, settings: GuardedFields, sizes: Sizes) -> Looked:
         """Return what a setting looks at; see `Expected.setting`."""
         watched = min(2 * settings.probe_other, sizes.train)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...rows import Row
-from ..expected import Expected, Looked, Sizes
+from ..expected import Expected, Sizes
 from .settings import PTNFields
 from .start import PTNStart
 
@@ -54,7 +54,3 @@ class ExpectedPTN(Expected[PTNFields, PTNStart]):
             rows.append({"forget_accuracy": forget_accuracy})
             state = start.search.update(state, forget_accuracy)
         return rows
-
-    def beginning(self, settings: PTNFields, sizes: Sizes) -> Looked:
-        """Return what a beginning looks at, see `Expected.beginning`: a walk looks at S_f alone."""
-        return Looked()

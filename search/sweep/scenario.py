@@ -171,7 +171,7 @@ class Cell(BaseModel):
 
     @property
     def search(self) -> str | None:
-        """Return how settings are searched: "ptn", "grid", "tpe", "guarded", "fixed"; None for a baseline."""
+        """Return how settings are searched, a name of `SEARCH_ENTRIES` or "fixed"; None for a baseline."""
         return self.settings.search if self.settings else None
 
     @property

@@ -56,9 +56,9 @@ class Sweep(BaseModel):
         methods: "none" and "eu" are baselines: once per share, whatever the axes below. The victim as it is
             ("none") is the same at every share, but tables show it beside the others, and it costs nothing.
         granularities: of the dampening methods.
-        searches: a method takes those that it has ("ptn", "grid", "tpe" and "guarded" those that dampen,
-            "tpe" and "fixed" those that train), and the first of these if it has none of the list. The
-            published grid is SSD's, so exclude the others with it.
+        searches: a method takes those that it has (methods that dampen those of `SEARCH_ENTRIES`, those that
+            train "tpe" and "fixed"), and the first of these if it has none of the list. The published grid is
+            SSD's, so exclude the others with it.
         settings: alternatives, each a mapping of further fields of `HealSettings` (methods that dampen) and
             `TuneSettings` (methods that train). A field that only one sort of method or one search has goes
             to that alone; cells that are equal then come once.
