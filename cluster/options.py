@@ -163,8 +163,8 @@ class HealOptions(HealSettings):
 
     Attributes:
         method: ssd, lf and xlf dampen; the others train, see `theriac list methods`.
-        search: how settings are found, see `theriac list searches`; methods that train have tpe and fixed (one
-            run, with the defaults and --set); auto: ptn, or tpe for those.
+        search: how settings are found, see `theriac list searches`; methods that train have tpe and fixed
+            (one run, with the defaults and --set); auto: ptn, or tpe for those.
         samples: (tpe) how many settings; by default 50 pairs, or 20 settings of a method that trains.
         rho: (ptn, methods that train) the model is healed at this share of its forget accuracy, in [0, 1);
             "auto" (ptn) derives it from how often the model predicts the target class on retain, which tasks
