@@ -13,9 +13,10 @@ from typing import ClassVar, Generic, TypeVar
 
 from ..rows import Row
 from .interface import Start
-from .own_settings import SearchFields
+from .own_settings import HeldOutFields, SearchFields
 
 F = TypeVar("F", bound=SearchFields)
+H = TypeVar("H", bound=HeldOutFields)
 S = TypeVar("S", bound=Start)
 
 
@@ -103,3 +104,11 @@ class Expected(ABC, Generic[F, S]):
     def problem(self, settings: F, sizes: Sizes) -> Looked:
         """Return what it takes to make the search's problem, besides the importances that all need."""
         return Looked()
+
+
+class HeldOut(Expected[H, S]):
+    """What a plan expects of a search that judges its settings on a part of retain, too."""
+
+    def beginning(self, settings: H, sizes: Sizes) -> Looked:
+        """Return what a beginning looks at, see `Expected.beginning`: the part that is held out."""
+        return Looked(others=min(settings.held_out, sizes.train))

@@ -185,3 +185,10 @@ def test_a_plan_counts_its_settings(search: str) -> None:
     looked = expected.setting(settings, sizes)
     assert 0 < looked.forget <= 40
     assert 0 <= looked.others <= 2000
+
+
+@every_search
+def test_a_plan_counts_held_out_samples_where_the_search_has_them(search: str) -> None:
+    settings, sizes = heal_settings(search=search), Sizes(forget=40, train=5000)
+    held_out = settings.held_out if "held_out" in OWN_SETTINGS[search] else 0
+    assert SEARCH_ENTRIES[search].expected.beginning(settings, sizes).others == held_out

@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-from ..expected import Expected, Looked, Sizes
-from ..interface import Start
-from ..own_settings import HeldOutFields
+from ..expected import HeldOut, Sizes
 from .settings import GridFields, TPEFields
 from .start import GridStart, TPEStart
-
-F = TypeVar("F", bound=HeldOutFields)
-S = TypeVar("S", bound=Start)
-
-
-class HeldOut(Expected[F, S]):
-    """A search that judges its settings on a part of retain, too."""
-
-    def beginning(self, settings: F, sizes: Sizes) -> Looked:
-        """Return what a beginning looks at, see `Expected.beginning`: the part that is held out."""
-        return Looked(others=min(settings.held_out, sizes.train))
 
 
 class ExpectedGrid(HeldOut[GridFields, GridStart]):
