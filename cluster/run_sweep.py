@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
 from .. import __version__
@@ -28,9 +30,10 @@ from ..search.store import (
     provenance,
     remove_stale,
     row_key,
+    upgrade,
     write_atomically,
 )
-from ..search.sweep import CellRows, Schedule, Sweep, Task, dump_sweep
+from ..search.sweep import CellRows, Schedule, Sweep, Task, describer, dump_sweep
 from .actors import ActorSettings
 from .conductor import Conductor
 from .devices import choose_device
@@ -94,6 +97,7 @@ class SweepRun(Where, arbitrary_types_allowed=True):
             BadInput: the results cannot be written, the dataset is missing, or the cluster is of no use.
         """
         results, tasks = ResultsStore(self.directory), self.sweep.tasks()
+        upgrade(results, describer(results))
         keys = tuple(task.key for task in tasks)
         present = set() if self.fresh else finished_keys(results, keys)
         missing = [task for task in tasks if task.key not in present]
@@ -125,7 +129,8 @@ class SweepRun(Where, arbitrary_types_allowed=True):
                 reference, size = self.sweep.scoring.reference, len(fleet.members)
                 schedule = Schedule(missing, reference=reference, workers=size)
                 measured = results.read("searches").to_pylist()
-                conductor = Conductor(schedule, fleet, _Recorder(results, run, self.log, measured).record)
+                recorder = _Recorder(results, run, self.sweep.name, self.log, measured)
+                conductor = Conductor(schedule, fleet, recorder.record)
                 watch = Watch(
                     conductor,
                     self.sweep,
@@ -196,17 +201,18 @@ class SweepRun(Where, arbitrary_types_allowed=True):
 
 @dataclass(frozen=True)
 class _Recorder:
-    """Writes the rows of finished cells, those of run ``run``, and adds them to ``measured``."""
+    """Writes the rows of finished cells, those of run ``run`` of a sweep, and adds them to ``measured``."""
 
     results: ResultsStore
     run: str
+    sweep: str
     log: CellLogger | None
     measured: list[Row]
 
     def record(self, task: Task, rows: CellRows) -> None:
         """Record the steps first: a search that is in the results is whole."""
         self.results.append("steps", rows.steps)
-        self.results.append("searches", [{**rows.search, "run": self.run}])
+        self.results.append("searches", [{**rows.search, "run": self.run, "sweep": self.sweep}])
         self.measured.append(rows.search)
         if self.log:
             self.log.cell(rows.search)
@@ -263,22 +269,26 @@ def finished_keys(results: ResultsStore, keys: Sequence[str]) -> set[str]:
 
     Failed ones are left out, and those of a victim that failed its gate: the gate may be another one now.
     """
-    runs = results.read("runs").select(["key", "versions"]).to_pylist()
+    runs = results.read("runs", columns=["versions"]).to_pylist()
     current = {row["key"] for row in runs if f'"theriac": "{__version__}"' in (row["versions"] or "")}
-    wanted = set(keys)
-    rows = results.read("searches").select(["key", "run", "status"]).to_pylist()
     return {
         row["key"]
-        for row in rows
-        if row["key"] in wanted and row["run"] in current and row["status"] not in FAILED
+        for row in _rows_of(results, keys, ["run", "status"])
+        if row["run"] in current and row["status"] not in FAILED
     }
+
+
+def _rows_of(results: ResultsStore, keys: Sequence[str], columns: Sequence[str]) -> list[Row]:
+    """Return these columns of the rows of ``searches`` with these keys."""
+    rows = results.read("searches", columns=columns)
+    found: list[Row] = rows.filter(pc.is_in(rows["key"], pa.array(keys, pa.string()))).to_pylist()
+    return found
 
 
 def _summary(
     results: ResultsStore, keys: tuple[str, ...], present: set[str], counts: dict[str, float]
 ) -> Summary:
-    rows = results.read("searches").select(["key", "status"]).to_pylist()
-    statuses = {row["key"]: row["status"] for row in rows if row["key"] in set(keys)}
+    statuses = {row["key"]: row["status"] for row in _rows_of(results, keys, ["status"])}
     return Summary(
         keys=keys,
         computed=len(statuses.keys() - present),

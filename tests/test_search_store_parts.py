@@ -149,9 +149,9 @@ def test_the_newest_moment_of_a_part(tmp_path: Path) -> None:
 
 def test_a_generation_that_is_none_is_named(tmp_path: Path) -> None:
     ResultsStore(tmp_path).append("steps", [{"key": "a"}])
-    generation = tmp_path / "steps" / ".generation"
+    generation = tmp_path / ".generation-steps"
     generation.write_bytes(b"\xff\xfe")
-    with pytest.raises(BadInput, match=r"generation cannot be read .*remove it"):
+    with pytest.raises(BadInput, match=r"generation-steps cannot be read .*remove it"):
         ResultsStore(tmp_path).read("steps")
     generation.unlink()
     os.mkfifo(generation)

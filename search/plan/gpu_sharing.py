@@ -11,6 +11,7 @@ from ..sweep import Scenario
 
 GPU_CONTEXT = 600 << 20
 """Bytes that a process takes on a GPU beside its tensors."""
+COLUMNS = ("run", "dataset", "model", "peak_memory")
 GPU_SHARE = 0.9
 """Of a GPU's memory that workers may fill."""
 
@@ -34,9 +35,9 @@ def measured_peak(results: ResultsStore, scenarios: Sequence[Scenario]) -> int |
         results: of earlier runs.
         scenarios: those of the sweep.
     """
-    on_gpu = {row["key"] for row in results.read("runs").to_pylist() if _used_cuda(row)}
+    on_gpu = {row["key"] for row in results.read("runs", columns=["versions"]).to_pylist() if _used_cuda(row)}
     peaks: dict[tuple[str, str], int] = {}
-    for row in results.read("searches").to_pylist():
+    for row in results.read("searches", columns=COLUMNS).to_pylist():
         if row["run"] in on_gpu and row["peak_memory"]:
             sort = (row["dataset"], row["model"])
             peaks[sort] = max(peaks.get(sort, 0), row["peak_memory"])

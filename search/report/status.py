@@ -39,6 +39,9 @@ LOST_AFTER = timedelta(seconds=30)
 """A driver writes every 2 seconds; one that has been silent for so long is gone. So is one that has ended."""
 LONGEST = 1e12
 PHASES = ("seconds_importance", "seconds_search", "seconds_evaluation")
+PLACE = ("dataset", "model", "method", "granularity", "search")
+COLUMNS = (*PLACE, "scenario", "seconds_victim", *PHASES, "status", "error_class", "error_message")
+"""Columns of ``searches`` that tell how a sweep stands."""
 
 
 def sweep_status(directory: Path, *, now: datetime | None = None) -> tuple[SweepStatus, ...]:
@@ -53,7 +56,8 @@ def sweep_status(directory: Path, *, now: datetime | None = None) -> tuple[Sweep
     Raises:
         BadInput: the directory does not exist, or holds results of another schema version.
     """
-    rows = {row["key"]: row for row in ResultsStore(directory, create=False).read("searches").to_pylist()}
+    searches = ResultsStore(directory, create=False).read("searches", columns=COLUMNS)
+    rows = {row["key"]: row for row in searches.to_pylist()}
     folder, now = directory / SWEEPS, now or datetime.now(UTC)
     keys = {path.stem for path in folder.glob("[!.]*") if path.suffix in (".yaml", ".json")}
     found = [_status(folder / key, rows, now) for key in sorted(keys)]
@@ -163,6 +167,8 @@ def estimate_left(tasks_to_go: Sequence[Task], searches_rows: Iterable[Row], wor
         searches_rows: rows of ``searches``, null columns or none; failed ones are passed over.
         workers: how many work; at least 1.
     """
+    if not tasks_to_go:
+        return 0.0
     rows = list(searches_rows)
     measured: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for row in rows:

@@ -5,6 +5,9 @@ from .artifacts import (
     StoredImportance as StoredImportance,
     StoredModel as StoredModel,
 )
+from .atomic import (
+    write_atomically as write_atomically,
+)
 from .compaction import (
     compact as compact,
 )
@@ -19,13 +22,16 @@ from .locations import (
 )
 from .results import (
     ResultsStore as ResultsStore,
-    write_atomically as write_atomically,
 )
 from .row_origin import (
     provenance as provenance,
     row_key as row_key,
 )
+from .schema_upgrade import (
+    upgrade as upgrade,
+)
 from .schemas import (
+    DESCRIBING as DESCRIBING,
     SCHEMAS as SCHEMAS,
 )
 from .small_files import (

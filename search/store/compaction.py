@@ -25,16 +25,16 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from ...errors import BadInput
+from .atomic import write_atomically
 from .leftovers import remove_stale
 from .parts import UnusablePart, open_part, read_part, write_part
 from .results import (
-    GENERATION_FILE,
     PartsChanged,
     ResultsStore,
+    generation_file,
     list_parts,
     newest_rows,
     schema_of,
-    write_atomically,
 )
 from .schemas import SCHEMAS
 
@@ -49,7 +49,15 @@ MARK = "_merged-"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
+class LoadedPart:
+    """A part and what it holds.
+
+    Attributes:
+        path: of the file.
+        size: of the file, in bytes.
+        rows: all of them, with the present schema.
+    """
+
     path: Path
     size: int
     rows: pa.Table
@@ -83,9 +91,9 @@ def _compact_table(directory: Path, table: str, schema: pa.Schema, least: int) -
     try:
         if _count_small(directory / table) < least:
             return 0
-        with _lock(directory, table):
+        with compaction_lock(directory, table):
             for group in _groups(directory / table, table, schema):
-                merged += _replace(group, table, schema)
+                merged += replace_parts(group, table, schema)
             remove_stale(directory)
     except Timeout:
         log.debug("another process compacts %s of %s; nothing to do here", table, directory)
@@ -96,7 +104,8 @@ def _compact_table(directory: Path, table: str, schema: pa.Schema, least: int) -
     return merged
 
 
-def _lock(directory: Path, table: str) -> FileLock:
+def compaction_lock(directory: Path, table: str) -> FileLock:
+    """Return the lock of who replaces parts of a table; taking it raises `Timeout` where another has it."""
     (directory / "locks").mkdir(exist_ok=True)
     return FileLock(directory / "locks" / f"compact-{table}", timeout=0)
 
@@ -113,9 +122,9 @@ def _size(path: Path) -> int:
         return LARGE_BYTES
 
 
-def _groups(folder: Path, table: str, schema: pa.Schema) -> Iterator[list[_Part]]:
+def _groups(folder: Path, table: str, schema: pa.Schema) -> Iterator[list[LoadedPart]]:
     """Yield neighbours to merge, two or more, whose files have at most `TARGET_BYTES` together."""
-    group: list[_Part] = []
+    group: list[LoadedPart] = []
     for path in list_parts(folder):
         part = _mergeable(path, table, schema)
         size = sum(member.size for member in group)
@@ -126,27 +135,32 @@ def _groups(folder: Path, table: str, schema: pa.Schema) -> Iterator[list[_Part]
     yield from [group] if len(group) > 1 else []
 
 
-def _mergeable(path: Path, table: str, schema: pa.Schema) -> _Part | None:
+def _mergeable(path: Path, table: str, schema: pa.Schema) -> LoadedPart | None:
     size = _size(path)
     if size >= LARGE_BYTES or not path.name.startswith("part-"):
         return None
     try:
         with open_part(path, table) as part:
             known = set(part.schema_arrow.names) <= set(schema.names)
-        return _Part(path=path, size=size, rows=read_part(path, table, schema)) if known else None
+        return LoadedPart(path=path, size=size, rows=read_part(path, table, schema)) if known else None
     except (UnusablePart, BadInput) as error:
         log.debug("not merged: %s: %s", path, error)
         return None
 
 
-def _replace(group: list[_Part], table: str, schema: pa.Schema) -> int:
-    """Publish first, then tell readers in the middle of a listing, then delete."""
-    last = group[-1].path
+def replace_parts(group: list[LoadedPart], table: str, schema: pa.Schema) -> int:
+    """Put one part in the place of several, or of one; return of how many.
+
+    It is published first; then readers in the middle of a listing are told, then the old ones are deleted.
+    """
+    last, directory = group[-1].path, group[-1].path.parents[1]
     merged = last.with_name(f"{last.stem.partition(MARK)[0]}{MARK}{uuid.uuid4().hex[:12]}.parquet")
     rows = newest_rows(pa.concat_tables([part.rows for part in group]))
-    write_atomically(merged, lambda temporary: _write_checked(rows, temporary, table, schema))
+    write_atomically(
+        merged, lambda temporary: _write_checked(rows, temporary, table, schema), within=directory
+    )
     token = uuid.uuid4().hex
-    write_atomically(last.with_name(GENERATION_FILE), lambda temporary: _write_text(temporary, token))
+    write_atomically(generation_file(last.parent), lambda temporary: _write_text(temporary, token))
     for part in group:
         part.path.unlink(missing_ok=True)
     return len(group)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ...errors import BadInput
-from .schemas import ADDED, SCHEMA_VERSION, TABLE_ENTRY, VERSION_ENTRY
+from .schemas import ADDED, READABLE, SCHEMA_VERSION, TABLE_ENTRY, VERSION_ENTRY
 from .small_files import NoFile, check_file
 
 MOST_ROWS = 5_000_000
@@ -29,6 +29,7 @@ MOST_BYTES = 1 << 30
 _MARK = b"theriac sha256: "
 _GAP = len(_MARK) + hashlib.sha256().digest_size
 _PARQUET = b"PAR1"
+_VERSION = str(SCHEMA_VERSION).encode()
 _TAIL = 4 + len(_PARQUET)  # the length of the footer, and this
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -78,7 +79,8 @@ def read_part(path: Path, table: str, schema: pa.Schema) -> pa.Table:
     """Read all rows of one part, with the columns of ``schema``; raises as `open_part` does."""
     with open_part(path, table) as part:
         try:
-            rows = _with_added(part.read(use_threads=False), table, schema)
+            there = [name for name in part.schema_arrow.names if name in schema.names]
+            rows = _with_added(part.read(columns=there, use_threads=False), table, schema)
             rows = rows if rows.schema.equals(schema) else rows.select(schema.names).cast(schema)
             _check_values(rows)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
@@ -86,6 +88,18 @@ def read_part(path: Path, table: str, schema: pa.Schema) -> pa.Table:
                 f"damaged, or other columns than {table!r} has ({_one_line(error)})"
             ) from error
     return rows
+
+
+def is_outdated(path: Path, table: str, schema: pa.Schema) -> bool:
+    """Tell whether a part of a readable version has other columns than ``schema``, all of them known."""
+    try:
+        check_file(path, MOST_BYTES)
+        there = pq.read_schema(path)
+        _check_origin(path, table, there.metadata or {})
+    except (NoFile, UnusablePart, BadInput, pa.ArrowException, OSError, ValueError):
+        return False
+    older = there.names != schema.names or there.metadata[VERSION_ENTRY] != _VERSION
+    return older and set(there.names) <= set(schema.names)
 
 
 def newest_moment(path: Path, table: str) -> datetime | None:
@@ -129,10 +143,10 @@ def _check_origin(path: Path, table: str, entries: Mapping[bytes, bytes]) -> Non
     if VERSION_ENTRY not in entries or entries.get(TABLE_ENTRY) != table.encode():
         raise UnusablePart(f"not written by theriac as part of {table!r}; move it elsewhere")
     version = entries[VERSION_ENTRY].decode(errors="replace")
-    if version != str(SCHEMA_VERSION):
+    if version not in READABLE:
         raise BadInput(
-            f"{path} has results of schema version {version}, but this theriac reads and writes version "
-            f"{SCHEMA_VERSION}; name another directory, or use the theriac release that wrote this one"
+            f"{path} has results of schema version {version}, but this theriac reads versions "
+            f"{' and '.join(READABLE)}; name another directory, or use the release that wrote this one"
         )
 
 
@@ -160,7 +174,7 @@ def _check_values(rows: pa.Table) -> None:
 
 def _with_added(rows: pa.Table, table: str, schema: pa.Schema) -> pa.Table:
     for name in ADDED[table]:
-        if name not in rows.schema.names:
+        if name in schema.names and name not in rows.schema.names:
             rows = rows.append_column(schema.field(name), pa.nulls(len(rows), schema.field(name).type))
     return rows
 

@@ -3,8 +3,10 @@
 A table is a folder of part files. A part is written whole under a temporary name, flushed to disk and
 renamed, so a file named ``part-*.parquet`` is always complete, whatever was killed; nothing is ever changed
 afterwards. Rows carry a key, and reading takes the newest row of each key: a rerun replaces what it repeats
-and adds what is new. `compaction` merges many small parts into few.
-DuckDB, pandas and polars read the folders as they stand.
+and adds what is new. `compaction` merges many small parts into few, `upgrade` gives all of them one schema.
+
+DuckDB, pandas and polars read the folder of a table as it stands: nothing but parts lies in it. Temporary
+files and the mark of a compaction are in the directory above.
 """
 
 from __future__ import annotations
@@ -16,17 +18,19 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...errors import BadInput
+from .atomic import write_atomically
 from .locations import checked_folder
 from .parts import UnusablePart, open_part, read_part, write_part
 from .row_clock import TICK, RowClock
@@ -35,7 +39,6 @@ from .small_files import check_file
 
 log = logging.getLogger(__name__)
 
-GENERATION_FILE = ".generation"
 PAUSES = (0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 """Seconds before a table that changed while it was read is listed again; NFS may show old names for 60 s."""
 
@@ -111,24 +114,35 @@ class ResultsStore:
         name = f"part-{moment:%Y%m%dT%H%M%S%fZ}-{uuid.uuid4().hex[:12]}.parquet"
         path = self.directory / table / name
         try:
-            write_atomically(path, lambda temporary: write_part(data, temporary))
+            write_atomically(path, lambda temporary: write_part(data, temporary), within=self.directory)
         except OSError as error:
             raise _not_writable(self.directory, error) from error
         self._clocks[table].saw(path, data)
         return path
 
-    def read(self, table: str) -> pa.Table:
-        """Read the newest row of every key, oldest first, with all columns of the schema, even without rows.
+    def read(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str] | None = None,
+        searches: Collection[str] | None = None,
+    ) -> pa.Table:
+        """Read the newest row of every key, oldest first, with all columns asked for, even without rows.
 
         Of rows with one key the latest ``written_at`` counts, then the later file name, then the later row.
         Truncated or foreign files are left out, logged as warnings and listed in `skipped`.
 
+        Args:
+            table: "runs", "searches" or "steps".
+            columns: only these, beside ``key`` and ``written_at``; None: all. Others are not read from disk.
+            searches: of ``steps`` only the rows of searches with these keys; None: all.
+
         Raises:
-            ValueError: unknown table.
+            ValueError: unknown table or column.
             BadInput: a part was written with another schema version.
         """
-        schema = schema_of(table)
-        contents = self._contents(table, schema)
+        schema = _projected(schema_of(table), columns, searches)
+        contents = self._contents(table, schema, None if searches is None else pa.array(sorted(searches)))
         skipped = tuple(content for content in contents if isinstance(content, SkippedPart))
         for part in skipped:
             log.warning("skipped results file %s: %s", part.path, part.reason)
@@ -136,19 +150,22 @@ class ResultsStore:
         good = [content for content in contents if isinstance(content, pa.Table)]
         return newest_rows(pa.concat_tables([schema.empty_table(), *good]))
 
-    def _contents(self, table: str, schema: pa.Schema) -> list[pa.Table | SkippedPart]:
+    def _contents(
+        self, table: str, schema: pa.Schema, searches: pa.Array | None
+    ) -> list[pa.Table | SkippedPart]:
         """Read what the parts of one listing hold; begin again when a compaction takes a part away."""
         known: dict[Path, pa.Table | SkippedPart] = {}
         for pause in PAUSES:
             time.sleep(pause)
             try:
                 parts = list_parts(self.directory / table)
-                known |= {path: _content(path, table, schema) for path in parts if path not in known}
+                new = [path for path in parts if path not in known]
+                known |= {path: _content(path, table, schema, searches) for path in new}
             except PartsChanged as change:
                 log.debug("listing %s again: %s", self.directory / table, change)
                 continue
             for path in parts:
-                if isinstance(known[path], pa.Table):
+                if searches is None and isinstance(known[path], pa.Table):
                     self._clocks[table].saw(path, known[path])
             return [known[path] for path in parts]
         raise BadInput(
@@ -164,44 +181,6 @@ class ResultsStore:
             except UnusablePart:
                 continue
             return
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk and rename it.
-
-    Readers see the whole file or none. The temporary name starts with a dot and ends in ``.tmp``, so that
-    readers of Parquet pass over it; one left by a killed writer may be deleted at any time. Missing folders
-    are made.
-
-    Args:
-        path: of the file that appears.
-        write: is called with the path of the temporary file.
-
-    Raises:
-        OSError: as the file system says; then neither file is left.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        write(temporary)
-        _flush(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # some network file systems cannot flush folders, and say so; the rename itself is still atomic there
-        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)
 
 
 class PartsChanged(Exception):
@@ -228,8 +207,13 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.parquet") if path.name[0] not in "._")
 
 
+def generation_file(folder: Path) -> Path:
+    """Return the file beside a table's folder that every compaction of the table changes."""
+    return folder.with_name(f".generation-{folder.name}")
+
+
 def _generation(folder: Path) -> str:
-    file = folder / GENERATION_FILE
+    file = generation_file(folder)
     try:
         with suppress(FileNotFoundError):
             check_file(file)
@@ -242,9 +226,10 @@ def _generation(folder: Path) -> str:
         raise BadInput(f"{file} cannot be read ({error}); remove it") from error
 
 
-def _content(path: Path, table: str, schema: pa.Schema) -> pa.Table | SkippedPart:
+def _content(path: Path, table: str, schema: pa.Schema, searches: pa.Array | None) -> pa.Table | SkippedPart:
     try:
-        return read_part(path, table, schema)
+        rows = read_part(path, table, schema)
+        return rows if searches is None else rows.filter(pc.is_in(rows["search"], searches))
     except UnusablePart as error:
         if not os.path.lexists(path):
             raise PartsChanged(f"{path.name} is gone") from error
@@ -260,6 +245,21 @@ def schema_of(table: str) -> pa.Schema:
     if table not in SCHEMAS:
         raise ValueError(f"there is no table {table!r}; the tables are {', '.join(SCHEMAS)}")
     return SCHEMAS[table]
+
+
+def _projected(
+    schema: pa.Schema, columns: Sequence[str] | None, searches: Collection[str] | None
+) -> pa.Schema:
+    """Return the part of a schema that is read."""
+    if searches is not None and schema is not SCHEMAS["steps"]:
+        raise ValueError("only steps belong to searches; leave searches= out")
+    if columns is None:
+        return schema
+    unknown = [name for name in columns if name not in schema.names]
+    if unknown:
+        raise ValueError(f"unknown column {unknown[0]!r}; the columns are {', '.join(schema.names)}")
+    wanted = {"key", "written_at", *columns, *(() if searches is None else ("search",))}
+    return pa.schema([field for field in schema if field.name in wanted], schema.metadata)
 
 
 def _prepare(directory: Path) -> None:
@@ -344,7 +344,8 @@ def newest_rows(rows: pa.Table) -> pa.Table:
 
     Rows come in order of file names, and the sort is stable: the last row of a key is the newest.
     """
-    rows = rows.combine_chunks()
-    rows = rows.take(pc.sort_indices(rows["written_at"]))
-    newest = {key: position for position, key in enumerate(rows["key"].to_pylist())}
-    return rows.take(pa.array(sorted(newest.values()), type=pa.int64()))
+    rows = rows.take(pc.sort_indices(rows["written_at"])).combine_chunks()
+    codes = rows["key"].combine_chunks().dictionary_encode()
+    newest = np.zeros(len(codes.dictionary), dtype=np.int64)
+    np.maximum.at(newest, codes.indices.to_numpy(), np.arange(len(rows)))
+    return rows if len(newest) == len(rows) else rows.take(pa.array(np.sort(newest)))

@@ -1,9 +1,17 @@
 """The columns of the Parquet results: three tables, one version.
 
+A row of ``searches`` says what it is: ``sweep`` is the name of the one that computed it; ``setup`` hashes all
+that determines the victim but its seed, so rows of one setup, method, share and settings differ only in the
+seed; ``width``, ``image_size`` (null: the dataset's own), ``recipe``, ``attack_settings``, ``held_back``,
+``gate`` and ``settings`` spell it out, the last five as JSON with every default filled in.
+
 Shares (accuracies, asr, healed_raw, lfr) lie in [0, 1]; ``damage`` is in percentage points (negative: it
 got worse) and ``healed`` in percent; seconds are wall-clock; ``peak_memory`` is in bytes. A null means "not
 measured" or "does not apply", never zero. `SCHEMA_VERSION` rises when a column changes its name, type or
-meaning. A column that comes in later is listed in `ADDED`: older parts have null there.
+meaning, or when columns come in. `READABLE` are the versions that are read; columns that parts of them may
+lack are listed in `ADDED`: reading fills them with null, and `upgrade` writes such parts anew.
+
+Of rows with one ``key`` the one with the latest ``written_at`` counts; the others are superseded.
 """
 
 from __future__ import annotations
@@ -12,7 +20,9 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = ("1", "2")
+"""Versions of parts that can be read: 2 added what rows of `searches` say about themselves."""
 VERSION_ENTRY = b"theriac_schema_version"
 TABLE_ENTRY = b"theriac_table"
 
@@ -77,6 +87,14 @@ _SEARCHES = {
     "left_out": pa.string(),
     "harm": pa.float64(),
     "flat": pa.list_(pa.float64()),
+    "sweep": pa.string(),
+    "setup": pa.string(),
+    "width": pa.float64(),
+    "image_size": pa.int64(),
+    "recipe": pa.string(),
+    "attack_settings": pa.string(),
+    "held_back": pa.string(),
+    "gate": pa.string(),
 }
 
 _STEPS = {
@@ -113,6 +131,9 @@ _STEPS = {
     "left_out": pa.string(),
 }
 
+DESCRIBING = ("sweep", "setup", "width", "image_size", "recipe", "attack_settings", "held_back", "gate")
+"""What rows of ``searches`` say about their scenario since version 2."""
+
 ADDED: Mapping[str, tuple[str, ...]] = {
     "runs": (),
     "searches": (
@@ -124,6 +145,7 @@ ADDED: Mapping[str, tuple[str, ...]] = {
         "left_out",
         "harm",
         "flat",
+        *DESCRIBING,
     ),
     "steps": (
         "dampening_constant",
@@ -146,7 +168,7 @@ ADDED: Mapping[str, tuple[str, ...]] = {
         "left_out",
     ),
 }
-"""Table -> the columns that parts of this version may lack."""
+"""Table -> the columns that parts of a readable version may lack."""
 
 
 def _schema(table: str, columns: Mapping[str, pa.DataType]) -> pa.Schema:

@@ -8,6 +8,9 @@ from .dampening_cell import (
 from .data_checks import (
     checked_sweep as checked_sweep,
 )
+from .described_rows import (
+    describer as describer,
+)
 from .files import (
     dump_sweep as dump_sweep,
     load_sweep as load_sweep,

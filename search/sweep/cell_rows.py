@@ -47,6 +47,20 @@ def identity(scenario: Scenario, cell: Cell) -> Row:
         "search": cell.search,
         "settings": cell.settings.model_dump_json() if cell.settings else None,
         "uses_oracle": cell.tuning is not None and cell.tuning.uses_oracle,
+        **description(scenario),
+    }
+
+
+def description(scenario: Scenario) -> Row:
+    """Return the columns that say what a scenario is, beside those of `identity`; see `schemas`."""
+    return {
+        "setup": scenario.setup,
+        "width": scenario.model.width,
+        "image_size": scenario.image_size,
+        "recipe": scenario.recipe.model_dump_json(),
+        "attack_settings": scenario.attack.model_dump_json(),
+        "held_back": scenario.held_back.model_dump_json(),
+        "gate": scenario.gate.model_dump_json(),
     }
 
 

@@ -85,15 +85,29 @@ def load_sweep(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Sweep
         (0, 1)
     """
     origin, text, name = _source(name_or_path)
+    tree = {"name": name, **_tree(text, origin)}
+    sweep = _sweep(tree, origin)
+    return _overridden(sweep, tree, overrides, origin) if overrides else sweep
+
+
+def read_sweep(text: str, origin: str) -> Sweep:
+    """Read a sweep from YAML, as `dump_sweep` writes it; raises as `load_sweep` does.
+
+    Args:
+        text: with the name of the sweep.
+        origin: where the text is from, for messages.
+    """
+    return _sweep(_tree(text, origin), origin)
+
+
+def _tree(text: str, origin: str) -> Tree:
     tree = read_yaml(text, origin)
     if not isinstance(tree, Mapping):
         raise BadInput(
             f"{origin}: a sweep is a mapping, not {shortened(tree)}; write one that begins with scenario: "
             f"and axes such as shares:"
         )
-    tree = {"name": name, **tree}
-    sweep = _sweep(tree, origin)
-    return _overridden(sweep, tree, overrides, origin) if overrides else sweep
+    return dict(tree)
 
 
 def sweep_presets() -> dict[str, str]:

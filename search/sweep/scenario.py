@@ -107,6 +107,11 @@ class Scenario(BaseModel):
         return row_key(self.model_dump(mode="json", exclude={"gate"}))
 
     @property
+    def setup(self) -> str:
+        """Hash what scenarios have in common that differ in nothing but the seed and the gate."""
+        return row_key(self.model_dump(mode="json", exclude={"gate", "seed"}))
+
+    @property
     def victim_key(self) -> str:
         """Hash what determines the victim: what is held back plays no part in its training."""
         return row_key(self.model_dump(mode="json", exclude={"gate", "held_back"}))

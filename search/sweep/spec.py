@@ -192,9 +192,10 @@ class Sweep(BaseModel):
     def drafts(self) -> tuple[Task, ...]:
         """Return the whole cross product: nothing excluded, methods without further settings."""
         cells = tuple(self._draft_cells())
-        return tuple(Task(scenario=one, cell=cell) for one in self._scenarios() for cell in cells)
+        return tuple(Task(scenario=one, cell=cell) for one in self.scenarios() for cell in cells)
 
-    def _scenarios(self) -> Iterator[Scenario]:
+    def scenarios(self) -> Iterator[Scenario]:
+        """Yield every scenario of the cross product."""
         base = self.scenario
         for dataset in self.datasets or (base.dataset,):
             for model in self.models or (base.model,):

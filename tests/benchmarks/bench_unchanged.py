@@ -40,9 +40,9 @@ HEAD = "| kind | S_f | search | steps | anew | remembered | ratio, paired | save
 
 
 def scenario(width: float, iterations: int) -> Scenario:
-    """A slim victim, trained for a few minutes."""
+    """A slim victim, trained for minutes: so little training needs 3 % of poison to leave its mark."""
     base = PRESETS["cifar10-small"].model_dump()
-    base["model"]["width"] = width
+    base["model"]["width"], base["manipulated"] = width, 1500
     base["recipe"].update(iterations=iterations, batch_size=128, learning_rate=0.05, precision="float32")
     return Scenario.model_validate(base)
 
