@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -20,7 +20,19 @@ from rich.console import Console
 from .. import __version__
 from ..errors import BadInput, printable
 from ..search.store import masked
-from .commands import Warnings, explain_usage, interruption, printable_lines, say_warning, show_default
+from .commands import (
+    Answer,
+    Warnings,
+    explain_usage,
+    interruption,
+    plot,
+    printable_lines,
+    say_warning,
+    show_default,
+    status,
+    table,
+    table_of,
+)
 from .environment import allow_warnings, expand_home, explain_output, forgive_streams, no_memory, unusable
 from .interrupts import heed_termination
 from .lifeline import by_force
@@ -30,11 +42,8 @@ from .options import (
     Data,
     Device,
     Folder,
-    Format,
     HealOptions,
-    Other,
     Preprocessing,
-    Results,
     Seconds,
     Seed,
     Set,
@@ -43,7 +52,6 @@ from .options import (
     Topic,
     Verbose,
     Where,
-    check_figure_folder,
 )
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
@@ -96,7 +104,7 @@ def quickstart(
         report = run_quickstart(
             results, workers=workers, seed=seed, fresh=fresh, verbose=verbose, reporter=reporter
         )
-    _print_table(report.searches, "terminal", aggregate=False)
+    _answer(table_of(report.searches))
     for line in report.lines():
         _say(line)
     _say(f"{time.perf_counter() - start:.1f} s")
@@ -234,50 +242,8 @@ def plan(
     return 0
 
 
-@app.command
-def status(results: Results, /, *, json: AsJson = False) -> int:
-    """How the sweeps of a results folder stand: done, running, failed, to go, time left."""
-    from ..search.report import status_json, status_text, sweep_status
-
-    found = sweep_status(results)
-    if not found:
-        raise BadInput(f"no sweep was run into {results} yet; start one with `theriac sweep`")
-    _print(status_json(found) if json else status_text(found))
-    return 0
-
-
-@app.command
-def plot(results: Results, /, *, to: Other = None) -> int:
-    """Draw healing and damage against share and each other, trials, guarded searches; works meanwhile.
-
-    Parameters
-    ----------
-    to
-        Folder for the figures; by default RESULTS/figures.
-    """
-    from ..search.report import result_figures
-
-    check_figure_folder(to)
-    for figure in result_figures(results, to or results / "figures"):
-        _print(printable(str(figure)))
-    return 0
-
-
-@app.command
-def table(results: Results, /, *, format: Format = "terminal", aggregate: bool = False) -> int:
-    """Print the searches of a results folder as a table; works while they are being written.
-
-    Parameters
-    ----------
-    format
-        terminal, markdown, latex (booktabs) or csv (raw numbers).
-    aggregate
-        Mean and standard deviation over seeds.
-    """
-    from ..search.report import finished_searches
-
-    _print_table(finished_searches(results), format, aggregate=aggregate)
-    return 0
+for reading in (status, plot, table):
+    app.command(reading)
 
 
 @app.command(name="list")
@@ -352,7 +318,7 @@ def run(arguments: list[str]) -> int:
     if reason and arguments[:1] != ["doctor"]:
         return _refuse(reason)
     try:
-        status = app(expand_home(arguments), exit_on_error=False, print_error=False)
+        status = _answer(app(expand_home(arguments), exit_on_error=False, print_error=False))
         sys.stdout.flush()
     except CycloptsError as error:
         return _refuse(explain_usage(error, app, arguments))
@@ -365,7 +331,7 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt as error:
         _say(str(error) or interruption(arguments))
         return INTERRUPTED
-    return status if isinstance(status, int) else 0
+    return status
 
 
 def _say(line: str) -> None:
@@ -386,12 +352,12 @@ def _refuse(reason: str) -> int:
     return BAD_USAGE
 
 
-def _print_table(searches: Any, format: Format, *, aggregate: bool) -> None:
-    from ..search.report import TerminalTable, render, searches_table
-
-    arranged = searches_table(searches, aggregate=aggregate)
-    if format == "terminal" and out.is_terminal:
-        out.print(TerminalTable(table=arranged))
+def _answer(answer: object) -> int:
+    """Print what a command found; return the exit status."""
+    if not isinstance(answer, Answer):
+        return answer if isinstance(answer, int) else 0
+    if answer.terminal is not None and out.is_terminal:
+        out.print(answer.terminal)
     else:
-        text = render(arranged, "text" if format == "terminal" else format).rstrip("\n")
-        print(text) if format == "csv" and not out.is_terminal else _print(text)
+        print(answer.text) if answer.raw and not out.is_terminal else _print(answer.text)
+    return 0

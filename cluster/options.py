@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from ..errors import BadInput
-from ..search.report import FORMATS
+from ..search.report import FORMATS, STATISTICS, TableChoice
 from ..search.searches import SEARCH_ENTRIES
 from ..search.settings import (
     ALL_FOREIGN,
@@ -45,8 +45,10 @@ Topic = Literal["datasets", "models", "attacks", "methods", "searches", "presets
 if TYPE_CHECKING:
     AnySearch = str
     Format = str
+    Statistic = str
 else:
     Format = Literal[("terminal", *(name for name in FORMATS if name != "text"))]
+    Statistic = Literal[STATISTICS]
     AnySearch = Literal[tuple(dict.fromkeys(("auto", *SEARCH_ENTRIES, *TUNE_SEARCHES)))]
 
 
@@ -213,6 +215,52 @@ class HealOptions(HealSettings):
             )
         return {**values, "method": self.method, **({"parameters": dict(parameters)} if parameters else {})}
 
+
+class TableOptions(BaseModel):
+    """What of the results a table shows.
+
+    Attributes:
+        filter: Only these rows: 'share > 0.1 and method = xlf', 's_step in (1.01, 1.1)'.
+        aggregate: Average over seeds; whatever else differs parts lines. The options below imply it.
+        pool: Average over these fields instead, such as: seed share.
+        group_by: A line for each value of these fields; it is an error if rows of a line differ in others.
+        statistic: mean ± sd (standard deviation), mean [interval] (95 %, bootstrap over victims), or median.
+        best: Mark what is better than all other methods beyond chance (sign-flip test over victims).
+        columns: Only these measures, such as: healed damage.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    filter: str = ""
+    aggregate: bool = False
+    pool: tuple[str, ...] = ("seed",)
+    group_by: tuple[str, ...] = ()
+    statistic: Statistic = "sd"
+    best: bool = False
+    columns: tuple[str, ...] = ()
+
+    @field_validator("pool", "group_by", "columns", mode="after")
+    @classmethod
+    def _apart(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Take names parted by commas, too."""
+        return tuple(name for value in values for name in value.replace(",", " ").split())
+
+    @property
+    def choice(self) -> TableChoice:
+        """Return what `searches_table` takes."""
+        given = self.model_fields_set & {"pool", "group_by", "statistic", "best"}
+        return TableChoice(
+            aggregate=self.aggregate or bool(given),
+            where=self.filter,
+            pool=self.pool,
+            by=self.group_by,
+            columns=self.columns,
+            statistic=self.statistic,
+            best=self.best,
+        )
+
+
+Table = Annotated[TableOptions, Parameter(name="*")]
 
 FIGURE_SUFFIXES = (".pdf", ".png", ".svg", ".jpg", ".jpeg", ".eps", ".ps")
 

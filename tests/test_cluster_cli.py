@@ -225,7 +225,7 @@ def test_table_in_every_format(results: Path, capsys: Captured) -> None:
 def test_table_over_seeds(results: Path, capsys: Captured) -> None:
     assert run(["table", str(results), "--aggregate", "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert {row["method"]: row["n"] for row in rows} == {"eu": "2", "xlf": "1"}
+    assert {row["method"]: (row["n"], row["rows"]) for row in rows} == {"eu": ("2", "2"), "xlf": ("0", "1")}
 
 
 def test_piped_table_has_no_colours_and_does_not_wrap(results: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from theriac.errors import BadInput
-from theriac.search.report.all_figures import finished_searches, result_figures
+from theriac.search.report.all_figures import result_figures
+from theriac.search.report.finished import finished_searches
 from theriac.search.report.table import render, searches_table
 from theriac.search.store.results import ResultsStore
 

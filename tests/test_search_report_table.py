@@ -13,12 +13,13 @@ import pytest
 from rich.console import Console
 
 from theriac.errors import BadInput
+from theriac.search.report.result_table import MISSING
 from theriac.search.report.table import FORMATS, TerminalTable, render, searches_table
-from theriac.search.report.table_formats import MISSING
 from theriac.search.store.schemas import SCHEMAS
 
 BASE: dict[str, Any] = {
     "scenario": "5ce0a1",
+    "setup": "5e70b",
     "dataset": "digits",
     "model": "resnet9",
     "attack": "badnets",
@@ -140,15 +141,15 @@ def test_alpha_has_three_digits(alpha: float, text: str) -> None:
 def test_what_differs_is_a_column_and_what_does_not_is_the_caption() -> None:
     table = searches_table(searches(done(share="one_shot"), done(share="0.25"), done(share="0.1")))
     assert table.caption == "digits, resnet9, badnets, |S_m| = 100, seed 0"
-    assert [cells[0] for cells in table.cells()] == ["0.1", "0.25", "one_shot"]
+    assert [cells[0] for cells in table.cells()] == ["one_shot", "0.1", "0.25"]
     assert table.columns[0].header == "share"
     assert searches_table(searches(done(share="one_shot"))).caption.endswith("one-shot, seed 0")
 
 
 def test_scenarios_that_differ_in_nothing_visible_are_told_apart() -> None:
-    rows = shown(searches(done(scenario="aaaaaaaaaaaa"), done(scenario="bbbbbbbbbbbb")))
-    assert [row["scenario"] for row in rows] == ["aaaaaaaa", "bbbbbbbb"]
-    assert "scenario" not in shown(searches(done(scenario="a", seed=1), done(scenario="b", seed=2)))[0]
+    rows = shown(searches(done(setup="aaaaaaaaaaaa"), done(setup="bbbbbbbbbbbb")))
+    assert [row["setup"] for row in rows] == ["aaaaaaaa", "bbbbbbbb"]
+    assert "setup" not in shown(searches(done(scenario="a", seed=1), done(scenario="b", seed=2)))[0]
 
 
 def test_failures_point_to_footnotes_that_equal_errors_share() -> None:
@@ -174,7 +175,7 @@ def test_seeds_are_averaged_with_the_sample_deviation() -> None:
     assert "scenario" not in row
 
 
-def test_a_failed_seed_lowers_the_count_of_its_averages_only() -> None:
+def test_a_failed_seed_lowers_the_count_of_all_columns_of_its_line() -> None:
     rows = [
         done(seed=0, asr=0.0),
         done(seed=1, asr=0.1),
@@ -182,7 +183,8 @@ def test_a_failed_seed_lowers_the_count_of_its_averages_only() -> None:
     ]
     rows[2] |= {"search": "ptn", "status": "failed", "error_message": "boom"}
     (row,) = shown(searches(*rows), aggregate=True)
-    assert row["ASR %"] == "99.1 ± 0.0 → 5.0 ± 7.1 (2)"
+    assert row["ASR %"] == "99.1 ± 0.0 → 5.0 ± 7.1"
+    assert row["n"] == "2 of 3"
     assert row["status"] == "stopped 2, failed 1 [1]"
 
 
@@ -190,7 +192,7 @@ def test_a_single_seed_has_no_deviation() -> None:
     (row,) = shown(searches(done()), aggregate=True)
     assert (row["n"], row["damage"], row["steps"]) == ("1", "-1.2", "41")
     (row,) = shown(searches(done(seed=0), done(seed=1, damage=None)), aggregate=True)
-    assert (row["n"], row["damage"], row["steps"]) == ("2", "-1.2 (1)", "41 ± 0")
+    assert (row["n"], row["damage"], row["steps"]) == ("2", f"{MISSING} (1)", "41 ± 0")
 
 
 def test_shares_granularities_searches_and_oracle_rows_are_not_mixed() -> None:
@@ -200,8 +202,9 @@ def test_shares_granularities_searches_and_oracle_rows_are_not_mixed() -> None:
 
 def test_searches_that_repeat_a_seed_are_pointed_out() -> None:
     table = searches_table(searches(done(), done()), aggregate=True)
-    assert any("several of one seed" in note for note in table.footnotes)
-    assert searches_table(searches(done(seed=0), done(seed=1)), aggregate=True).footnotes == ()
+    assert any("several rows of one seed" in note for note in table.footnotes)
+    (note,) = searches_table(searches(done(seed=0), done(seed=1)), aggregate=True).footnotes
+    assert note.startswith("mean ± sample standard deviation over n rows that differ in seed alone")
 
 
 def test_plain_text_is_aligned_and_never_cut() -> None:
@@ -280,8 +283,10 @@ def test_every_format_stands_an_empty_table(name: str, aggregate: bool) -> None:
 
 
 def test_another_format_is_refused_with_the_list() -> None:
-    with pytest.raises(BadInput, match="no table format 'html'; choose one of text, markdown, latex, csv"):
-        render(searches_table(searches()), "html")
+    with pytest.raises(
+        BadInput, match="no table format 'xml'; choose one of text, markdown, latex, html, csv"
+    ):
+        render(searches_table(searches()), "xml")
 
 
 def printed(width: int, table: pa.Table, *, aggregate: bool = False) -> list[str]:

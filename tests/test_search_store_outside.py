@@ -20,7 +20,8 @@ QUALIFY row_number() OVER (PARTITION BY key ORDER BY written_at DESC) = 1
 
 
 def by_duckdb(folder: Path) -> dict[str, float]:
-    return dict(duckdb.sql(f"SELECT key, alpha FROM ({NEWEST.format(folder=folder)})").fetchall())
+    with duckdb.connect() as session:
+        return dict(session.execute(f"SELECT key, alpha FROM ({NEWEST.format(folder=folder)})").fetchall())
 
 
 def by_pandas(folder: Path) -> dict[str, float]:

@@ -18,7 +18,8 @@ import pytest
 
 from theriac.errors import BadInput
 from theriac.search.store import results
-from theriac.search.store.results import ResultsStore, write_atomically
+from theriac.search.store.atomic import write_atomically
+from theriac.search.store.results import ResultsStore
 from theriac.search.store.schemas import ADDED, SCHEMA_VERSION, SCHEMAS, VERSION_ENTRY
 
 WRITER = """

@@ -28,3 +28,10 @@ from .messages import (
 from .quickstart import (
     run_quickstart as run_quickstart,
 )
+from .reading import (
+    Answer as Answer,
+    plot as plot,
+    status as status,
+    table as table,
+    table_of as table_of,
+)

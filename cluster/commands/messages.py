@@ -116,4 +116,8 @@ def say_warning(say: Callable[[str], None]) -> Callable[..., None]:
 
 def show_default(value: object) -> object:
     """Show a default of several numbers as it would be typed."""
-    return " ".join(f"{one:g}" for one in value) if isinstance(value, tuple) else value
+    return (
+        " ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in value)
+        if isinstance(value, tuple)
+        else value
+    )

@@ -1,11 +1,13 @@
 from .all_figures import (
-    finished_searches as finished_searches,
     result_figures as result_figures,
 )
 from .figure import (
     caption as caption,
     contact_sheet as contact_sheet,
     tradeoff_figure as tradeoff_figure,
+)
+from .finished import (
+    finished_searches as finished_searches,
 )
 from .progress import (
     Running as Running,
@@ -26,6 +28,10 @@ from .status_lines import (
 )
 from .table import (
     searches_table as searches_table,
+)
+from .table_choice import (
+    STATISTICS as STATISTICS,
+    TableChoice as TableChoice,
 )
 from .table_formats import (
     FORMATS as FORMATS,

@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import torch
-from scipy.stats import ttest_rel  # type: ignore[import-untyped]
+from scipy.stats import ttest_rel
 from torch import nn
 
 from theriac.datasets.attacks import Attack

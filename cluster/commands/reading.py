@@ -1,0 +1,83 @@
+"""The commands that read a results folder, and change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...errors import BadInput, printable
+from ..options import AsJson, Format, Other, Results, Table, TableOptions, check_figure_folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ...search.report import TableChoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a command found.
+
+    Attributes:
+        text: to be printed.
+        terminal: what a terminal shows instead, fitted to its width.
+        raw: the text is for programs: printed as it is, unless to a terminal.
+    """
+
+    text: str
+    terminal: Any = None
+    raw: bool = False
+
+
+def status(results: Results, /, *, json: AsJson = False) -> Answer:
+    """Show how the sweeps of a results folder stand: done, running, failed, to go, time left."""
+    from ...search.report import status_json, status_text, sweep_status
+
+    found = sweep_status(results)
+    if not found:
+        raise BadInput(f"no sweep was run into {results} yet; start one with `theriac sweep`")
+    return Answer(text=status_json(found) if json else status_text(found))
+
+
+def plot(results: Results, /, *, to: Other = None) -> Answer:
+    """Draw healing and damage against share and each other, trials, guarded searches; works meanwhile.
+
+    Parameters
+    ----------
+    to
+        Folder for the figures; by default RESULTS/figures.
+    """
+    from ...search.report import result_figures
+
+    check_figure_folder(to)
+    figures = result_figures(results, to or results / "figures")
+    return Answer(text="\n".join(printable(str(figure)) for figure in figures))
+
+
+def table(
+    results: Results,
+    /,
+    *more: Results,
+    format: Format = "terminal",
+    options: Table = TableOptions(),  # noqa: B008 (frozen)
+) -> Answer:
+    """Print the searches of results folders as a table; works while they are being written.
+
+    Parameters
+    ----------
+    format
+        terminal, markdown, latex (booktabs), html or csv (raw numbers, all columns).
+    """
+    from ...search.report import finished_searches
+
+    return table_of(finished_searches(results, *more), format, options.choice)
+
+
+def table_of(searches: pa.Table, format: str = "terminal", choice: TableChoice | None = None) -> Answer:
+    """Arrange rows of ``searches`` as a table in a format."""
+    from ...search.report import TerminalTable, render, searches_table
+
+    found = searches_table(searches, choice=choice)
+    text = render(found, "text" if format == "terminal" else format).rstrip("\n")
+    terminal = TerminalTable(table=found) if format == "terminal" else None
+    return Answer(text=text, terminal=terminal, raw=format == "csv")
