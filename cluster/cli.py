@@ -29,9 +29,9 @@ from .commands import (
     printable_lines,
     say_warning,
     show_default,
+    shown,
     status,
     table,
-    table_of,
 )
 from .environment import allow_warnings, expand_home, explain_output, forgive_streams, no_memory, unusable
 from .interrupts import heed_termination
@@ -98,13 +98,14 @@ def quickstart(
         Compute everything again, except the trained models.
     """
     start = time.perf_counter()  # before the imports, which take seconds
+    from ..search.report import searches_table
     from .commands import live_reporter, run_quickstart
 
     with live_reporter(err, _say) as reporter:
         report = run_quickstart(
             results, workers=workers, seed=seed, fresh=fresh, verbose=verbose, reporter=reporter
         )
-    _answer(table_of(report.searches))
+    _answer(shown(searches_table(report.searches)))
     for line in report.lines():
         _say(line)
     _say(f"{time.perf_counter() - start:.1f} s")

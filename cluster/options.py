@@ -225,6 +225,8 @@ class TableOptions(BaseModel):
         pool: Average over these fields instead, such as: seed share.
         group_by: A line for each value of these fields; it is an error if rows of a line differ in others.
         statistic: mean ± sd (standard deviation), mean [interval] (95 %, bootstrap over victims), or median.
+        pivot: Values of this field side by side, such as: share.
+        explain: List the rows behind a number: line, counted from 1, and measure, such as 3:healed.
         best: Mark what is better than all other methods beyond chance (sign-flip test over victims).
         columns: Only these measures, such as: healed damage.
     """
@@ -236,6 +238,8 @@ class TableOptions(BaseModel):
     pool: tuple[str, ...] = ("seed",)
     group_by: tuple[str, ...] = ()
     statistic: Statistic = "sd"
+    pivot: str = ""
+    explain: str = ""
     best: bool = False
     columns: tuple[str, ...] = ()
 
@@ -256,6 +260,7 @@ class TableOptions(BaseModel):
             by=self.group_by,
             columns=self.columns,
             statistic=self.statistic,
+            pivot=self.pivot,
             best=self.best,
         )
 

@@ -31,7 +31,7 @@ from .quickstart import (
 from .reading import (
     Answer as Answer,
     plot as plot,
+    shown as shown,
     status as status,
     table as table,
-    table_of as table_of,
 )

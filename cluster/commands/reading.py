@@ -9,9 +9,7 @@ from ...errors import BadInput, printable
 from ..options import AsJson, Format, Other, Results, Table, TableOptions, check_figure_folder
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from ...search.report import TableChoice
+    from ...search.report import ResultTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +66,18 @@ def table(
     format
         terminal, markdown, latex (booktabs), html or csv (raw numbers, all columns).
     """
-    from ...search.report import finished_searches
+    from ...search.report import explained, finished_searches, searches_table
 
-    return table_of(finished_searches(results, *more), format, options.choice)
+    searches = finished_searches(results, *more)
+    if options.explain:
+        return shown(explained(searches, options.choice, options.explain), format)
+    return shown(searches_table(searches, choice=options.choice), format)
 
 
-def table_of(searches: pa.Table, format: str = "terminal", choice: TableChoice | None = None) -> Answer:
-    """Arrange rows of ``searches`` as a table in a format."""
-    from ...search.report import TerminalTable, render, searches_table
+def shown(found: ResultTable, format: str = "terminal") -> Answer:
+    """Return a table in a format."""
+    from ...search.report import TerminalTable, render
 
-    found = searches_table(searches, choice=choice)
     text = render(found, "text" if format == "terminal" else format).rstrip("\n")
     terminal = TerminalTable(table=found) if format == "terminal" else None
     return Answer(text=text, terminal=terminal, raw=format == "csv")

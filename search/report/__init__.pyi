@@ -1,6 +1,9 @@
 from .all_figures import (
     result_figures as result_figures,
 )
+from .explain import (
+    explained as explained,
+)
 from .figure import (
     caption as caption,
     contact_sheet as contact_sheet,
@@ -13,6 +16,9 @@ from .progress import (
     Running as Running,
     SweepProgress as SweepProgress,
     process_table as process_table,
+)
+from .result_table import (
+    ResultTable as ResultTable,
 )
 from .status import (
     FAILED as FAILED,

@@ -17,7 +17,7 @@ from .table_columns import measure_columns
 
 IDENTITY = (
     *(*CONTEXT, "seed", "method", "granularity", "search", "uses_oracle"),
-    *("settings", "scenario", "setup"),
+    *("settings", "scenario", "setup", "key"),
 )
 DESCRIBED = ("discovered", "target", "width", "image_size", "recipe", "attack_settings", "held_back", "gate")
 ERRORS = ("error_class", "error_message")

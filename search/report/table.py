@@ -19,6 +19,7 @@ from .best_lines import mark_best
 from .distinctions import told_apart
 from .line_names import CONTEXT, describe, method_name
 from .lines import DESCRIBED, ERRORS, IDENTITY, Lines, arranged
+from .pivot import pivoted
 from .result_table import MISSING, Column, ResultTable
 from .table_choice import TableChoice
 from .table_columns import CONTEXT_COLUMNS, METHOD_COLUMNS, STATUS_COLUMN, measure_columns
@@ -64,7 +65,7 @@ def searches_table(
         lines = mark_best(
             replace(found, lines=lines), [c.fields[-1] for c in measure_columns(choice.columns)]
         )
-    return ResultTable(
+    table = ResultTable(
         caption=_caption(lines),
         columns=_columns(lines, extra, choice),
         rows=tuple(_with_notes(line, errors) for line in lines),
@@ -73,6 +74,7 @@ def searches_table(
         averaged=MEASURES if choice.aggregate else (),
         statistic=choice.statistic,
     )
+    return pivoted(table, choice.pivot) if choice.pivot else table
 
 
 def _number_errors(found: Lines) -> dict[str, int]:

@@ -20,6 +20,7 @@ class TableChoice:
         columns: measures to show; (): all.
         statistic: "sd" (mean ± sample standard deviation), "interval" (mean and its 95 % bootstrap interval
             over victims) or "median".
+        pivot: a field whose values stand side by side, as columns; "": none does.
         best: mark the method that is better than all others of its context, beyond chance.
     """
 
@@ -29,4 +30,5 @@ class TableChoice:
     by: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     statistic: str = "sd"
+    pivot: str = ""
     best: bool = False
