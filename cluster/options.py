@@ -227,6 +227,8 @@ class TableOptions(BaseModel):
         statistic: mean ± sd (standard deviation), mean [interval] (95 %, bootstrap over victims), or median.
         pivot: Values of this field side by side, such as: share.
         explain: List the rows behind a number: line, counted from 1, and measure, such as 3:healed.
+        preset: A table of the papers, such as potion-table1: ours, the printed value, and what is missing.
+        loose: (preset) Also count rows of other set-ups; in what they differ is said below.
         best: Mark what is better than all other methods beyond chance (sign-flip test over victims).
         columns: Only these measures, such as: healed damage.
     """
@@ -240,6 +242,8 @@ class TableOptions(BaseModel):
     statistic: Statistic = "sd"
     pivot: str = ""
     explain: str = ""
+    preset: str = ""
+    loose: bool = False
     best: bool = False
     columns: tuple[str, ...] = ()
 
@@ -248,6 +252,17 @@ class TableOptions(BaseModel):
     def _apart(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         """Take names parted by commas, too."""
         return tuple(name for value in values for name in value.replace(",", " ").split())
+
+    @model_validator(mode="after")
+    def _of_one_sort(self) -> TableOptions:
+        own = {"aggregate", "pool", "group_by", "statistic", "best", "pivot", "columns"}
+        foreign = sorted(self.model_fields_set & (own if self.preset else {"loose"}))
+        if foreign:
+            reason = (
+                "a published table says itself what it averages" if self.preset else "it goes with --preset"
+            )
+            raise BadInput(f"--{foreign[0].replace('_', '-')}: {reason}; leave it out")
+        return self
 
     @property
     def choice(self) -> TableChoice:

@@ -32,11 +32,25 @@ COUNTS = {
     "potion-table8": 3 * 11 * (2 + 3 * 3 + 1),  # three s_step
     "potion-table9": 3 * 1 * (2 + 3 + 1),
     "potion-table1-cifar100": 3 * 11 * (2 + 3 + 1),
+    "potion-table8-cifar100": 3 * 11 * (2 + 3 * 3 + 1),
+    "potion-table9-cifar100": 3 * 1 * (2 + 3 + 1),
+    **{f"potion-table{n}": 3 * 11 * (2 + 3) for n in (2, 3, 5, 6)},  # none and eu, PTN
+    **{f"potion-table{n}": 3 * 10 * (2 + 3) for n in (4, 7)},  # no one_shot
+    "potion-fig6": 1 + 3,  # none, PTN
+    **{f"potion-fig{n}": 3 * 11 * 13 for n in (8, 9, 14)},  # S_m x shares x rho
+    **{f"potion-fig{n}": 3 * 11 * 8 for n in (15, 16, 17)},
     "ibau-table1": 8 * 6,  # attacks x methods
     "ibau-table2": 8 * 6,
     "ibau-table3": 6,
     "ibau-table4": 2 * 6,  # S_m x methods
     "ibau-table5": 6,
+    "ibau-table3-gtsrb": 6,
+    "ibau-table5-clean100": 6,
+    "ibau-table5-clean2500": 6,
+    "ibau-table10": 2,
+    "ibau-table11": 2,
+    "ibau-fig1": 20 * (1 + 2),  # seeds x (none, I-BAU with and without the hypergradient)
+    "ibau-fig2": 5 * (1 + 5),  # seeds x (none, bounds)
     "digits-methods": 2 + 9 + 3,
     "digits-guarded": 18 * 4 * (1 + 3 * 2 + 1 + 1),  # none, PTN, grid, guarded
 }
@@ -55,7 +69,7 @@ def test_preset_has_its_tasks_once_and_survives_a_dump(name: str, count: int, wr
     again = load_sweep(write(dump_sweep(sweep)))
     assert again == sweep
     assert (again.key, again.tasks()) == (sweep.key, tasks)
-    assert sweep.scoring == Scoring(steps=60 if name == "quickstart" else 0, reference=True)
+    assert sweep.scoring == Scoring(steps=60 if name in ("quickstart", "potion-fig6") else 0, reference=True)
 
 
 def test_the_wheel_gets_the_presets():

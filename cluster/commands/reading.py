@@ -66,9 +66,14 @@ def table(
     format
         terminal, markdown, latex (booktabs), html or csv (raw numbers, all columns).
     """
-    from ...search.report import explained, finished_searches, searches_table
+    from ...search.report import explained, finished_searches, published_comparison, searches_table
 
     searches = finished_searches(results, *more)
+    if options.preset:
+        printed = published_comparison(
+            searches, options.preset, where=options.filter, loose=options.loose, explain=options.explain
+        )
+        return shown(printed, format)
     if options.explain:
         return shown(explained(searches, options.choice, options.explain), format)
     return shown(searches_table(searches, choice=options.choice), format)

@@ -53,7 +53,10 @@ class Averages:
             blocks: int64 [N], for the 95 % interval of the mean by the bootstrap: rows with one number were
                 made from one victim, and stay together. None: no interval.
         """
-        values = self._rows.numbers(measure)
+        return self.of_values(self._rows.numbers(measure), blocks=blocks)
+
+    def of_values(self, values: np.ndarray, *, blocks: np.ndarray | None = None) -> list[Spread | None]:
+        """Return the same of values, float64 [N], NaN where a row has none."""
         known = self.scored & ~np.isnan(values)
         codes, held = self._groups.codes[known], values[known]
         n = np.bincount(codes, minlength=len(self._groups))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import BadInput, shortened
-from .fields import Rows, as_number
+from .fields import Coded, Rows, as_number
 
 MOST_CHARACTERS = 2000
 _EQUALS = re.compile(r"""('[^']*'|"[^"]*"|[<>!=]=)|=""")
@@ -34,7 +34,7 @@ _WORDS = {"null": None, "true": True, "false": False}
 EXAMPLE = "share > 0.1 and method = xlf"
 
 
-def chosen(rows: Rows, expression: str) -> np.ndarray:
+def chosen(rows: Rows, expression: str, *, lenient: bool = False) -> np.ndarray:
     """Tell which rows an expression chooses.
 
     Names of fields (see `Rows.names`) are compared with numbers, words or quoted texts, by ``=``, ``!=``,
@@ -46,6 +46,7 @@ def chosen(rows: Rows, expression: str) -> np.ndarray:
     Args:
         rows: to choose from.
         expression: in Python's syntax, with ``=`` for ``==``.
+        lenient: a field that no row has is missing in all of them, rather than an error.
 
     Returns:
         bool [N].
@@ -53,7 +54,7 @@ def chosen(rows: Rows, expression: str) -> np.ndarray:
     Raises:
         BadInput: it cannot be read, or names a field that no row has.
     """
-    return _Choice(rows, expression).of(_read(expression))
+    return _Choice(rows, expression, lenient).of(_read(expression))
 
 
 def _read(expression: str) -> ast.expr:
@@ -73,8 +74,8 @@ def _unreadable(expression: str) -> BadInput:
 
 
 class _Choice:
-    def __init__(self, rows: Rows, expression: str) -> None:
-        self._rows, self._expression = rows, expression
+    def __init__(self, rows: Rows, expression: str, lenient: bool) -> None:
+        self._rows, self._expression, self._lenient = rows, expression, lenient
 
     def of(self, node: ast.expr) -> np.ndarray:
         if isinstance(node, ast.BoolOp):
@@ -95,7 +96,7 @@ class _Choice:
         kind = type(op)
         if isinstance(left, ast.Constant | ast.UnaryOp):  # 0.1 < share
             left, right, kind = right, left, _MIRRORED.get(kind, kind)
-        coded = self._rows.coded(self._name(left))
+        coded = self._field(self._name(left))
         if kind in (ast.In, ast.NotIn):
             values = [self._value(one) for one in _members(right)]
             held = coded.where(lambda value: any(_holds(ast.Eq, value, one) for one in values))
@@ -104,6 +105,11 @@ class _Choice:
             raise _unreadable(self._expression)
         value = self._value(right)
         return coded.where(lambda own: _holds(kind, own, value))
+
+    def _field(self, name: str) -> Coded:
+        if self._lenient and name not in self._rows.names:
+            return Coded(codes=np.zeros(len(self._rows), np.int64), values=[None])
+        return self._rows.coded(name)
 
     def _name(self, node: ast.expr) -> str:
         if isinstance(node, ast.Name):

@@ -63,6 +63,10 @@ class Rows:
         """Return the rows for which ``where``, bool [N], is true."""
         return Rows(self.table.filter(pa.array(where, pa.bool_())))
 
+    def take_places(self, places: np.ndarray) -> Rows:
+        """Return the rows at some positions, in their order."""
+        return Rows(self.table.take(pa.array(places, pa.int64())))
+
     @cached_property
     def names(self) -> dict[str, tuple[str, str]]:
         """Return name -> (column, field in its JSON or ""), short names included where they are clear."""

@@ -1,6 +1,9 @@
 from .all_figures import (
     result_figures as result_figures,
 )
+from .comparison_table import (
+    published_comparison as published_comparison,
+)
 from .explain import (
     explained as explained,
 )

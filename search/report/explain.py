@@ -16,6 +16,7 @@ from .table_choice import TableChoice
 from .table_columns import MEASURE_COLUMNS, measure_columns
 
 KEY = Column(header="key", fields=("key",), right=False)
+WANTED = "a line, counted from 1, and a measure"
 
 
 def explained(searches: pa.Table, choice: TableChoice, cell: str) -> ResultTable:
@@ -29,7 +30,7 @@ def explained(searches: pa.Table, choice: TableChoice, cell: str) -> ResultTable
     Raises:
         BadInput: there is no such cell.
     """
-    line, measure = read_cell(cell)
+    line, measure = read_cell(cell, f"{WANTED} ({', '.join(MEASURE_COLUMNS)}), such as 3:healed")
     measure_columns([measure])
     found = arranged(searches, choice)
     lines, _, _ = told_apart(found, choice.by)
@@ -39,22 +40,23 @@ def explained(searches: pa.Table, choice: TableChoice, cell: str) -> ResultTable
     return rows_behind(found.rows.table, behind, (measure,))
 
 
-def read_cell(cell: str) -> tuple[int, str]:
+def read_cell(cell: str, wanted: str) -> tuple[int, str]:
     """Take "3:healed" apart.
+
+    Args:
+        cell: as it was given.
+        wanted: what it should be, for the message.
 
     Raises:
         BadInput: it is nothing like that.
     """
-    line, _, measure = cell.partition(":")
-    if not line.strip().isdecimal() or not measure.strip() or len(line) > 9:
-        raise BadInput(
-            f"--explain {cell}: name a line, counted from 1, and a measure ({', '.join(MEASURE_COLUMNS)}), "
-            f"such as 3:healed"
-        )
-    return int(line), measure.strip()
+    line, _, column = cell.partition(":")
+    if not line.strip().isdecimal() or not column.strip() or len(line) > 9:
+        raise BadInput(f"--explain {cell}: name {wanted}")
+    return int(line), column.strip()
 
 
-def rows_behind(searches: pa.Table, places: np.ndarray, measures: tuple[str, ...]) -> ResultTable:
+def rows_behind(searches: pa.Table, places: np.ndarray, measures: tuple[str, ...] = ()) -> ResultTable:
     """Arrange some rows, one a line, with their keys."""
     chosen = searches.take(pa.array(places))
     table = searches_table(chosen, choice=TableChoice(columns=measures))

@@ -73,6 +73,7 @@ class ResultTable:
         footnotes: lines below the table.
         fields: the columns of the CSV, from left to right.
         averaged: those of them that hold `Spread` values.
+        long_rows: rows of the CSV, where they are others than what people see; (): the same.
         statistic: what of a spread is shown: "sd" (with the mean), "interval" (with the mean) or "median".
     """
 
@@ -83,6 +84,7 @@ class ResultTable:
     fields: tuple[str, ...]
     averaged: tuple[str, ...] = ()
     statistic: str = "sd"
+    long_rows: tuple[Row, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "caption", printable(self.caption))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -19,6 +21,8 @@ from .html_table import html_table
 from .latex_table import latex_table
 from .result_table import ARROW, SOFT, Column, ResultTable
 
+GROUP_WIDTH = 14
+"""Where a terminal breaks the title of a group of columns."""
 BEST = "^"
 """What follows the best cell of its context in plain text, where nothing can be bold."""
 SPREAD_PARTS = ("mean", "sd", "median", "low", "high", "n")
@@ -72,16 +76,25 @@ def _grids(table: ResultTable, width: int) -> Iterator[RichTable]:
 
 def _drawn(table: ResultTable, narrow: bool) -> list[list[str]]:
     """Return the header and the cells of each column."""
-    headers = [_broken(column) for column in table.columns] if narrow else table.titles
-    lines = [headers, *table.cells()]
+    lines = [_headers(table, narrow), *table.cells()]
     return [
         [text.replace(ARROW, "→") if narrow else text for text in column]
         for column in zip(*lines, strict=True)
     ]
 
 
-def _broken(column: Column) -> str:
-    header = f"{column.group}:\n{column.header}" if column.group else column.header
+def _headers(table: ResultTable, narrow: bool) -> list[str]:
+    """Return the headers, those of groups with the group's title above the first of them."""
+    found, before = [], ""
+    for column in table.columns:
+        header = _broken(column.header) if narrow else column.header.replace(SOFT, "")
+        title = textwrap.wrap(column.group, GROUP_WIDTH) if column.group != before else []
+        found.append("\n".join([*title, header]))
+        before = column.group
+    return found
+
+
+def _broken(header: str) -> str:
     return header.replace(SOFT, "-\n") if SOFT in header else header.replace(" ", "\n", 1)
 
 
@@ -104,7 +117,7 @@ def _grid(table: ResultTable, block: Sequence[int], drawn: Sequence[Sequence[str
     grid = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for i in block:
         justify: Any = "right" if table.columns[i].right else "left"
-        grid.add_column(Text(drawn[i][0]), justify=justify, overflow="fold")
+        grid.add_column(Text(drawn[i][0]), justify=justify, overflow="fold", vertical="bottom")
     for number, best in enumerate(table.best(), start=1):
         grid.add_row(*(Text(drawn[i][number], style="bold" if best[i] else "") for i in block))
     return grid
@@ -113,12 +126,30 @@ def _grid(table: ResultTable, block: Sequence[int], drawn: Sequence[Sequence[str
 def _plain(table: ResultTable) -> str:
     cells = zip(table.cells(), table.best(), strict=True)
     marked = [[text + BEST * best for text, best in zip(*pair, strict=True)] for pair in cells]
-    lines = [table.titles, *marked]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    body = [_aligned(table, cells, widths) for cells in lines]
+    lines = [[column.header.replace(SOFT, "") for column in table.columns], *marked]
+    widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
+    above = _spanners(table, widths)
+    body = [_aligned(table, texts, widths) for texts in lines]
     rule = "  ".join("-" * width for width in widths)
     head = [table.caption] if table.caption else []
-    return "\n".join([*head, body[0], rule, *body[1:], *table.footnotes]) + "\n"
+    return "\n".join([*head, *above, body[0], rule, *body[1:], *table.footnotes]) + "\n"
+
+
+def _spanners(table: ResultTable, widths: list[int]) -> list[str]:
+    """Return the line of the groups' titles, if there is any; the last column makes room for a long one."""
+    if not any(column.group for column in table.columns):
+        return []
+    parts, place = [], 0
+    for group, columns in groupby(table.columns, key=lambda column: column.group):
+        end = place + len(list(columns))
+        widths[end - 1] += max(0, len(group) - _span(widths[place:end]))
+        parts.append(group.ljust(_span(widths[place:end])))
+        place = end
+    return ["  ".join(parts).rstrip()]
+
+
+def _span(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _aligned(table: ResultTable, cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -152,7 +183,7 @@ def _csv(table: ResultTable) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
     writer.writeheader()
-    for row in table.rows:
+    for row in table.long_rows or table.rows:
         writer.writerow(dict(pair for field in table.fields for pair in _raw(field, row.get(field))))
     return out.getvalue()
 

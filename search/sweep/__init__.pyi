@@ -14,6 +14,7 @@ from .described_rows import (
 from .files import (
     dump_sweep as dump_sweep,
     load_sweep as load_sweep,
+    preset_names as preset_names,
     sweep_presets as sweep_presets,
 )
 from .jobs import (

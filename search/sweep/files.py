@@ -34,7 +34,7 @@ from .yaml_tree import (
     refuse_unknown_keys,
 )
 
-__all__ = ["Sweep", "Task", "dump_sweep", "load_sweep", "sweep_presets"]
+__all__ = ["Sweep", "Task", "dump_sweep", "load_sweep", "preset_names", "sweep_presets"]
 
 SUFFIXES = (".yaml", ".yml")
 RULES = ("exclude", "settings_for")
@@ -108,6 +108,11 @@ def _tree(text: str, origin: str) -> Tree:
             f"and axes such as shares:"
         )
     return dict(tree)
+
+
+def preset_names() -> tuple[str, ...]:
+    """Return the names of the sweeps that come with theriac, without reading them."""
+    return tuple(_preset_texts())
 
 
 def sweep_presets() -> dict[str, str]:
