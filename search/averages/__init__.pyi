@@ -12,6 +12,7 @@ from .differences import (
     differing_settings as differing_settings,
 )
 from .fields import (
+    Coded as Coded,
     Rows as Rows,
 )
 from .groups import (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import repeat
+
 import numpy as np
 
 from .blocks import interval
@@ -41,6 +43,9 @@ class Averages:
     def __init__(self, rows: Rows, groups: Groups) -> None:
         self._rows, self._groups = rows, groups
         self.scored = rows.scored()
+        places = np.flatnonzero(self.scored)
+        self._order = places[np.argsort(groups.codes[places], kind="stable")]
+        self._sorted_codes = groups.codes[self._order]
         size = len(groups)
         self.counts = np.bincount(groups.codes, minlength=size)
         self.n = np.bincount(groups.codes[self.scored], minlength=size)
@@ -57,39 +62,22 @@ class Averages:
 
     def of_values(self, values: np.ndarray, *, blocks: np.ndarray | None = None) -> list[Spread | None]:
         """Return the same of values, float64 [N], NaN where a row has none."""
-        known = self.scored & ~np.isnan(values)
-        codes, held = self._groups.codes[known], values[known]
+        sorted_values = values[self._order]
+        known = ~np.isnan(sorted_values)
+        codes, held = self._sorted_codes[known], sorted_values[known]
         n = np.bincount(codes, minlength=len(self._groups))
-        mean, sd, median = _moments(codes, held, n)
-        whole = n == self.n
-        found: list[Spread | None] = []
-        for group in range(len(n)):
-            if not n[group]:
-                found.append(None)
-                continue
-            if not whole[group]:
-                found.append(Spread(mean=None, sd=None, n=int(n[group])))
-                continue
-            low, high = (None, None) if blocks is None else self._interval(group, values, blocks)
-            deviation = float(sd[group]) if n[group] > 1 and np.isfinite(sd[group]) else None
-            found.append(
-                Spread(
-                    mean=float(mean[group]),
-                    sd=deviation,
-                    median=float(median[group]),
-                    low=low,
-                    high=high,
-                    n=int(n[group]),
-                )
-            )
-        return found
+        found = _spreads(n, self.n, *_moments(codes, held, n))
+        if blocks is None:
+            return found
+        return [one and self._with_interval(k, one, values, blocks) for k, one in enumerate(found)]
 
-    def _interval(
-        self, group: int, values: np.ndarray, blocks: np.ndarray
-    ) -> tuple[float | None, float | None]:
+    def _with_interval(self, group: int, spread: Spread, values: np.ndarray, blocks: np.ndarray) -> Spread:
+        if spread.mean is None:
+            return spread
         members = self._groups.members(group)
         members = members[self.scored[members]]
-        return interval(values[members], blocks[members])
+        low, high = interval(values[members], blocks[members])
+        return spread._replace(low=low, high=high)
 
     def statuses(self) -> list[dict[str, int]]:
         """Return status -> number of rows, of every group, in the order of its rows."""
@@ -105,22 +93,40 @@ class Averages:
         return found
 
 
+def _spreads(
+    n: np.ndarray, scored: np.ndarray, mean: np.ndarray, sd: np.ndarray, median: np.ndarray
+) -> list[Spread | None]:
+    """Return what each group has of a measure: n of its rows that were scored."""
+    rows = zip(mean.tolist(), sd.tolist(), n.tolist(), median.tolist(), repeat(None), repeat(None))
+    found: list[Spread | None] = list(map(Spread._make, rows))
+    for group in np.flatnonzero((n < 2) | (n < scored) | ~np.isfinite(sd)):
+        count = int(n[group])
+        if not count or count < scored[group]:
+            found[group] = Spread(None, None, count) if count else None
+        else:
+            found[group] = Spread(float(mean[group]), None, count, float(median[group]))
+    return found
+
+
 def _moments(codes: np.ndarray, values: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return mean, sample standard deviation and median of each group; infinite values stay infinite."""
+    """Return mean, sample standard deviation and median of each group; infinite values stay infinite.
+
+    Args:
+        codes: int64 [N], ascending: the group of each value.
+        values: float64 [N].
+        n: int64 [G]: how many values each group has.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.bincount(codes, values, minlength=len(n)) / n
         squares = np.bincount(codes, (values - mean[codes]) ** 2, minlength=len(n))
         sd = np.sqrt(squares / (n - 1))
-    return mean, sd, _medians(codes, values, n)
+        return mean, sd, _medians(values, n)
 
 
-def _medians(codes: np.ndarray, values: np.ndarray, n: np.ndarray) -> np.ndarray:
-    found = np.full(len(n), np.nan)
-    order = np.lexsort((values, codes))
-    ends = np.cumsum(n)
-    there = n > 0
-    lower = (ends - n + (n - 1) // 2)[there]
-    upper = (ends - n + n // 2)[there]
-    held = values[order]
-    found[there] = (held[lower] + held[upper]) / 2
+def _medians(values: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Return the median of each group; groups of one size are sorted together."""
+    found, starts = np.full(len(n), np.nan), np.cumsum(n) - n
+    for size in np.unique(n[n > 0]):
+        alike = np.flatnonzero(n == size)
+        found[alike] = np.median(values[starts[alike][:, None] + np.arange(size)], axis=1)
     return found

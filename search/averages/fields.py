@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -118,7 +118,15 @@ class Rows:
     def lines(self, columns: Sequence[str], positions: np.ndarray) -> list[dict[str, Any]]:
         """Return these columns of some rows, in the order of ``positions``."""
         there = [name for name in columns if name in self.table.schema.names]
-        found: list[dict[str, Any]] = self.table.select(there).take(pa.array(positions)).to_pylist()
+        values = [self._values(name, positions) for name in there]
+        return [dict(zip(there, line, strict=True)) for line in zip(*values, strict=True)]
+
+    def _values(self, column: str, positions: np.ndarray) -> Iterable[Any]:
+        """Return a column's values at some positions."""
+        if pa.types.is_dictionary(self.table.schema.field(column).type):
+            coded = self.coded(column)
+            return [coded.values[code] for code in coded.codes[positions].tolist()]
+        found: list[Any] = self.table[column].take(pa.array(positions, pa.int64())).to_pylist()
         return found
 
     @cached_property
@@ -208,7 +216,14 @@ def _is_number(field: pa.Field) -> bool:
 def _encoded(column: pa.ChunkedArray) -> Coded:
     if pa.types.is_nested(column.type):
         return recoded(np.arange(len(column)), column.to_pylist())
-    whole = column.combine_chunks()
-    whole = whole if isinstance(whole, pa.Array) else whole.chunk(0)
-    found = whole.dictionary_encode(null_encoding="encode")
-    return Coded(codes=found.indices.to_numpy().astype(np.int64), values=found.dictionary.to_pylist())
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    whole = column.unify_dictionaries().combine_chunks()
+    whole = whole if isinstance(whole, pa.Array) else pa.concat_arrays(whole.chunks)
+    missing = len(whole.dictionary)
+    codes = whole.indices.fill_null(missing).to_numpy().astype(np.int64)
+    held = np.flatnonzero(np.bincount(codes, minlength=missing + 1))  # of a part, some values have no row
+    places = np.zeros(missing + 1, np.int64)
+    places[held] = np.arange(len(held))
+    values = whole.dictionary.take(pa.array(held[held < missing])).to_pylist()
+    return Coded(codes=places[codes], values=[*values, None] if missing in held else values)

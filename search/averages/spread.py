@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spread:
+class Spread(NamedTuple):
     """What rows of one line have of a measure.
 
     Attributes:
@@ -21,7 +20,7 @@ class Spread:
 
     mean: float | None
     sd: float | None
+    n: int
     median: float | None = None
     low: float | None = None
     high: float | None = None
-    n: int

@@ -44,7 +44,8 @@ def told_apart(found: Lines, by: Sequence[str] = ()) -> tuple[tuple[Row, ...], t
         for line in lines:
             line["setup_short"] = str(line["setup"] or line["scenario"] or "")[:8] or None
     shown = [column.fields[0] for column in columns]
-    lines.sort(key=lambda line: (*_context_order(line), *(sortable(line[name]) for name in shown)))
+    if shown:
+        lines.sort(key=lambda line: (*_context_order(line), *(sortable(line[name]) for name in shown)))
     return (
         tuple(lines),
         tuple(columns),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...errors import BadInput
-from ..store import ResultsStore
+from ..store import SCHEMAS, ResultsStore
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,12 @@ def finished_searches(*folders: Path) -> pa.Table:
 
 def _described(folder: Path) -> pa.Table:
     results = ResultsStore(folder, create=False)
-    rows = results.read("searches")
+    rows = results.read("searches", coded=True)
     if not rows["setup"].null_count:
         return rows
     from ..sweep import describer  # imports all that sweeps need, and new rows need none of it
 
-    return describer(results)(rows)
+    return describer(results)(rows.cast(SCHEMAS["searches"])).cast(rows.schema)
 
 
 def _newest(rows: pa.Table) -> pa.Table:

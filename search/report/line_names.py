@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from ...rows import Row
 from ...unlearning.kinds import GRANULARITIES
+from ..averages import Coded, Rows
 from ..methods import METHOD_ENTRIES
 from ..searches import SEARCH_ENTRIES
 
@@ -31,16 +35,34 @@ def describe(context: Row) -> str:
     return ", ".join(plain + named).replace("share one_shot", "one-shot")
 
 
-def line_order(row: Row) -> tuple[object, ...]:
-    """Return what lines are sorted by: context (one-shot first, as in the paper), method, granularity."""
-    context = [sortable(row.get(name)) for name in (*CONTEXT, "seed", "scenario")]
-    method = (
-        _position(row.get("method"), tuple(METHOD_ENTRIES)),
-        sortable(row.get("method")),
-        sortable(row.get("search")),
-    )
-    granularity = _position(row.get("granularity"), (None, *GRANULARITIES))
-    return (*context, *method, granularity, bool(row.get("uses_oracle")))
+ORDER: Mapping[str, Callable[[object], object]] = {
+    **dict.fromkeys((*CONTEXT, "seed", "scenario"), lambda value: sortable(value)),
+    "method": lambda value: (_position(value, tuple(METHOD_ENTRIES)), sortable(value)),
+    "search": lambda value: sortable(value),
+    "granularity": lambda value: _position(value, (None, *GRANULARITIES)),
+    "uses_oracle": bool,
+}
+"""Field -> what its values are sorted by, the field that counts most first."""
+
+
+def line_order(rows: Rows, places: np.ndarray, pool: Sequence[str] = ()) -> np.ndarray:
+    """Return the order of lines: by context (one-shot first, as in the papers), method and granularity.
+
+    Args:
+        rows: of ``searches``.
+        places: position of a row of each line.
+        pool: fields that lines average over, which order nothing.
+    """
+    names = [name for name in ORDER if name in rows.names and name not in pool]
+    ranks = [_ranks(rows.coded(name), ORDER[name])[places] for name in reversed(names)]
+    return np.lexsort(ranks) if ranks else np.arange(len(places))
+
+
+def _ranks(coded: Coded, key: Callable[[Any], Any]) -> np.ndarray:
+    """Return the place of each row's value among the distinct values."""
+    ranks = np.zeros(max(1, len(coded.values)), np.int64)
+    ranks[sorted(range(len(coded.values)), key=lambda k: key(coded.values[k]))] = np.arange(len(coded.values))
+    return np.asarray(ranks[coded.codes])
 
 
 def sortable(value: object) -> tuple[int, float, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from .table_columns import measure_columns
 
 IDENTITY = (
     *(*CONTEXT, "seed", "method", "granularity", "search", "uses_oracle"),
-    *("settings", "scenario", "setup", "key"),
+    *("settings", "scenario", "setup"),
 )
 DESCRIBED = ("discovered", "target", "width", "image_size", "recipe", "attack_settings", "held_back", "gate")
 ERRORS = ("error_class", "error_message")
@@ -50,9 +50,9 @@ def arranged(searches: pa.Table, choice: TableChoice) -> Lines:
     rows = _chosen_rows(Rows(searches), choice.where)
     if not choice.aggregate:
         own = Groups(codes=np.arange(len(rows)), first=np.arange(len(rows)))
-        return Lines(rows=rows, groups=own, lines=_ordered(_single(rows)))
+        return Lines(rows=rows, groups=own, lines=_single(rows))
     groups = grouped_by(rows, choice.by, choice.pool) if choice.by else pooled(rows, choice.pool)
-    return Lines(rows=rows, groups=groups, lines=_ordered(_averaged(rows, groups, choice)))
+    return Lines(rows=rows, groups=groups, lines=_averaged(rows, groups, choice))
 
 
 def _chosen_rows(rows: Rows, where: str) -> Rows:
@@ -64,17 +64,14 @@ def _chosen_rows(rows: Rows, where: str) -> Rows:
     return found
 
 
-def _ordered(lines: Sequence[Row]) -> tuple[Row, ...]:
-    return tuple(sorted(lines, key=line_order))
-
-
-def _single(rows: Rows) -> list[Row]:
-    columns = (*IDENTITY, *DESCRIBED, *MEASURES, "s", "status", *ERRORS, "objective", "parameters")
-    seconds = rows.numbers("seconds")
-    return [
+def _single(rows: Rows) -> tuple[Row, ...]:
+    columns = ("key", *IDENTITY, *DESCRIBED, *MEASURES, "s", "status", *ERRORS, "objective", "parameters")
+    seconds, order = rows.numbers("seconds"), line_order(rows, np.arange(len(rows)))
+    found = zip(order.tolist(), rows.lines(columns, order), strict=True)
+    return tuple(
         {**_named(line), "group": k, "seconds": None if np.isnan(seconds[k]) else float(seconds[k])}
-        for k, line in enumerate(rows.lines(columns, np.arange(len(rows))))
-    ]
+        for k, line in found
+    )
 
 
 def _named(line: Row) -> Row:
@@ -82,31 +79,31 @@ def _named(line: Row) -> Row:
     return {**whole, "method_name": method_name(whole)}
 
 
-def _averaged(rows: Rows, groups: Groups, choice: TableChoice) -> list[Row]:
+def _averaged(rows: Rows, groups: Groups, choice: TableChoice) -> tuple[Row, ...]:
     averages = Averages(rows, groups)
     blocks = rows.victims() if choice.statistic == "interval" else None
     spreads = {name: averages.of(name, blocks=blocks) for name in MEASURES}
-    statuses = averages.statuses()
-    lines = []
-    for k, head in enumerate(_heads(rows, groups, choice)):
-        n, count = int(averages.n[k]), int(averages.counts[k])
-        line = {
-            **head,
-            "group": k,
-            "n": n,
-            "rows": count,
-            "n_note": f"{n}" if n == count else f"{n} of {count}",
-        }
-        line |= {name: values[k] for name, values in spreads.items()}
-        several = ", ".join(f"{status} {number}" for status, number in statuses[k].items())
-        line["status"] = several if len(statuses[k]) > 1 else next(iter(statuses[k]))
-        lines.append(line)
-    return lines
+    counts = zip(averages.n.tolist(), averages.counts.tolist(), averages.statuses(), strict=True)
+    counted = [_counted(*one) for one in counts]
+    order = line_order(rows, groups.first, choice.pool)
+    heads = _heads(rows, groups, order, choice)
+    measures = [dict(zip(spreads, values, strict=True)) for values in zip(*spreads.values(), strict=True)]
+    return tuple(
+        {**head, **counted[k], **measures[k], "group": k}
+        for k, head in zip(order.tolist(), heads, strict=True)
+    )
 
 
-def _heads(rows: Rows, groups: Groups, choice: TableChoice) -> list[Row]:
+def _counted(n: int, count: int, statuses: Mapping[str, int]) -> Row:
+    """Say how many rows a line has, and what became of them."""
+    several = ", ".join(f"{status} {number}" for status, number in statuses.items())
+    status = several if len(statuses) > 1 else next(iter(statuses))
+    return {"n": n, "rows": count, "n_note": f"{n}" if n == count else f"{n} of {count}", "status": status}
+
+
+def _heads(rows: Rows, groups: Groups, order: np.ndarray, choice: TableChoice) -> list[Row]:
     """Return what all rows of a line have in common; None for what is pooled."""
-    heads = rows.lines((*IDENTITY, *DESCRIBED), groups.first)
+    heads = rows.lines((*IDENTITY, *DESCRIBED), groups.first[order])
     for name in (*IDENTITY, *DESCRIBED):
         if name in rows.names and _is_pooled(rows, groups, name, choice):
             for head in heads:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from ...errors import BadInput
@@ -40,6 +42,8 @@ LOST_AFTER = timedelta(seconds=30)
 LONGEST = 1e12
 PHASES = ("seconds_importance", "seconds_search", "seconds_evaluation")
 PLACE = ("dataset", "model", "method", "granularity", "search")
+MOST_MEASURED = 20_000
+"""The time left is estimated from so many cells, the newest."""
 COLUMNS = (*PLACE, "scenario", "seconds_victim", *PHASES, "status", "error_class", "error_message")
 """Columns of ``searches`` that tell how a sweep stands."""
 
@@ -56,8 +60,7 @@ def sweep_status(directory: Path, *, now: datetime | None = None) -> tuple[Sweep
     Raises:
         BadInput: the directory does not exist, or holds results of another schema version.
     """
-    searches = ResultsStore(directory, create=False).read("searches", columns=COLUMNS)
-    rows = {row["key"]: row for row in searches.to_pylist()}
+    rows = ResultsStore(directory, create=False).read("searches", columns=COLUMNS, coded=True)
     folder, now = directory / SWEEPS, now or datetime.now(UTC)
     keys = {path.stem for path in folder.glob("[!.]*") if path.suffix in (".yaml", ".json")}
     found = [_status(folder / key, rows, now) for key in sorted(keys)]
@@ -68,7 +71,7 @@ def _sign_of_life(status: SweepStatus) -> datetime:
     return status.progress.updated_at if status.progress else datetime.min.replace(tzinfo=UTC)
 
 
-def _status(path: Path, rows: Mapping[str, Row], now: datetime) -> SweepStatus:
+def _status(path: Path, rows: pa.Table, now: datetime) -> SweepStatus:
     problems: list[str] = []
     name, tasks = _tasks(path.with_name(f"{path.name}.yaml"), problems)
     progress = _progress(path.with_name(f"{path.name}.json"), problems)
@@ -115,12 +118,13 @@ def _state(
 
 
 def _counted(
-    tasks: Sequence[Task], rows: Mapping[str, Row], alive: SweepProgress | None, workers: int
+    tasks: Sequence[Task], rows: pa.Table, alive: SweepProgress | None, workers: int
 ) -> dict[str, Any]:
     keyed = {task.key: task for task in tasks}
-    found = [rows[key] for key in keyed if key in rows]
+    found = rows.filter(pc.is_in(rows["key"], pa.array(keyed, pa.string()))).to_pylist()
     failed = [row for row in found if row["status"] in FAILED]
-    missing = [task for key, task in keyed.items() if key not in rows]
+    there = {row["key"] for row in found}
+    missing = [task for key, task in keyed.items() if key not in there]
     running = min(len(missing), _at_work(alive))
     left = alive.left_seconds if alive else None
     return {
@@ -129,9 +133,16 @@ def _counted(
         "running": running,
         "failed": len(failed),
         "to_go": len(missing) - running,
-        "left_seconds": estimate_left(missing, list(rows.values()), workers) if left is None else left,
+        "left_seconds": _left(missing, rows, workers) if left is None else left,
         "failures": _failures(failed),
     }
+
+
+def _left(missing: Sequence[Task], rows: pa.Table, workers: int) -> float | None:
+    """Estimate the seconds left from the newest cells that were measured."""
+    if not missing:
+        return 0.0
+    return estimate_left(missing, rows.slice(max(0, len(rows) - MOST_MEASURED)).to_pylist(), workers)
 
 
 def _at_work(progress: SweepProgress | None) -> int:
@@ -167,8 +178,6 @@ def estimate_left(tasks_to_go: Sequence[Task], searches_rows: Iterable[Row], wor
         searches_rows: rows of ``searches``, null columns or none; failed ones are passed over.
         workers: how many work; at least 1.
     """
-    if not tasks_to_go:
-        return 0.0
     rows = list(searches_rows)
     measured: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for row in rows:

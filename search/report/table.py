@@ -124,8 +124,8 @@ def _average_notes(found: Lines, choice: TableChoice) -> list[str]:
     notes = [
         f"{WORDS[choice.statistic]} over n rows that differ in {over} alone; failed rows are not counted"
     ]
-    values = [value for line in found.lines for value in line.values()]
-    if any(getattr(value, "mean", 0.0) is None for value in values):
+    spreads = (line[name] for line in found.lines for name in MEASURES if line[name] is not None)
+    if any(spread.mean is None for spread in spreads):
         notes.append(
             f"{MISSING} (k): only k rows of the line have a value, so there is no average over all of them"
         )

@@ -115,9 +115,11 @@ def _blocks(columns: Sequence[Column], widths: Sequence[int], width: int) -> lis
 
 def _grid(table: ResultTable, block: Sequence[int], drawn: Sequence[Sequence[str]]) -> RichTable:
     grid = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    height = max((drawn[i][0].count("\n") for i in block), default=0)
     for i in block:
         justify: Any = "right" if table.columns[i].right else "left"
-        grid.add_column(Text(drawn[i][0]), justify=justify, overflow="fold", vertical="bottom")
+        header = "\n" * (height - drawn[i][0].count("\n")) + drawn[i][0]
+        grid.add_column(Text(header), justify=justify, overflow="fold")
     for number, best in enumerate(table.best(), start=1):
         grid.add_row(*(Text(drawn[i][number], style="bold" if best[i] else "") for i in block))
     return grid

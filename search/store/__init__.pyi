@@ -33,6 +33,7 @@ from .schema_upgrade import (
 from .schemas import (
     DESCRIBING as DESCRIBING,
     SCHEMAS as SCHEMAS,
+    coded_schema as coded_schema,
 )
 from .small_files import (
     SMALL_BYTES as SMALL_BYTES,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,13 @@ def write_part(data: pa.Table, path: Path) -> None:
     path.write_bytes(content[:footer] + _MARK + hashlib.sha256(content).digest() + content[footer:])
 
 
-def open_part(path: Path, table: str) -> pq.ParquetFile:
+def open_part(path: Path, table: str, coded: Sequence[str] = ()) -> pq.ParquetFile:
     """Open a part whose checksum and origin are right; the caller closes it.
+
+    Args:
+        path: of the part.
+        table: which it should belong to.
+        coded: text columns that are read as dictionaries.
 
     Raises:
         UnusablePart: it is damaged, too large, no file, or not of theriac.
@@ -63,7 +68,10 @@ def open_part(path: Path, table: str) -> pq.ParquetFile:
     except OSError as error:
         raise UnusablePart(f"truncated or not Parquet ({_one_line(error)})") from error
     try:
-        part = pq.ParquetFile(pa.BufferReader(_sound(path)), page_checksum_verification=True)
+        content = pa.BufferReader(_sound(path))
+        there = set(pq.read_schema(content).names) if coded else set()
+        texts = [name for name in coded if name in there]
+        part = pq.ParquetFile(content, page_checksum_verification=True, read_dictionary=texts)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UnusablePart(f"truncated or not Parquet ({_one_line(error)})") from error
     try:
@@ -77,7 +85,8 @@ def open_part(path: Path, table: str) -> pq.ParquetFile:
 
 def read_part(path: Path, table: str, schema: pa.Schema) -> pa.Table:
     """Read all rows of one part, with the columns of ``schema``; raises as `open_part` does."""
-    with open_part(path, table) as part:
+    coded = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    with open_part(path, table, coded) as part:
         try:
             there = [name for name in part.schema_arrow.names if name in schema.names]
             rows = _with_added(part.read(columns=there, use_threads=False), table, schema)

@@ -186,3 +186,14 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 
 STAMPS = ("written_at", "schema_version")
 """The columns that the store fills, and callers may not."""
+
+
+def coded_schema(schema: pa.Schema) -> pa.Schema:
+    """Return a schema whose texts beside the key are dictionaries: most of them repeat without end."""
+    fields = [
+        field.with_type(pa.dictionary(pa.int32(), pa.string()))
+        if field.type == pa.string() and field.name != "key"
+        else field
+        for field in schema
+    ]
+    return pa.schema(fields, schema.metadata)
