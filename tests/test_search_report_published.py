@@ -265,10 +265,10 @@ def test_what_is_whole_is_taken():
     [
         ([changed(presets=["quickstrat"])], ONE, "unknown preset 'quickstrat'; did you mean 'quickstart'"),
         ([changed(presets=[])], ONE, "give presets, or say why there are none"),
-        ([changed(lines=[])], ONE, "needs lines and columns"),
+        ([changed(lines=[])], ONE, "give what presets compute lines and columns"),
         ([changed(colour="red")], ONE, "potion-table1: .*colour"),
         ([changed(figure=1)], ONE, "the number of a table or that of a figure"),
-        ([changed(draws="sensitivity")], ONE, "a figure says what it draws"),
+        ([changed(draws="sensitivity")], ONE, "give a figure what it draws"),
         ([changed(setting=None)], ONE, "line 'XLF', column 'healed': name the setting"),
         ([changed(columns=[{"title": "healed", "metric": "healed"}])], ONE, "name the measure"),
         (
