@@ -200,7 +200,8 @@ def cell_of(table: PublishedTable, line: Line, column: Column) -> Cell:
 def _word(table: PublishedTable, line: Line, column: Column, name: str) -> str | None:
     given: list[str] = [one for one in (getattr(line, name), getattr(column, name)) if one is not None]
     if len(given) > 1:
-        raise BadInput(f"{_place(table, line, column)}: {name} stands in the line and in the column; leave one out")
+        place = _place(table, line, column)
+        raise BadInput(f"{place}: {name} stands in the line and in the column; leave one out")
     otherwise: str | None = getattr(table, name, None)
     return given[0] if given else otherwise
 
