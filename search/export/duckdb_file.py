@@ -14,7 +14,7 @@ from ..store import SCHEMAS, ResultsStore, repeated
 from .destination import check_file, counted, whole_file
 from .reading import batches, none_finished, opened
 
-MEMORY = "512MB"
+MEMORY = "256MB"
 """What DuckDB may keep of the file in memory, beside the rows that are being added."""
 LINE = (
     *("dataset", "model", "width", "image_size", "attack", "manipulated", "share", "method", "granularity"),

@@ -347,18 +347,13 @@ def newest_rows(rows: pa.Table) -> pa.Table:
 
     Rows come in order of file names, and the sort is stable: the last row of a key is the newest.
     """
-    kept = newest_places(rows)
-    if len(kept) == len(rows) and (np.diff(kept) == 1).all():
-        return rows.combine_chunks()
-    return rows.unify_dictionaries().combine_chunks().take(pa.array(kept))
-
-
-def newest_places(rows: pa.Table) -> np.ndarray:
-    """Return the positions of what `newest_rows` returns, int64."""
     moments = rows["written_at"].cast(pa.int64()).to_numpy()
     order = np.argsort(moments, kind="stable")
     codes = rows["key"].combine_chunks().dictionary_encode()
     codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
     newest = np.zeros(len(codes.dictionary), dtype=np.int64)
     np.maximum.at(newest, codes.indices.to_numpy()[order], np.arange(len(rows)))
-    return order if len(newest) == len(rows) else order[np.sort(newest)]
+    kept = order if len(newest) == len(rows) else order[np.sort(newest)]
+    if len(kept) == len(rows) and (np.diff(kept) == 1).all():
+        return rows.combine_chunks()
+    return rows.unify_dictionaries().combine_chunks().take(pa.array(kept))

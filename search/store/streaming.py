@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,12 +15,14 @@ import pyarrow as pa
 
 from ...errors import BadInput
 from .parts import UnusablePart, read_part
-from .results import PAUSES, PartsChanged, ResultsStore, list_parts, newest_places, schema_of
+from .results import PAUSES, PartsChanged, ResultsStore, list_parts, schema_of
 
 log = logging.getLogger(__name__)
 
 BATCH_ROWS = 65_536
 """Rows that are handed on at a time, at most."""
+
+_MARK = np.dtype([("high", np.uint64), ("low", np.uint64), ("moment", np.int64)])
 
 Found = TypeVar("Found")
 
@@ -31,8 +34,8 @@ def newest_batches(
 ) -> Iterator[pa.Table]:
     """Yield the newest row of every key in one or several results folders, in order of the files.
 
-    In memory are the keys of all rows and what one part holds, never more. Files that cannot be used are left
-    out, and named in warnings.
+    In memory are what one part holds, and for each row 24 bytes, twice as much while they are
+    sorted. Files that cannot be used are left out, and named in warnings.
 
     Args:
         results: of rows with one key, the newest of all folders counts.
@@ -76,17 +79,42 @@ def _looked_through(
     """Return the usable parts, how many rows each has, and which of all rows are the newest of their key."""
     schema = schema_of(table)
     narrow = pa.schema([schema.field("key"), schema.field("written_at")], schema.metadata)
-    parts, found = [], [narrow.empty_table()]
+    parts, found = [], []
     for store in results:
         for path in list_parts(store.directory / table):
             try:
-                found.append(_read(path, table, narrow))
+                found.append(_marks(_read(path, table, narrow)))
                 parts.append((store, path))
             except UnusablePart as error:
                 log.warning("skipped results file %s: %s", path, error)
-    kept = np.zeros(sum(map(len, found)), bool)
-    kept[newest_places(pa.concat_tables(found))] = True
-    return parts, [len(rows) for rows in found[1:]], kept
+    counts = [len(marks) for marks in found]
+    marks = np.concatenate([np.empty(0, _MARK), *found])
+    found.clear()
+    return parts, counts, _newest(marks)
+
+
+def _marks(rows: pa.Table) -> np.ndarray:
+    """Return of each row a digest of its key, in two halves, and its moment."""
+    marks = np.empty(len(rows), _MARK)
+    # of 16 bytes: two keys with one digest will not be met
+    digests = b"".join(blake2b(key.encode(), digest_size=16).digest() for key in rows["key"].to_pylist())
+    halves = np.frombuffer(digests, np.uint64).reshape(-1, 2)
+    marks["high"], marks["low"] = halves[:, 0], halves[:, 1]
+    marks["moment"] = rows["written_at"].cast(pa.int64()).to_numpy()
+    return marks
+
+
+def _newest(marks: np.ndarray) -> np.ndarray:
+    """Tell which rows, bool [N], are the newest of their key; of one moment, the last."""
+    order = np.lexsort((marks["moment"], marks["low"], marks["high"]))
+    last = np.ones(len(marks), bool)
+    for half in ("high", "low"):
+        ordered = marks[half][order]
+        changes = ordered[1:] != ordered[:-1]
+        last[:-1] = changes if half == "high" else last[:-1] | changes
+    kept = np.zeros(len(marks), bool)
+    kept[order[last]] = True
+    return kept
 
 
 def _read(path: Path, table: str, schema: pa.Schema) -> pa.Table:
