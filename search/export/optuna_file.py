@@ -29,7 +29,10 @@ TOGETHER = 1000
 """Searches whose steps are in memory at once."""
 LONGEST_NAME = 512
 """Characters that Optuna's table has for the name of a study."""
-STEP_COLUMNS = ("search", "parameters", "alpha", "after_stop", *SEEN, *UNSEEN, *SELECTION)
+STEP_COLUMNS = (
+    *("search", "step", "parameters", "alpha", "after_stop", "score", "seconds"),
+    *(*SEEN, *UNSEEN, *SELECTION),
+)
 STUDY = (
     *("key", "sweep", "setup", "scenario", "dataset", "model", "width", "image_size", "attack", "target"),
     *("manipulated", "discovered", "share", "seed", "method", "granularity", "search", "status", "settings"),

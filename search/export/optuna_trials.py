@@ -18,9 +18,10 @@ from ..training import SELECTION_CLEAN, SELECTION_HEALED, Choice, Range, TuneSet
 TRUTH = "truth: "
 """What attributes are called that were measured on held-out truth, which the search did not see."""
 SEEN = (
-    *("step", "status", "error_message", "forget_accuracy", "agreement", "other_accuracy"),
-    *("held_out_accuracy", "dampened", "dampening_constant", "seconds", "pareto", "score"),
+    *("status", "error_message", "forget_accuracy", "agreement", "other_accuracy"),
+    *("held_out_accuracy", "dampened", "dampening_constant", "pareto"),
 )
+"""What attributes repeat of a step; each costs Optuna's storage milliseconds, so nothing is said twice."""
 UNSEEN = ("clean_accuracy", "healed_raw", "asr", "lfr")
 SELECTION = (SELECTION_CLEAN, SELECTION_HEALED)
 """Truth on images that are set aside: oracles see it, the others do not."""
@@ -170,7 +171,8 @@ def _attributes(search: Row, step: Row, given: Mapping[str, Any]) -> dict[str, A
     unseen = [*UNSEEN, *(() if search["uses_oracle"] else SELECTION)]
     found = {name: step[name] for name in seen if step[name] is not None}
     found |= {f"{TRUTH}{name}": step[name] for name in unseen if step[name] is not None}
-    return {**found, "taken": _is_taken(search, step), **({"not searched": dict(given)} if given else {})}
+    found |= {"taken": True} if _is_taken(search, step) else {}
+    return {**found, **({"not searched": dict(given)} if given else {})}
 
 
 def _is_taken(search: Row, step: Row) -> bool:
