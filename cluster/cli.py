@@ -24,6 +24,7 @@ from .commands import (
     Answer,
     Warnings,
     explain_usage,
+    export,
     interruption,
     plot,
     printable_lines,
@@ -243,7 +244,7 @@ def plan(
     return 0
 
 
-for reading in (status, plot, table):
+for reading in (status, plot, table, export):
     app.command(reading)
 
 

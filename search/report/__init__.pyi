@@ -47,5 +47,6 @@ from .table_choice import (
 from .table_formats import (
     FORMATS as FORMATS,
     TerminalTable as TerminalTable,
+    formula_safe as formula_safe,
     render as render,
 )
