@@ -260,7 +260,7 @@ def test_all_figures_of_a_folder_with_a_guarded_search(tmp_path: Path) -> None:
     results = ResultsStore(tmp_path)
     results.append("searches", [search(), search("p", search="ptn", flat=None)])
     results.append("steps", trace())
-    assert sorted(path.name for path in result_figures(tmp_path, tmp_path / "figures")) == [
+    assert sorted(path.name for path in result_figures(tmp_path, tmp_path / "figures").paths) == [
         "cifar10-resnet9-badnets-sample.png",
         "guarded-cifar10-resnet9-badnets-500-0.1-0-xlf-sample.png",
         "healed-damage-cifar10-resnet9-badnets.png",

@@ -49,7 +49,7 @@ def plot(results: Results, /, *, to: Other = None) -> Answer:
 
     check_figure_folder(to)
     figures = result_figures(results, to or results / "figures")
-    return Answer(text="\n".join(printable(str(figure)) for figure in figures))
+    return Answer(text="\n".join(printable(str(figure)) for figure in figures.paths))
 
 
 def table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from ..store import ResultsStore
 from .finished import finished_searches
@@ -11,7 +12,19 @@ from .sweep_figures import sweep_figures
 from .trial_figures import trial_figures
 
 
-def result_figures(results: Path, directory: Path) -> tuple[Path, ...]:
+class Drawn(NamedTuple):
+    """What was drawn.
+
+    Attributes:
+        paths: of the figures that were written.
+        left_out: what figures show -> how many of them were not drawn, because there are too many.
+    """
+
+    paths: tuple[Path, ...]
+    left_out: dict[str, int]
+
+
+def result_figures(results: Path, directory: Path, *, ending: str = "png", most: int | None = None) -> Drawn:
     """Draw what the finished cells of a folder allow.
 
     See `sweep_figures`, `healing_figures`, `trial_figures` and `guard_figures`.
@@ -19,17 +32,17 @@ def result_figures(results: Path, directory: Path) -> tuple[Path, ...]:
     Args:
         results: the folder of a `ResultsStore`.
         directory: where the figures go.
-
-    Returns:
-        Paths of the figures that were written.
+        ending: "png", "svg" or "pdf".
+        most: figures of each kind; None: all.
 
     Raises:
         BadInput: no cell has been scored yet, or ``directory`` cannot be written.
     """
     searches, steps = finished_searches(results), ResultsStore(results, create=False).read("steps")
-    return (
-        *sweep_figures(searches, directory),
-        *healing_figures(searches, directory),
-        *trial_figures(steps, searches, directory),
-        *guard_figures(steps, searches, directory),
+    paths = (
+        *sweep_figures(searches, directory, ending=ending, most=most),
+        *healing_figures(searches, directory, ending=ending, most=most),
+        *trial_figures(steps, searches, directory, ending=ending, most=most),
+        *guard_figures(steps, searches, directory, ending=ending, most=most),
     )
+    return Drawn(paths, {})

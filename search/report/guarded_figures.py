@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ NEAR = (85.0, -3.0)
 """Likewise, of the panel that shows the surroundings of the box."""
 
 
-def guard_figures(steps: pa.Table, searches: pa.Table, directory: Path) -> tuple[Path, ...]:
+def guard_figures(
+    steps: pa.Table, searches: pa.Table, directory: Path, *, ending: str = "png", most: int | None = None
+) -> tuple[Path, ...]:
     """Draw every guarded search that has steps; works while the sweep runs.
 
     Across: weights dampened. Above: suspected samples healed; below: flips of retain. The lines join accepted
@@ -67,6 +70,8 @@ def guard_figures(steps: pa.Table, searches: pa.Table, directory: Path) -> tuple
         searches: likewise.
         directory: where the figures go, as
             ``guarded-<dataset>-<model>-<attack>-<|S_m|>-<share>-<seed>-<method>-<granularity>.png``.
+        ending: "png", "svg" or "pdf".
+        most: at most so many figures.
     """
     traces: dict[str, list[Row]] = defaultdict(list)
     for row in steps.to_pylist():
@@ -74,15 +79,17 @@ def guard_figures(steps: pa.Table, searches: pa.Table, directory: Path) -> tuple
             traces[row["search"]].append(row)
     shown = [
         row for row in searches.to_pylist() if row["search"] in with_curve("flips") and traces[row["key"]]
-    ]
+    ][:most]
     names = file_names([(row["search"], *(row[name] for name in PLACE)) for row in shown])
     return tuple(
         save_figure(_curves(row, sorted(traces[row["key"]], key=lambda step: step["step"])), path)
-        for row, path in zip(shown, (directory / f"{name}.png" for name in names), strict=True)
+        for row, path in zip(shown, (directory / f"{name}.{ending}" for name in names), strict=True)
     )
 
 
-def healing_figures(searches: pa.Table, directory: Path) -> tuple[Path, ...]:
+def healing_figures(
+    searches: pa.Table, directory: Path, *, ending: str = "png", most: int | None = None
+) -> tuple[Path, ...]:
     """Draw what every cell healed against the damage it did, a colour and marker for each method.
 
     A hollow marker is a victim left as it was (no stop), a cross a collapsed model. The box is what one would
@@ -93,14 +100,16 @@ def healing_figures(searches: pa.Table, directory: Path) -> tuple[Path, ...]:
     Args:
         searches: as `ResultsStore.read` gives them; failed cells are passed over.
         directory: where the figures go, as ``healed-damage-<dataset>-<model>-<attack>.png``.
+        ending: "png", "svg" or "pdf".
+        most: at most so many figures.
     """
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in filter(is_scored, searches.to_pylist()):
         groups[tuple(row[name] for name in GROUP)].append(row)
     names = file_names([("healed", "damage", *place) for place in groups])
     return tuple(
-        save_figure(_healing(rows), directory / f"{name}.png")
-        for name, rows in zip(names, groups.values(), strict=True)
+        save_figure(_healing(rows), directory / f"{name}.{ending}")
+        for name, rows in islice(zip(names, groups.values(), strict=True), most)
     )
 
 

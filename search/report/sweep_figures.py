@@ -12,6 +12,7 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ WIDE_DAMAGE = 15.0
 """Percentage points; from there on the scale of damage is linear near zero and logarithmic beyond."""
 
 
-def sweep_figures(searches: pa.Table, directory: Path) -> tuple[Path, ...]:
+def sweep_figures(
+    searches: pa.Table, directory: Path, *, ending: str = "png", most: int | None = None
+) -> tuple[Path, ...]:
     """Draw every figure that the finished cells allow; works while the sweep runs.
 
     Lines are means over seeds, bands (bars at one-shot) go from the least to the greatest. ``healed`` is
@@ -59,6 +62,8 @@ def sweep_figures(searches: pa.Table, directory: Path) -> tuple[Path, ...]:
     Args:
         searches: as `ResultsStore.read` gives them; failed cells are counted below the figure.
         directory: where the figures go, as ``<dataset>-<model>-<attack>-<granularity>.png``.
+        ending: "png", "svg" or "pdf".
+        most: at most so many figures.
 
     Raises:
         BadInput: no cell has been scored yet, or the directory cannot be written.
@@ -68,8 +73,8 @@ def sweep_figures(searches: pa.Table, directory: Path) -> tuple[Path, ...]:
     if not any(is_scored(row) for group in groups.values() for row in group):
         raise BadInput("there is no scored cell to draw; wait until the sweep has finished one")
     return tuple(
-        save_figure(_draw(group, place), directory / f"{name}.png")
-        for name, (place, group) in _named(groups).items()
+        save_figure(_draw(group, place), directory / f"{name}.{ending}")
+        for name, (place, group) in islice(_named(groups).items(), most)
         if any(map(is_scored, group))
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ COLOURS = "viridis"
 GROUP = ("dataset", "model", "attack", "manipulated", "seed")
 
 
-def trial_figures(steps: pa.Table, searches: pa.Table, directory: Path) -> tuple[Path, ...]:
+def trial_figures(
+    steps: pa.Table, searches: pa.Table, directory: Path, *, ending: str = "png", most: int | None = None
+) -> tuple[Path, ...]:
     """Draw the trials of every search over hyperparameters; works while the sweep runs.
 
     One figure for each dataset, model, attack, |S_m| and seed, one panel for each search. Across: accuracy on
@@ -36,6 +39,8 @@ def trial_figures(steps: pa.Table, searches: pa.Table, directory: Path) -> tuple
         steps: as `ResultsStore.read` gives them.
         searches: likewise.
         directory: where the figures go, as ``trials-<dataset>-<model>-<attack>-<|S_m|>-<seed>.png``.
+        ending: "png", "svg" or "pdf".
+        most: at most so many figures.
     """
     trials: dict[str, list[Row]] = defaultdict(list)
     for row in steps.to_pylist():
@@ -46,8 +51,8 @@ def trial_figures(steps: pa.Table, searches: pa.Table, directory: Path) -> tuple
         if len(trials[row["key"]]) > 1:
             groups[tuple(row[name] for name in GROUP)].append(row)
     return tuple(
-        save_figure(_draw(found, trials), directory / f"{_stem(place)}.png")
-        for place, found in groups.items()
+        save_figure(_draw(found, trials), directory / f"{_stem(place)}.{ending}")
+        for place, found in islice(groups.items(), most)
     )
 
 
