@@ -27,6 +27,7 @@ from .commands import (
     interruption,
     plot,
     printable_lines,
+    report,
     say_warning,
     show_default,
     shown,
@@ -243,7 +244,7 @@ def plan(
     return 0
 
 
-for reading in (status, plot, table):
+for reading in (status, plot, table, report):
     app.command(reading)
 
 

@@ -1,0 +1,64 @@
+"""The figures of the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ....errors import BadInput
+from ..all_figures import result_figures
+from ..status_lines import counted
+from .results_read import ReadResults
+from .svg_markup import svg_markup
+
+MOST_FIGURES = 6
+"""Figures of each kind, from each folder."""
+MOST_BYTES = 24_000_000
+"""Of all figures together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure: its title, and its markup, which holds no text of results but drawn letters."""
+
+    title: str
+    markup: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Figures, and what is said of those that are not there."""
+
+    figures: tuple[Picture, ...]
+    notes: tuple[str, ...]
+
+
+def pictures(results: ReadResults) -> Pictures:
+    """Draw the figures that the finished cells of each folder allow."""
+    found: list[Picture] = []
+    notes: list[str] = []
+    with TemporaryDirectory(prefix="theriac-report-") as place:
+        for number, folder in enumerate(results.folders):
+            _draw(folder, Path(place) / str(number), found, notes)
+    return Pictures(figures=tuple(found), notes=tuple(notes))
+
+
+def _draw(folder: Path, place: Path, found: list[Picture], notes: list[str]) -> None:
+    try:
+        drawn = result_figures(folder, place, ending="svg", most=MOST_FIGURES)
+    except BadInput as error:
+        notes.append(f"{folder}: {error}")
+        return
+    room = MOST_BYTES - sum(len(one.markup) for one in found)
+    for number, path in enumerate(drawn.paths):
+        if path.stat().st_size > room:
+            left = len(drawn.paths) - number
+            notes.append(f"{counted(left, 'more figure')} of {folder} would make this page too large")
+            break
+        found.append(Picture(title=path.stem, markup=svg_markup(path, path.stem, f"f{len(found)}-")))
+        room -= path.stat().st_size
+    notes += [
+        f"{counted(count, 'more figure')} {shows} of {folder}" for shows, count in drawn.left_out.items()
+    ]
+    notes += [f"theriac plot {folder} draws all figures"] if drawn.left_out or room < 0 else []
