@@ -14,6 +14,8 @@ from .svg_markup import svg_markup
 
 MOST_FIGURES = 6
 """Figures of each kind, from each folder."""
+MOST_DRAWN = 5_000
+"""Rows that figures are drawn of: more take minutes, in which the page would not be there."""
 MOST_BYTES = 24_000_000
 """Of all figures together."""
 
@@ -38,6 +40,9 @@ def pictures(results: ReadResults) -> Pictures:
     """Draw the figures that the finished cells of each folder allow."""
     found: list[Picture] = []
     notes: list[str] = []
+    if len(results.searches) > MOST_DRAWN:
+        words = f"Figures of {len(results.searches):,} rows take minutes and are not in this page"
+        return Pictures(figures=(), notes=(f"{words}; theriac plot draws them.",))
     with TemporaryDirectory(prefix="theriac-report-") as place:
         for number, folder in enumerate(results.folders):
             _draw(folder, Path(place) / str(number), found, notes)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic, sleep, time
 from typing import Any
 
 from ....errors import BadInput
@@ -57,16 +57,16 @@ def _written(
     told: Callable[[str], None],
 ) -> bool:
     """Write one page, and wait until there is another one to write; False when it was the last."""
-    begun, state = time.monotonic(), results_state(folders)
+    begun, state = monotonic(), results_state(folders)
     results = read_results(*folders, empty=True)
     sections.update(page_sections(results, refresh=round(seconds) if results.alive else None))
     write_page(render_page(sections), to)
     told(f"{to}: {len(results.searches):,} rows{', a sweep is running' if results.alive else ''}")
     if not results.alive:
         return False
-    time.sleep(max(seconds, (PATIENCE - 1) * (time.monotonic() - begun)))
+    sleep(max(seconds, (PATIENCE - 1) * (monotonic() - begun)))
     while results_state(folders) == state:
-        time.sleep(seconds)
+        sleep(seconds)
     return True
 
 
@@ -92,6 +92,6 @@ def _progress(path: Path) -> object:
     with suppress(BadInput):
         if path.suffix == ".json":
             progress = SweepProgress.read(path)
-            silent = int((time.time() - progress.updated_at.timestamp()) // 60)
+            silent = int((time() - progress.updated_at.timestamp()) // 60)
             return progress.state, progress.cells_done, progress.cells_failed, silent
     return None
