@@ -24,6 +24,7 @@ from .commands import (
     Answer,
     Warnings,
     explain_usage,
+    export,
     interruption,
     plot,
     printable_lines,
@@ -244,7 +245,7 @@ def plan(
     return 0
 
 
-for reading in (status, plot, table, report):
+for reading in (status, plot, table, report, export):
     app.command(reading)
 
 

@@ -41,6 +41,7 @@ from ..search.used_arguments import refuse_unused
 
 Device = Literal["auto", "cpu", "cuda"]
 Topic = Literal["datasets", "models", "attacks", "methods", "searches", "presets", "sweeps"]
+Picture = Literal["png", "svg", "pdf"]
 # a type checker sees texts, whoever reads the annotation while theriac runs sees the choices
 if TYPE_CHECKING:
     AnySearch = str

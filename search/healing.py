@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from torch import nn
 
 from ..errors import BadInput
 from ..unlearning.inference import first_line
+from .export import keep_card
 from .given import save_weights
 from .healed import KEPT_STATUSES
 from .healing_text import healing_html, healing_text
 from .notes import notes_on
-from .store import checked_folder
+from .store import checked_folder, provenance
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,10 +99,12 @@ class Healing:
         }
 
     def save(self, directory: str | Path) -> Path:
-        """Write ``model.safetensors`` and ``healing.json`` into ``directory`` (made if missing).
+        """Write ``model.safetensors``, ``healing.json`` and ``README.md`` into ``directory``.
 
         What get_extra_state() of modules returns is stored as well: tensors with the weights, what JSON can
-        hold under "extra_state" of ``healing.json``.
+        hold under "extra_state" of ``healing.json``. ``README.md`` is a model card, as Hugging Face reads it;
+        where there is one that theriac did not write, it is left as it is, and a warning says so. The
+        directory is made if it is missing.
 
         Raises:
             BadInput: the directory is empty, a URI, or cannot be written.
@@ -107,10 +113,24 @@ class Healing:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             extra = save_weights(self.model, folder / "model.safetensors")
-            report = {**self.summary(), **({"extra_state": extra} if extra else {})}
+            report = {**self.summary(), "provenance": _origin(self.model)}
+            report |= {"extra_state": extra} if extra else {}
             (folder / "healing.json").write_text(json.dumps(report, indent=2) + "\n")
+            if not keep_card(folder, report):
+                log.warning("%s is not theriac's, or was changed: it stays as it is", folder / "README.md")
         except (OSError, SafetensorError) as error:
             raise BadInput(
                 f"cannot write {directory} ({first_line(error)}); choose a folder you may write to"
             ) from error
         return folder
+
+
+def _origin(model: nn.Module) -> dict[str, Any]:
+    """Return with what a model was healed, and what it is."""
+    found = provenance("cpu")  # which device it was is said nowhere else in a report
+    kind = type(model)
+    return {
+        "versions": json.loads(found["versions"] or "{}"),
+        "git_commit": found["git_commit"],
+        "model_class": f"{kind.__module__}.{kind.__qualname__}",
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime, timedelta
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import yaml
 
 from theriac import __version__
 from theriac.cluster.cli import run
+from theriac.cluster.commands.reading import plot
 from theriac.cluster.run_sweep import Summary, SweepRun, finished_keys
 from theriac.cluster.watch import Reporter
+from theriac.search.report.all_figures import MOST
 from theriac.search.report.progress import SweepProgress
 from theriac.search.report.status import SWEEPS
 from theriac.search.store.results import ResultsStore
@@ -79,6 +82,8 @@ def store_rows(directory: Path, sweep: Sweep, *statuses: str, version: str = __v
         (["status", "."], ["no sweep was run into .", "theriac sweep"]),
         (["plot", "nowhere"], ["nowhere", "does not exist"]),
         (["plot", "."], ["no finished searches"]),
+        (["plot", ".", "--format", "gif"], ["gif", "png", "svg", "pdf"]),
+        (["plot", ".", "--most", "0"], ["--most", ">= 1"]),
     ],
 )
 def test_wrong_usage_is_one_clear_line(
@@ -234,3 +239,36 @@ def test_status_as_json(interrupted: Path, capsys: Captured) -> None:
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["total"], found["done"], found["failed"], found["to_go"]) == (9, 2, 1, 6)
     assert found["failures"] == [{"error_class": "MemoryError", "count": 1, "message": "too large"}]
+
+
+def scored_rows(directory: Path, count: int) -> None:
+    row: dict[str, Any] = {"model": "resnet9", "attack": "badnets", "manipulated": 100, "share": "0.2"}
+    row |= {"seed": 0, "method": "none", "status": "done", "healed_raw": 0.1, "damage": 0.0}
+    rows = [{"key": f"{number}", "dataset": f"data{number}", **row} for number in range(count)]
+    ResultsStore(directory).append("searches", rows)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_plot_draws_in_the_format_that_was_asked_for(tmp_path: Path, capsys: Captured, ending: str) -> None:
+    scored_rows(tmp_path, 1)
+    assert run(["plot", str(tmp_path), "--to", str(tmp_path / "new"), "--format", ending]) == 0
+    out, err = capsys.readouterr()
+    names = [Path(line).name for line in out.splitlines()]
+    assert names == [
+        f"data0-resnet9-badnets-baselines.{ending}",
+        f"healed-damage-data0-resnet9-badnets.{ending}",
+    ]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
+    assert err == ""
+
+
+def test_plot_says_what_it_leaves_out(
+    tmp_path: Path, capsys: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    scored_rows(tmp_path, 3)
+    assert run(["plot", str(tmp_path), "--most", "1"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(list((tmp_path / "figures").iterdir())) == 2
+    said = "2 more figures of healing against damage are not drawn; --most 3 draws all"
+    assert said in caplog.text
+    assert signature(plot).parameters["most"].default == MOST

@@ -86,6 +86,7 @@ def test_victim_is_healed_from_folders(case: Case, heal: Heal, tmp_path: Path) -
     assert report["metrics"]["forget_count"] == 50
     saved = json.loads((tmp_path / "healed" / "healing.json").read_text())
     assert len(saved.pop("trace")) == report["metrics"]["steps"]
+    assert saved.pop("provenance")["model_class"].endswith("ResNet9")
     assert saved == report
     assert forget_accuracy(case, load_file(case.weights)) > 0.9
     healed = forget_accuracy(case, load_file(tmp_path / "healed" / "model.safetensors"))

@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import duckdb
 import pytest
 from safetensors.torch import save_file
 
 from theriac.search.methods import METHOD_ENTRIES
 from theriac.search.searches import SEARCH_ENTRIES
 from theriac.search.settings import HealSettings
+from theriac.search.store import DESCRIBING, SCHEMAS
 from theriac.search.sweep.files import load_sweep
 from theriac.search.training import TRAINED_METHODS, TUNE_SEARCHES, TuneSettings
+from theriac.tests.exported_results import pairs, ptn, stored, tuned
 from theriac.unlearning.models import ModelSpec, create_model
 
 ROOT = Path(__file__).parents[1]
@@ -65,10 +68,13 @@ REFERENCE = [found for path in SITE.glob("api/*.rst") for found in DIRECTIVE.fin
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with the healed model that README loads."""
+    """A folder with the healed model that README loads, and results as docs/sweeps.md reads them."""
     (tmp_path / "healed").mkdir()
     model = create_model(ModelSpec(width=0.25), num_classes=10, shape=(1, 32, 32))
     save_file(model.state_dict(), tmp_path / "healed" / "model.safetensors")
+    row, steps = ptn()
+    stored(tmp_path / "results", ({**row, "healed": 1.0}, steps), tuned(), pairs("grid"))
+    stored(tmp_path / "results", (row, steps))
     return tmp_path
 
 
@@ -82,6 +88,23 @@ def run(program: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize("page", sorted(set(PROGRAMS) - {"docs/heal.md"}))
 def test_programs_run(page: str, place: Path):
     run(PROGRAMS[page], place)
+
+
+def test_others_read_results_as_the_page_says(place: Path, monkeypatch: pytest.MonkeyPatch):
+    program = "\n".join(f"print(sorted({name}['healed'].to_list()))" for name in ("searches", "newest"))
+    assert run(f"{PROGRAMS['docs/sweeps.md']}\n{program}", place) == ["[96.0, 96.0, 96.0]"] * 2
+    monkeypatch.chdir(place)
+    (statements,) = blocks("docs/sweeps.md", "sql")
+    with duckdb.connect() as session:
+        for statement in statements.split(";\n"):
+            session.execute(statement)
+        assert session.execute("SELECT healed FROM searches").fetchall() == [(96.0,)] * 3
+
+
+def test_the_columns_that_say_what_a_row_is_exist():
+    table = PAGES["docs/sweeps.md"].partition("| columns | what they say |")[2].partition("\n\n")[0]
+    named = {name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line.split(" | ")[0])}
+    assert set(DESCRIBING) <= named <= set(SCHEMAS["searches"].names)
 
 
 def test_the_program_heals_a_model(tmp_path: Path):

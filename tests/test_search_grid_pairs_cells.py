@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from theriac.errors import BadInput
-from theriac.search.report.figure import tradeoff_figure
+from theriac.search.report.figures.tradeoff import tradeoff_figure
 from theriac.search.report.table import searches_table
 from theriac.search.settings import HealSettings
 from theriac.search.store.artifacts import ArtifactStore

@@ -52,7 +52,8 @@ def test_a_type_checker_knows_them(tmp_path: Path) -> None:
     program.write_text("\n".join([*head, *(f"theriac.heal(net, (x, x), (x, x), {call})" for call in CALLS)]))
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(program)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    found = [line for line in done.stdout.splitlines() if "error:" in line]
+    lines = done.stdout.splitlines()  # other versions of torch say other things about theriac's own files
+    found = [line for line in lines if "error:" in line and line.startswith(f"{program}:")]
     expected = {first + number: said for number, said in enumerate(CALLS.values()) if said}
     assert [int(line.split(":")[1]) for line in found] == list(expected), done.stdout + done.stderr
     for line, said in zip(found, expected.values(), strict=True):

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from theriac.datasets.sources.names import MissingDataset
 from theriac.search.plan.costs import Costs, Line, Reading, ScenarioSort
 from theriac.search.plan.measure import measure_costs
 from theriac.search.plan.plan import SweepPlan, plan_sweep, refined
+from theriac.search.plan.stand_in import stand_in
 from theriac.search.plan.text import plan_json, plan_text, size
 from theriac.search.settings import HealSettings
 from theriac.search.sweep.files import Sweep, load_sweep
@@ -103,15 +104,30 @@ def test_every_reading_that_the_sweep_needs_is_measured(costs: Costs) -> None:
         one.reading_seconds(Reading(("xlf",), "batch", "float32", 64), 100)
 
 
-def test_a_missing_dataset_is_named(tmp_path: Path) -> None:
-    tasks = load_sweep("cifar10-small").tasks()
-    with pytest.raises(MissingDataset, match="cifar10"):
-        measure_costs(tasks, data_root=tmp_path)
+def test_a_dataset_that_is_not_here_is_made_up_and_the_notes_say_so_once(tmp_path: Path) -> None:
+    text = ["models=[{name: resnet9, width: 0.125}, {name: resnet9, width: 0.0625}]", "methods=[none]"]
+    tasks = load_sweep("potion-table9-cifar100", [*text, "searches=[ptn]", "exclude=[]"]).tasks()
+    found = measure_costs(tasks, data_root=tmp_path, seconds=0.01)
+    assert {(one.train_count, one.test_count, one.classes) for one in found.sorts.values()} == {
+        (50_000, 10_000, 100)
+    }
+    assert len([note for note in found.notes if "cifar100 is not on this machine" in note]) == 1
+
+
+def test_what_is_made_up_has_the_published_numbers_and_sizes(tmp_path: Path) -> None:
+    made = stand_in("gtsrb", root=tmp_path, image_size=None)
+    assert (len(made.train), len(made.test), len(made.classes)) == (26_640, 12_630, 43)
+    pixels = made.train.images(torch.arange(5))
+    assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (5, 3, 32, 32))
+    assert torch.equal(pixels, made.test.images(torch.arange(5)))
+    assert stand_in("cifar10", root=tmp_path, image_size=None).shape == (3, 32, 32)
+    assert stand_in("imagenet", root=tmp_path, image_size=64).shape == (3, 64, 64)
 
 
 def test_small_batches_stand_for_large_ones_and_the_notes_say_so(sweep: Sweep) -> None:
-    found = measure_costs(sweep.tasks()[:6], seconds=1e-6)
+    found = measure_costs(sweep.tasks()[-6:], seconds=1e-6)
     assert any("training measured with batches of 1 instead of 128" in note for note in found.notes)
+    assert any("settings measured with 2 samples of S_f instead of 20" in note for note in found.notes)
     (one,) = found.sorts.values()
     assert one.iteration > 0
 

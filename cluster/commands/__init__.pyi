@@ -7,6 +7,9 @@ from .display import (
 from .doctor import (
     diagnose as diagnose,
 )
+from .exporting import (
+    export as export,
+)
 from .heal import (
     HealRequest as HealRequest,
     hyperparameters as hyperparameters,

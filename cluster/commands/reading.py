@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BadInput, printable
-from ..options import AsJson, Format, Other, Results, Table, TableOptions, check_figure_folder
+from ..options import (
+    AsJson,
+    Format,
+    Other,
+    Picture,
+    Results,
+    Some,
+    Table,
+    TableOptions,
+    check_figure_folder,
+)
 
 if TYPE_CHECKING:
     from ...search.report import ResultTable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +50,32 @@ def status(results: Results, /, *, json: AsJson = False) -> Answer:
     return Answer(text=status_json(found) if json else status_text(found))
 
 
-def plot(results: Results, /, *, to: Other = None) -> Answer:
-    """Draw healing and damage against share and each other, trials, guarded searches; works meanwhile.
+def plot(
+    results: Results,
+    /,
+    *,
+    to: Other = None,
+    format: Picture = "png",
+    most: Some = 6,
+) -> Answer:
+    """Draw the figures of a results folder: healing, damage, trade-offs, settings, times; works meanwhile.
 
     Parameters
     ----------
     to
         Folder for the figures; by default RESULTS/figures.
+    format
+        png, svg or pdf.
+    most
+        Most figures of each kind; of more, those of first seeds and shares are drawn.
     """
     from ...search.report import result_figures
 
     check_figure_folder(to)
-    figures = result_figures(results, to or results / "figures")
-    return Answer(text="\n".join(printable(str(figure)) for figure in figures.paths))
+    drawn = result_figures(results, to or results / "figures", ending=format, most=most)
+    for shows, count in drawn.left_out.items():
+        log.warning("%d more figures %s are not drawn; --most %d draws all", count, shows, most + count)
+    return Answer(text="\n".join(printable(str(figure)) for figure in drawn.paths))
 
 
 def table(

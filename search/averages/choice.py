@@ -70,7 +70,7 @@ def _read(expression: str) -> ast.expr:
 
 
 def _unreadable(expression: str) -> BadInput:
-    return BadInput(f"the filter {shortened(expression)!r} cannot be read; write it like '{EXAMPLE}'")
+    return BadInput(f"the filter {shortened(expression)} cannot be read; write it like '{EXAMPLE}'")
 
 
 class _Choice:

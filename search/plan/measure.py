@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ...datasets.poisoning import PoisonedData, discovered_count
-from ...datasets.sources import ImageDataset, load_dataset
+from ...datasets.sources import ImageDataset, MissingDataset, load_dataset
 from ...datasets.views import View
 from ...unlearning.dampening import bytes_of
 from ...unlearning.importance import Importance, estimate_importances
@@ -31,6 +31,7 @@ from ..stopwatch import Stopwatch, peak_memory
 from ..store import ArtifactStore
 from ..sweep import ImportancePart, Scenario, Task
 from .costs import Costs, ForgetPass, Line, Reading, ScenarioSort, SortCosts, large_sets
+from .stand_in import Noise, stand_in
 
 SECONDS = 8.0
 SETTINGS = 6
@@ -51,6 +52,8 @@ def measure_costs(
 ) -> Costs:
     """Measure what the tasks cost on ``device``, by a few timed batches of every sort of scenario.
 
+    A dataset that is not on this machine is made up, as large as it was published; the notes say so.
+
     Args:
         tasks: of a sweep.
         data_root: folder of the datasets; None for the default.
@@ -61,7 +64,7 @@ def measure_costs(
         progress: called with ("measuring", sorts done, sorts).
 
     Raises:
-        BadInput: a dataset is missing, or a model cannot take its images.
+        BadInput: a dataset is unknown or cannot be read, or a model cannot take its images.
     """
     where, before = torch.device(device), torch.get_num_threads()
     if where.type == "cuda":
@@ -75,13 +78,16 @@ def measure_costs(
         for number, (sort, group) in enumerate(groups.items()):
             progress("measuring", number, len(groups))
             loaded = _loaded(datasets, sort, data_root, where)
+            notes += _made_up_note(loaded[0])
             measured = _Measurement(group, *loaded, where, seconds)
             sorts[sort] = measured.costs()
             notes += [f"{sort.name}: {note}" for note in measured.notes]
     finally:
         torch.set_num_threads(before)
     progress("measuring", len(groups), len(groups))
-    costs = Costs(sorts=sorts, device=where.type, peak_memory=peak_memory(where), notes=tuple(notes))
+    costs = Costs(
+        sorts=sorts, device=where.type, peak_memory=peak_memory(where), notes=tuple(dict.fromkeys(notes))
+    )
     if where.type != "cuda":
         return costs
     gpu = torch.cuda.get_device_properties(where)
@@ -105,9 +111,22 @@ def _loaded(
     key = (sort.dataset, sort.image_size)
     if key not in datasets:
         start = time.perf_counter()
-        dataset = load_dataset(sort.dataset, root=data_root, image_size=sort.image_size).to(where)
+        try:
+            dataset = load_dataset(sort.dataset, root=data_root, image_size=sort.image_size).to(where)
+        except MissingDataset:
+            dataset = stand_in(sort.dataset, root=data_root, image_size=sort.image_size)
         datasets[key] = dataset, time.perf_counter() - start
     return datasets[key]
+
+
+def _made_up_note(dataset: ImageDataset) -> list[str]:
+    """Say that a dataset is made up, if it is."""
+    if not isinstance(dataset.train, Noise):
+        return []
+    return [
+        f"{dataset.name} is not on this machine: measured on noise of its published size, without reading "
+        f"and decoding images (theriac list datasets says where it is looked for)"
+    ]
 
 
 @dataclass(kw_only=True)
@@ -150,7 +169,7 @@ class _Measurement:
         forward = self._forward(model)
         made = _made_up(model)
         store, read = self._storage(made)
-        problem, setting = self._searches(model, made)
+        problem, setting = self._searches(model, made, forward)
         return SortCosts(
             train_count=len(self.train_set),
             test_count=len(self.data.dataset.test),
@@ -258,17 +277,30 @@ class _Measurement:
             path = store.importance("plan").path
             return write, self.timed(lambda: Importance.load(path, self.device))
 
-    def _searches(self, model: nn.Module, made: Importance) -> tuple[float, dict[ForgetPass, Line]]:
+    def _searches(
+        self, model: nn.Module, made: Importance, forward: float
+    ) -> tuple[float, dict[ForgetPass, Line]]:
         """Measure the seconds to build a problem, and of a setting, by samples of S_f."""
         problems: list[float] = []
         settings: dict[ForgetPass, Line] = {}
         for one, counts in self.passes.items():
-            points = [(count, *self._search(model, made, one, count)) for count in counts]
+            afforded = self._afforded(counts, forward)
+            points = [(count, *self._search(model, made, one, count)) for count in afforded]
             problems += [problem for _, problem, _ in points]
             (low, _, first), (high, _, last) = points[0], points[-1]
             each = max(0.0, (last - first) / (high - low)) if high > low else 0.0
             settings[one] = Line(fixed=max(0.0, last - each * high), each=each)
         return min(problems, default=0.0), settings  # the first has imports to do
+
+    def _afforded(self, counts: tuple[int, ...], forward: float) -> tuple[int, ...]:
+        """Return the sizes of S_f to measure, ascending: those wanted, or smaller ones that give a slope."""
+        most = max(2, int(self.budget / REPEATS / max(forward, TINY)))
+        if counts[-1] <= most:
+            return counts
+        note = f"settings measured with {most} samples of S_f instead of {counts[-1]}"
+        if note not in self.notes:
+            self.notes.append(note)
+        return min(counts[0], most // 2), most
 
     def _search(self, model: nn.Module, made: Importance, one: ForgetPass, count: int) -> tuple[float, float]:
         forget = self.train_set.select(_first(count, self.train_set)).batched(one.batch_size)

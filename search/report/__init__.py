@@ -1,7 +1,7 @@
 """Results as people read them: tables, figures, and how sweeps stand.
 
-A new table format is an entry of `FORMATS` in `table_formats`, a new figure a module that `all_figures`
-calls. Rows are read from `theriac.search.store`, and never computed here.
+A new table format is an entry of `FORMATS` in `table_formats`, a new kind of figure a module of
+`figures`, and a line in `all_figures`. Rows are read from `theriac.search.store`, and never computed here.
 """
 
 import lazy_loader

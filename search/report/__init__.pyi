@@ -7,9 +7,11 @@ from .comparison_table import (
 from .explain import (
     explained as explained,
 )
-from .figure import (
+from .figures import (
+    attack_sheet as attack_sheet,
     caption as caption,
     contact_sheet as contact_sheet,
+    importance_figure as importance_figure,
     tradeoff_figure as tradeoff_figure,
 )
 from .finished import (
@@ -51,8 +53,6 @@ from .table_choice import (
 from .table_formats import (
     FORMATS as FORMATS,
     TerminalTable as TerminalTable,
+    formula_safe as formula_safe,
     render as render,
-)
-from .trigger_sheet import (
-    attack_sheet as attack_sheet,
 )

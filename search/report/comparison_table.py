@@ -9,9 +9,9 @@ import pyarrow as pa
 from ...errors import BadInput
 from ...rows import Row
 from ..averages import Rows, Spread, chosen
+from .comparison import Compared, Comparison
 from .explain import read_cell, rows_behind
 from .published import Column, cell_of, published_table
-from .published_comparison import Compared, Comparison
 from .result_table import Column as Shown, ResultTable
 
 PARTS = ("ours", "paper", "gap", "cells")

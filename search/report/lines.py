@@ -60,7 +60,7 @@ def _chosen_rows(rows: Rows, where: str) -> Rows:
         return rows
     found = rows.take(chosen(rows, where))
     if not len(found):
-        raise BadInput(f"no row is chosen by {where!r}; `theriac table RESULTS` shows what there is")
+        raise BadInput(f"no row is chosen by {where!r}; leave --filter out to see what there is")
     return found
 
 

@@ -198,10 +198,10 @@ def _raw(field: str, value: object) -> list[tuple[str, object]]:
     if isinstance(value, Spread):
         parts = [getattr(value, part) for part in SPREAD_PARTS]
         return list(zip(_csv_names(field, True), parts, strict=True))
-    return [] if value is None else [(field, _as_text(value) if isinstance(value, str) else value)]
+    return [] if value is None else [(field, formula_safe(value) if isinstance(value, str) else value)]
 
 
-def _as_text(value: str) -> str:
+def formula_safe(value: str) -> str:
     """Make a text of a cell that looks like a formula, which a spreadsheet would run, by an apostrophe.
 
     A carriage return becomes a line feed: Python's writer does not quote it, and readers end the row there.

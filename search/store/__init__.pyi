@@ -21,6 +21,7 @@ from .locations import (
     shown as shown,
 )
 from .results import (
+    PartsChanged as PartsChanged,
     ResultsStore as ResultsStore,
 )
 from .row_origin import (
@@ -44,4 +45,8 @@ from .storage import (
     read_probe as read_probe,
     remove_probes as remove_probes,
     write_probe as write_probe,
+)
+from .streaming import (
+    newest_batches as newest_batches,
+    repeated as repeated,
 )

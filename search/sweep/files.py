@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.resources import files
@@ -117,7 +118,7 @@ def preset_names() -> tuple[str, ...]:
 
 def sweep_presets() -> dict[str, str]:
     """Return name -> about, of the sweeps that come with theriac."""
-    return {name: load_sweep(name).about for name in _preset_texts()}
+    return {name: str(_tree(text, name).get("about", "")) for name, text in _preset_texts().items()}
 
 
 def dump_sweep(sweep: Sweep) -> str:
@@ -141,8 +142,13 @@ def _preset_texts() -> dict[str, str]:
     found = {entry.name: entry for entry in folder.iterdir() if entry.name.endswith(".yaml")}
     return {
         name.removesuffix(".yaml").replace("_", "-"): found[name].read_text(encoding="utf-8")
-        for name in sorted(found)
+        for name in sorted(found, key=_natural)
     }
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    """Order names by the numbers in them: table 2 before table 10."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def _source(given: str | Path) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ from .heal import (
 from .objectives import (
     SELECTION_CLEAN as SELECTION_CLEAN,
     SELECTION_HEALED as SELECTION_HEALED,
+    parts as parts,
 )
 from .parameters import (
     defaults as defaults,

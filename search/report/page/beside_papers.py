@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ....errors import BadInput
 from ...averages import Rows, chosen
+from ..comparison import Comparison
 from ..comparison_table import compared_table
 from ..published import PublishedTable, published_tables
-from ..published_comparison import Comparison
 from .grids import Grid, grid_of
 from .results_read import ReadResults
 

@@ -164,11 +164,11 @@ class PublishedTable(_Strict):
         if (self.table is None) == (self.figure is None):
             raise BadInput(f"{self.name}: give the number of a table or that of a figure")
         if (self.figure is None) != (self.draws is None):
-            raise BadInput(f"{self.name}: a figure says what it draws, and a table does not")
+            raise BadInput(f"{self.name}: give a figure what it draws, and a table nothing")
         if bool(self.presets) == bool(self.why):
             raise BadInput(f"{self.name}: give presets, or say why there are none")
         if self.presets and not (self.lines and self.columns):
-            raise BadInput(f"{self.name}: what presets compute needs lines and columns")
+            raise BadInput(f"{self.name}: give what presets compute lines and columns")
         for line in self.lines:
             for column in self.columns:
                 cell_of(self, line, column)
@@ -200,7 +200,8 @@ def cell_of(table: PublishedTable, line: Line, column: Column) -> Cell:
 def _word(table: PublishedTable, line: Line, column: Column, name: str) -> str | None:
     given: list[str] = [one for one in (getattr(line, name), getattr(column, name)) if one is not None]
     if len(given) > 1:
-        raise BadInput(f"{_place(table, line, column)}: {name} stands in the line and in the column")
+        place = _place(table, line, column)
+        raise BadInput(f"{place}: {name} stands in the line and in the column; leave one out")
     otherwise: str | None = getattr(table, name, None)
     return given[0] if given else otherwise
 

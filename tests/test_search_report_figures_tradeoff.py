@@ -1,11 +1,10 @@
-"""The figures: what is drawn where, and that a file is whole or absent."""
+"""The trade-off figures: what is drawn where, and that a file is whole or absent."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,15 @@ import matplotlib.text
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from theriac.errors import BadInput
-from theriac.search.report.figure import CURVES, caption, contact_sheet, tradeoff_figure
+from theriac.search.report.figures.drawing import first_in_turn
+from theriac.search.report.figures.tradeoff import CURVES, MARKERS, tradeoff_drawings, tradeoff_figure
 from theriac.search.store.schemas import SCHEMAS
+from theriac.tests import drawn_figures
 
 STAMPS = {"written_at": datetime(2030, 1, 1, tzinfo=UTC), "schema_version": 1}
 STOP = 6
@@ -224,58 +224,69 @@ def test_a_failure_while_drawing_keeps_the_old_file(tmp_path: Path, monkeypatch:
 
 
 def test_no_global_state_of_matplotlib_is_touched() -> None:
-    code = "import sys, theriac.search.report.figure; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, theriac.search.report.figures.tradeoff; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_keep_their_pixels(tmp_path: Path, figures: list[Figure], channels: int) -> None:
-    clean = torch.rand(3, channels, 8, 8, generator=torch.Generator().manual_seed(0))
-    path = contact_sheet(
-        {"clean": clean, "poisoned sample": clean[:2]}, tmp_path / "x.png", {"clean": list("abc")}
-    )
-    panels = figures[0].axes
-    drawn = np.asarray(panels[1].images[0].get_array())
-    assert np.array_equal(drawn, clean[1].permute(1, 2, 0).expand(-1, -1, 3).numpy())
-    assert panels[0].images[0].get_interpolation() == "nearest"
-    assert [panel.get_xlabel() for panel in panels] == ["a", "b", "c", "", "", ""]
-    assert [len(panel.images) for panel in panels] == [1, 1, 1, 1, 1, 0]
-    assert [panels[i].get_ylabel() for i in (0, 3)] == ["clean", "poisoned\nsample"]
-    with Image.open(path) as image:
-        assert min(image.size) > 300
+def drawings(directory: Path, searches: list[dict[str, Any]], steps: list[dict[str, Any]]) -> list[str]:
+    return [path.stem for path in drawn_figures.draw(tradeoff_drawings, directory, searches, steps)]
 
 
-def test_captions_name_the_class_and_the_label() -> None:
-    assert caption("cat") == "cat"
-    assert caption("cat", "ship") == "cat\nlabel: ship"
-    assert caption("cat", "cat") == "cat\nlabel: cat"
+def test_each_scenario_and_share_is_a_figure(tmp_path: Path, figures: list[Figure]) -> None:
+    places = [(share, seed) for share in ("1.0", "one_shot") for seed in (0, 1)]
+    rows = [
+        search(method, key=f"{method}{share}{seed}", share=share, seed=seed, steps=10)
+        for share, seed in places
+        for method in ("xlf", "ssd")
+    ]
+    names = drawings(tmp_path, rows, [step for row in rows for step in trace(row["key"])])
+    assert names == [
+        "tradeoff-digits-resnet9-badnets-100-one_shot-0",
+        "tradeoff-digits-resnet9-badnets-100-one_shot-1",
+        "tradeoff-digits-resnet9-badnets-100-1.0-0",
+        "tradeoff-digits-resnet9-badnets-100-1.0-1",
+    ]
+    titles = [panel.get_title(loc="left") for panel in figures[0].axes]
+    assert titles == ["PTN-SSD, sample", "PTN-XLF, sample"]
+    assert "digits, resnet9, badnets, |S_m| = 100, one-shot, seed 0" in texts(figures[0])
 
 
-def test_long_captions_do_not_run_into_each_other(tmp_path: Path, figures: list[Figure]) -> None:
-    names = [caption("Staffordshire bull terrier", "WWWWWWWWWWWWWWWWWWWWWW")] * 3
-    contact_sheet({"clean": torch.zeros(3, 3, 4, 4)}, tmp_path / "x.png", {"clean": names})
-    assert figures[0].axes[0].get_xlabel() == "Staffordshire bul…\nlabel: WWWWWWWWWW…"
-    contact_sheet(
-        {"clean": torch.zeros(3, 3, 4, 4)}, tmp_path / "y.png", {"clean": ["Staffordshire bull terrier"] * 3}
-    )
-    boxes = [panel.xaxis.label.get_window_extent() for panel in figures[1].axes]
-    assert not any(one.overlaps(two) for one, two in pairwise(boxes))
+def test_settings_of_one_method_are_figures_of_their_own(tmp_path: Path, figures: list[Figure]) -> None:
+    rows = [
+        search(key=key, steps=10, seed=0, settings=f'{{"s_step": {step}}}')
+        for key, step in (("a", 1.1), ("b", 2.0))
+    ]
+    names = drawings(tmp_path, rows, trace("a") + trace("b"))
+    assert [name.removeprefix("tradeoff-digits-resnet9-badnets-100-0.2-0-") for name in names] == [
+        "s_step_1.1",
+        "s_step_2.0",
+    ]
+    assert any("s_step 2.0" in text for text in texts(figures[1]))
 
 
-@pytest.mark.parametrize(
-    ("rows", "labels", "message"),
-    [
-        ({}, {}, "no pictures to draw"),
-        ({"clean": torch.zeros(0, 1, 4, 4)}, {}, "no pictures to draw"),
-        ({"clean": torch.zeros(1, 2, 4, 4)}, {}, r"row 'clean' is torch.float32 \(1, 2, 4, 4\); give float"),
-        ({"clean": torch.zeros(1, 4, 4)}, {}, "give float"),
-        ({"clean": torch.zeros(1, 1, 4, 4, dtype=torch.uint8)}, {}, "torch.uint8"),
-        ({"clean": torch.full((1, 1, 4, 4), 1.5)}, {}, r"row 'clean' has values outside \[0, 1\]"),
-        ({"clean": torch.full((1, 1, 4, 4), float("nan"))}, {}, "outside"),
-        ({"clean": torch.zeros(2, 1, 4, 4)}, {"clean": ["a"]}, "1 captions for row 'clean' do not match"),
-        ({"clean": torch.zeros(2, 1, 4, 4)}, {"dirty": []}, "row 'dirty'"),
-    ],
-)
-def test_wrong_pictures_are_refused(tmp_path: Path, rows: Any, labels: Any, message: str) -> None:
-    with pytest.raises(BadInput, match=message):
-        contact_sheet(rows, tmp_path / "x.png", labels)
+def test_searches_without_steps_have_no_figure(tmp_path: Path) -> None:
+    rows = [search(steps=10), search(key="b", steps=None), search("none", key="n", steps=None)]
+    assert drawings(tmp_path, [{**row, "seed": 0} for row in rows], []) == []
+
+
+def test_first_seeds_and_shares_come_before_further_ones() -> None:
+    rows = [
+        search(key=f"{share}{seed}{attack}", share=share, seed=seed, attack=attack, steps=10)
+        for attack in ("badnets", "sine")
+        for share in ("0.2", "0.5")
+        for seed in (3, 4)
+    ]
+    found = first_in_turn(tradeoff_drawings(drawn_figures.whole("searches", rows)), 5)
+    assert [(one.place[3], one.place[6], one.place[7]) for one in found] == [
+        ("badnets", "0.2", 3),
+        ("badnets", "0.2", 4),
+        ("badnets", "0.5", 3),
+        ("sine", "0.2", 3),
+        ("sine", "0.5", 3),
+    ]
+
+
+def test_curves_are_told_apart_without_colour(tmp_path: Path, figures: list[Figure]) -> None:
+    draw(tmp_path / "x.png", [search()], trace())
+    markers = {line.get_color(): line.get_marker() for line in figures[0].axes[0].lines[:6]}
+    assert markers == {colour: MARKERS[name] for name, (_, colour) in CURVES.items()}

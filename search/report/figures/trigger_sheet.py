@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from ...datasets.sources import ImageDataset
-from ...datasets.triggers import TRIGGERS, Trigger, parse_trigger
-from .figure import INK, new_figure, save_figure
+from ....datasets.sources import ImageDataset
+from ....datasets.triggers import TRIGGERS, Trigger, parse_trigger
+from .canvas import INK, new_figure, save_figure
 
 AMPLIFICATIONS = (100, 50, 20, 10, 5, 2, 1)
 COLUMNS = ("clean", "triggered", "difference")

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import matplotlib.text
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -15,12 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from theriac.errors import BadInput
-from theriac.search.report.all_figures import result_figures
-from theriac.search.report.figure import INK, tradeoff_figure
-from theriac.search.report.guarded_figures import AIM, FLIPS, HEALED, TRUTH, guard_figures, healing_figures
-from theriac.search.report.sweep_figures import STYLES
-from theriac.search.store.results import ResultsStore
+from theriac.search.report.figures.flips import FLIPS, HEALED, TRUTH, flip_drawings
+from theriac.search.report.figures.tradeoff import tradeoff_figure
 from theriac.search.store.schemas import SCHEMAS, STAMPS
+from theriac.tests import drawn_figures
+from theriac.tests.drawn_figures import check_texts, texts
 
 Row = dict[str, Any]
 WRITTEN = dict(zip(STAMPS, (datetime(2030, 1, 1, tzinfo=UTC), 1), strict=True))
@@ -70,11 +68,7 @@ def table(name: str, rows: list[Row]) -> pa.Table:
 
 
 def draw(directory: Path, searches: list[Row], steps: list[Row]) -> tuple[Path, ...]:
-    return guard_figures(table("steps", steps), table("searches", searches), directory)
-
-
-def texts(item: Any) -> list[str]:
-    return [text.get_text() for text in item.findobj(matplotlib.text.Text) if text.get_text()]
+    return drawn_figures.draw(flip_drawings, directory, searches, steps)
 
 
 def drawn(panel: Axes, colour: str, marker: str, line: str) -> list[tuple[float, float]]:
@@ -110,7 +104,7 @@ def test_lines_join_what_was_accepted_and_crosses_mark_the_jumps(
     assert drawn(below, target, "x", "None") == [(40, 45)]
     assert drawn(below, target, "X", "None") == [(30, 40)]
     assert drawn(below, target, "None", "-") == [(20, 1), (30, 40)]
-    assert drawn(below, FLIPS["flips_other"][1], "o", "-") == [(20, 0.2), (40, 0.4), (80, 2)]
+    assert drawn(below, FLIPS["flips_other"][1], "D", "-") == [(20, 0.2), (40, 0.4), (80, 2)]
     assert above.get_xscale() == "log"
     assert below.get_yscale() == "symlog"
 
@@ -152,8 +146,8 @@ def test_truth_has_its_own_panel_where_it_was_measured(tmp_path: Path, figures: 
     draw(tmp_path, [search()], known)
     truth = figures[0].axes[2]
     assert "not seen by" in truth.get_ylabel()
-    assert drawn(truth, TRUTH["clean_accuracy"][1], "o", "-") == [(20, 84), (40, 83), (80, 84)]
-    assert drawn(truth, TRUTH["healed_raw"][1], "o", "-") == [(20, 50), (40, 82), (80, 50)]
+    assert drawn(truth, TRUTH["clean_accuracy"][1], "s", "-") == [(20, 84), (40, 83), (80, 84)]
+    assert drawn(truth, TRUTH["healed_raw"][1], "^", "-") == [(20, 50), (40, 82), (80, 50)]
     assert drawn(truth, TRUTH["clean_accuracy"][1], "X", "None") == [(30, 84)]
 
 
@@ -178,16 +172,7 @@ def test_without_truth_or_stop_the_figure_says_so(tmp_path: Path, figures: list[
 
 def test_nothing_in_a_figure_overlaps_or_leaves_it(tmp_path: Path, figures: list[Figure]) -> None:
     draw(tmp_path, [search(left_out=NAMES)], trace(clean_accuracy=0.84, healed_raw=0.5))
-    figure = figures[0]
-    ticks = {
-        id(tick) for panel in figure.axes for tick in (*panel.get_xticklabels(), *panel.get_yticklabels())
-    }
-    found = [text for text in figure.findobj(matplotlib.text.Text) if id(text) not in ticks]
-    words = [text for text in found if isinstance(text, matplotlib.text.Text) and text.get_visible()]
-    boxes = [text.get_window_extent() for text in words if text.get_text()]
-    assert len(boxes) == 17
-    assert not [b for i, one in enumerate(boxes) for b in boxes[i + 1 :] if one.overlaps(b)]
-    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 for box in boxes)
+    check_texts(figures[0], smallest=9.0)
 
 
 def test_other_searches_have_no_curve_of_flips(tmp_path: Path) -> None:
@@ -196,75 +181,6 @@ def test_other_searches_have_no_curve_of_flips(tmp_path: Path) -> None:
     assert draw(tmp_path, [other, search()], steps) == ()
     assert draw(tmp_path, [], []) == ()
     assert list(tmp_path.iterdir()) == []
-
-
-def heal(directory: Path, rows: list[Row]) -> tuple[Path, ...]:
-    return healing_figures(table("searches", rows), directory)
-
-
-def points(panel: Axes, method: str) -> list[Any]:
-    colour, marker, _ = STYLES[method]
-    return [line for line in panel.lines if line.get_color() == colour and line.get_marker() == marker]
-
-
-def test_healed_is_drawn_against_damage_and_the_aim_is_boxed(tmp_path: Path, figures: list[Figure]) -> None:
-    rows = [
-        search(),
-        search("b", search="ptn", healed=91.0, damage=-1.5),
-        search("c", search="ptn", healed=40.0, damage=-60.0, status="collapsed"),
-        search("d", search="ptn", method="ssd", healed=17.0, damage=0.0, status="no_stop"),
-        search("e", status="failed", healed=50.0),
-    ]
-    (path,) = heal(tmp_path, rows)
-    assert path.name == "healed-damage-cifar10-resnet9-badnets.png"
-    whole, close = figures[0].axes
-    assert [tuple(line.get_xydata()[0]) for line in points(whole, "Guarded-XLF")] == [(-0.23, 99.2)]
-    assert {tuple(line.get_xydata()[0]) for line in points(whole, "PTN-XLF")} == {(-1.5, 91.0), (-60.0, 40.0)}
-    assert [line.get_markerfacecolor() for line in points(whole, "PTN-SSD")] == ["white"]
-    assert drawn(whole, INK, "x", "None") == [(-60.0, 40.0)]
-    assert (whole.get_xscale(), close.get_xscale()) == ("symlog", "linear")
-    for panel in (whole, close):
-        (box,) = [patch for patch in panel.patches if isinstance(patch, Rectangle)]
-        assert (box.get_y(), box.get_x()) == AIM
-    legend = texts(figures[0].legends[0])
-    assert legend[:5] == ["Guarded-XLF", "PTN-XLF", "PTN-SSD", "no stop", "collapsed"]
-    assert "healed ≥ 98 %, damage ≥ -0.5 pp" in legend
-
-
-def test_healing_is_never_mixed_and_has_no_box_without_a_reference(
-    tmp_path: Path, figures: list[Figure]
-) -> None:
-    heal(tmp_path, [search(), search("b", healed=None, healed_raw=0.6, damage=-2.0)])
-    (panel,) = figures[0].axes
-    assert panel.get_ylabel() == "healed_raw, % (no clean reference)"
-    assert sorted(line.get_xydata()[0][1] for line in points(panel, "Guarded-XLF")) == [60.0, 82.0]
-    assert not panel.patches
-
-
-@pytest.mark.parametrize(("healed", "panels"), [((99.0, 97.0), 1), ((20.0, 30.0), 1), ((99.0, 30.0), 2)])
-def test_a_closer_look_only_where_it_shows_more(
-    tmp_path: Path, figures: list[Figure], healed: tuple[float, float], panels: int
-) -> None:
-    heal(tmp_path, [search(key, healed=value) for key, value in zip("ab", healed, strict=True)])
-    assert len(figures[0].axes) == panels
-
-
-def test_one_figure_for_each_attack_and_none_of_what_failed(tmp_path: Path) -> None:
-    rows = [search(), search("b", attack="a/sine"), search("c", attack="wanet", status="failed")]
-    names = [path.name for path in heal(tmp_path, rows)]
-    assert names == ["healed-damage-cifar10-resnet9-badnets.png", "healed-damage-cifar10-resnet9-a_sine.png"]
-    assert heal(tmp_path, rows[2:]) == ()
-
-
-def test_all_figures_of_a_folder_with_a_guarded_search(tmp_path: Path) -> None:
-    results = ResultsStore(tmp_path)
-    results.append("searches", [search(), search("p", search="ptn", flat=None)])
-    results.append("steps", trace())
-    assert sorted(path.name for path in result_figures(tmp_path, tmp_path / "figures").paths) == [
-        "cifar10-resnet9-badnets-sample.png",
-        "guarded-cifar10-resnet9-badnets-500-0.1-0-xlf-sample.png",
-        "healed-damage-cifar10-resnet9-badnets.png",
-    ]
 
 
 def test_a_trade_off_figure_passes_guarded_searches_over(tmp_path: Path) -> None:

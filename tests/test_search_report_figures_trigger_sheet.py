@@ -7,7 +7,7 @@ from theriac.datasets.sources.images import MemoryImages
 from theriac.datasets.sources.names import ImageDataset
 from theriac.datasets.triggers import TRIGGERS
 from theriac.errors import BadInput
-from theriac.search.report.trigger_sheet import (
+from theriac.search.report.figures.trigger_sheet import (
     Size,
     _amplification,
     _one_a_class,
