@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ....errors import BadInput
 from ...averages import Rows, chosen
@@ -12,6 +12,9 @@ from ..comparison_table import compared_table
 from ..published import PublishedTable, published_tables
 from .grids import Grid, grid_of
 from .results_read import ReadResults
+
+DEVIATION = "differs from the paper: "
+"""How notes of a comparison begin that are about the preset, not about these results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,7 @@ class BesidePaper:
         loose: ours is of another protocol than the paper's.
         cells: how many of the preset's cells are there, in words.
         grid: the table.
+        deviations: in what theriac's protocol differs from the paper's.
     """
 
     name: str
@@ -31,6 +35,7 @@ class BesidePaper:
     loose: bool
     cells: str
     grid: Grid
+    deviations: tuple[str, ...]
 
 
 def beside_papers(results: ReadResults) -> list[BesidePaper]:
@@ -67,10 +72,13 @@ def _beside(comparison: Comparison) -> BesidePaper:
     cells = [cell for line in comparison.cells for cell in line]
     filled = sum(cell.ours is not None and cell.ours.mean is not None for cell in cells)
     asked = sum(bool(cell.planned) for cell in cells)
+    grid = grid_of(compared_table(comparison))
+    notes = tuple(note for note in grid.notes if not note.startswith(DEVIATION))
     return BesidePaper(
         name=comparison.table.name,
         title=comparison.table.title,
         loose=comparison.loose,
         cells=f"{filled} of {asked} printed numbers have one of ours beside them",
-        grid=grid_of(compared_table(comparison)),
+        grid=replace(grid, notes=notes),
+        deviations=tuple(note.removeprefix(DEVIATION) for note in grid.notes if note not in notes),
     )

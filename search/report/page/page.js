@@ -142,5 +142,8 @@
     document.querySelector(".controls").hidden = false;
   }
   document.querySelectorAll("table.sortable").forEach(makeSortable);
+  addEventListener("beforeprint", () => {
+    document.querySelectorAll("details").forEach((one) => { one.open = true; });
+  });
   document.documentElement.dataset.ready = "yes";
 })();

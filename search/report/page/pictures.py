@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from .svg_markup import svg_markup
 
 MOST_FIGURES = 6
 """Figures of each kind, from each folder."""
-MOST_DRAWN = 5_000
+MOST_DRAWN = 100_000
 """Rows that figures are drawn of: more take minutes, in which the page would not be there."""
 MOST_BYTES = 24_000_000
 """Of all figures together."""
@@ -63,7 +64,8 @@ def _draw(folder: Path, place: Path, found: list[Picture], notes: list[str]) -> 
             break
         found.append(Picture(title=path.stem, markup=svg_markup(path, path.stem, f"f{len(found)}-")))
         room -= path.stat().st_size
-    notes += [
-        f"{counted(count, 'more figure')} {shows} of {folder}" for shows, count in drawn.left_out.items()
-    ]
-    notes += [f"theriac plot {folder} draws all figures"] if drawn.left_out or room < 0 else []
+    for shows, count in drawn.left_out.items():
+        notes.append(f"{folder}: {counted(count, 'more figure')} {shows}")
+    if drawn.left_out:
+        most = str(MOST_FIGURES + max(drawn.left_out.values()))
+        notes.append(f"{shlex.join(['theriac', 'plot', str(folder), '--most', most])} draws all of them")
