@@ -28,6 +28,7 @@ from .commands import (
     interruption,
     plot,
     printable_lines,
+    report,
     say_warning,
     show_default,
     shown,
@@ -244,7 +245,7 @@ def plan(
     return 0
 
 
-for reading in (status, plot, table, export):
+for reading in (status, plot, table, report, export):
     app.command(reading)
 
 

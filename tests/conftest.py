@@ -71,6 +71,8 @@ SLOW = frozenset(
         "search_report_figures_tradeoff",
         "search_report_figures_trials",
         "search_report_figures_trigger_sheet",
+        "search_report_page",
+        "search_report_page_browser",
         "search_store_artifacts",
         "search_store_compaction_processes",
         "search_store_leftovers",

@@ -38,3 +38,6 @@ from .reading import (
     status as status,
     table as table,
 )
+from .reporting import (
+    report as report,
+)

@@ -17,6 +17,12 @@ from .figures import (
 from .finished import (
     finished_searches as finished_searches,
 )
+from .page import (
+    read_results as read_results,
+    report_page as report_page,
+    watch_report as watch_report,
+    write_report as write_report,
+)
 from .progress import (
     Running as Running,
     SweepProgress as SweepProgress,

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,9 +24,11 @@ from .status_lines import status_text
 __all__ = [
     "Failure",
     "Running",
+    "Standing",
     "SweepProgress",
     "SweepStatus",
     "estimate_left",
+    "standings",
     "status_json",
     "status_text",
     "sweep_status",
@@ -48,6 +50,18 @@ COLUMNS = (*PLACE, "scenario", "seconds_victim", *PHASES, "status", "error_class
 """Columns of ``searches`` that tell how a sweep stands."""
 
 
+class Standing(NamedTuple):
+    """How a sweep stands, and what of it is missing.
+
+    Attributes:
+        status: as `sweep_status` reports it.
+        missing: cells without a row, those that workers are at included.
+    """
+
+    status: SweepStatus
+    missing: tuple[Task, ...]
+
+
 def sweep_status(directory: Path, *, now: datetime | None = None) -> tuple[SweepStatus, ...]:
     """Report all sweeps that were ever run into ``directory``, in order of their last sign of life.
 
@@ -60,25 +74,32 @@ def sweep_status(directory: Path, *, now: datetime | None = None) -> tuple[Sweep
     Raises:
         BadInput: the directory does not exist, or holds results of another schema version.
     """
+    return tuple(one.status for one in standings(directory, now=now))
+
+
+def standings(directory: Path, *, now: datetime | None = None) -> tuple[Standing, ...]:
+    """Report the same as `sweep_status`, each with the cells that are missing."""
     rows = ResultsStore(directory, create=False).read("searches", columns=COLUMNS, coded=True)
     folder, now = directory / SWEEPS, now or datetime.now(UTC)
     keys = {path.stem for path in folder.glob("[!.]*") if path.suffix in (".yaml", ".json")}
-    found = [_status(folder / key, rows, now) for key in sorted(keys)]
+    found = [_standing(folder / key, rows, now) for key in sorted(keys)]
     return tuple(sorted(found, key=_sign_of_life))
 
 
-def _sign_of_life(status: SweepStatus) -> datetime:
-    return status.progress.updated_at if status.progress else datetime.min.replace(tzinfo=UTC)
+def _sign_of_life(standing: Standing) -> datetime:
+    progress = standing.status.progress
+    return progress.updated_at if progress else datetime.min.replace(tzinfo=UTC)
 
 
-def _status(path: Path, rows: pa.Table, now: datetime) -> SweepStatus:
+def _standing(path: Path, rows: pa.Table, now: datetime) -> Standing:
     problems: list[str] = []
     name, tasks = _tasks(path.with_name(f"{path.name}.yaml"), problems)
     progress = _progress(path.with_name(f"{path.name}.json"), problems)
     state = _state(progress, now)
     alive = progress if state in ("running", "finishing") else None
-    counted = {} if tasks is None else _counted(tasks, rows, alive, progress.workers if progress else 1)
-    return SweepStatus(
+    workers = progress.workers if progress else 1
+    counted, missing = ({}, []) if tasks is None else _counted(tasks, rows, alive, workers)
+    status = SweepStatus(
         sweep=path.name,
         name=progress.name if progress else name or path.name,
         state=state,
@@ -88,6 +109,7 @@ def _status(path: Path, rows: pa.Table, now: datetime) -> SweepStatus:
         **({"left_seconds": alive.left_seconds} if alive and tasks is None else {}),
         **counted,
     )
+    return Standing(status, tuple(missing))
 
 
 def _tasks(path: Path, problems: list[str]) -> tuple[str | None, Sequence[Task] | None]:
@@ -119,7 +141,8 @@ def _state(
 
 def _counted(
     tasks: Sequence[Task], rows: pa.Table, alive: SweepProgress | None, workers: int
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[Task]]:
+    """Count the cells of a sweep, and return those without a row."""
     keyed = {task.key: task for task in tasks}
     found = rows.filter(pc.is_in(rows["key"], pa.array(keyed, pa.string()))).to_pylist()
     failed = [row for row in found if row["status"] in FAILED]
@@ -127,7 +150,7 @@ def _counted(
     missing = [task for key, task in keyed.items() if key not in there]
     running = min(len(missing), _at_work(alive))
     left = alive.left_seconds if alive else None
-    return {
+    counts = {
         "total": len(keyed),
         "done": len(found) - len(failed),
         "running": running,
@@ -136,6 +159,7 @@ def _counted(
         "left_seconds": _left(missing, rows, workers) if left is None else left,
         "failures": _failures(failed),
     }
+    return counts, missing
 
 
 def _left(missing: Sequence[Task], rows: pa.Table, workers: int) -> float | None:

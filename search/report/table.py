@@ -33,6 +33,7 @@ __all__ = [
     "TerminalTable",
     "arranged",
     "describe",
+    "lines_table",
     "method_name",
     "render",
     "searches_table",
@@ -58,7 +59,16 @@ def searches_table(
         BadInput: the choice names a field or measure that there is not, or chooses no row.
     """
     choice = choice or TableChoice(aggregate=aggregate)
-    found = arranged(searches, choice)
+    return lines_table(arranged(searches, choice), choice)
+
+
+def lines_table(found: Lines, choice: TableChoice) -> ResultTable:
+    """Make the table of lines that are there already.
+
+    Args:
+        found: from `arranged`; the ``group`` of a row of the table tells the rows behind it.
+        choice: the one they were arranged by.
+    """
     errors = _number_errors(found)
     lines, extra, together = told_apart(found, choice.by)
     if choice.best:
