@@ -92,7 +92,7 @@ def test_programs_run(page: str, place: Path):
 
 def test_others_read_results_as_the_page_says(place: Path, monkeypatch: pytest.MonkeyPatch):
     program = "\n".join(f"print(sorted({name}['healed'].to_list()))" for name in ("searches", "newest"))
-    assert run(f"{PROGRAMS['docs/sweeps.md']}\n{program}", place) == ["[96.0, 96.0, 96.0]"] * 2
+    assert run(f"{PROGRAMS['docs/sweeps.md']}\n{program}", place)[-2:] == ["[96.0, 96.0, 96.0]"] * 2
     monkeypatch.chdir(place)
     (statements,) = blocks("docs/sweeps.md", "sql")
     with duckdb.connect() as session:

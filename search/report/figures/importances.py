@@ -58,7 +58,7 @@ def _checked(name: str, given: Any) -> np.ndarray:
     if not found.size:
         raise BadInput(f"there are no importances of {name} to draw; give at least one parameter's")
     if not np.isfinite(found).all() or (found < 0).any():
-        raise BadInput(f"importances of {name} are finite and not negative; these are not")
+        raise BadInput(f"importances of {name} are finite and not negative; give others")
     return found
 
 
