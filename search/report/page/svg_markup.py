@@ -60,7 +60,7 @@ def _kept(element: ElementTree.Element, prefix: str) -> ElementTree.Element:
 
 
 def _attributes(element: ElementTree.Element, prefix: str) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for name, value in element.attrib.items():
         plain = _plain(name)
         if plain == "href":
