@@ -111,7 +111,7 @@ def test_version_goes_to_stdout(capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["cure"], ["cure", "quickstart, heal, sweep, plan, status, plot, table, list"]),
+        (["cure"], ["cure", "quickstart, heal, sweep, plan, status, plot, table"]),
         (["quickstart", "--nope"], ["--nope"]),
         (["quickstart", "--workers", "0"], ["--workers", "0", ">= 1"]),
         (["quickstart", "--workers", "two"], ["--workers", "two"]),

@@ -56,7 +56,7 @@ def plot(
     *,
     to: Other = None,
     format: Picture = "png",
-    most: Some = 6,
+    most: Some = 4,
 ) -> Answer:
     """Draw the figures of a results folder: healing, damage, trade-offs, settings, times; works meanwhile.
 

@@ -19,7 +19,7 @@ from .differences import SETUP
 from .figures import Drawing
 from .finished import finished_searches
 
-MOST = 6
+MOST = 4
 """Figures of each kind."""
 MEASURED = ("forget_accuracy", "clean_accuracy", "damage", "asr", "healed_raw", "healed")
 COLUMNS = (
