@@ -35,7 +35,7 @@ PATIENCE = 1200.0  # of a machine that others load
 TRIAL, ACTOR = "ray::JobTrial", "ray::ImportanceActor"
 LATE = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """Of a local Ray whose driver was killed these two stay for 60 s, to report to it."""
-UNLIKE = ("seconds_", "peak_memory", "run", *STAMPS)
+UNLIKE = ("seconds_", "peak_memory", "run", "sweep", *STAMPS)
 """Columns (or how they begin) that two runs of one cell need not agree in."""
 
 SWEEP = """

@@ -157,7 +157,7 @@ def test_versions_that_differ_are_pointed_out(tmp_path: Path) -> None:
     rows = [row(f"{k}", run=run, seed=k) for k, run in enumerate("rsst")]
     page = report_page(read_results(written(tmp_path, rows, runs)))
     assert "several versions of PyTorch: 2.9.1 (2 rows), 2.8.0 (1 row)" in page
-    assert "1 row name no run that is recorded here" in page
+    assert "1 row of no run that is recorded here" in page
     assert "2026-01-02 00:00:00 UTC" in page
 
 

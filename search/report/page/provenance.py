@@ -72,7 +72,7 @@ def _kinds(runs: Sequence[Row], counts: Mapping[str | None, int]) -> Grid:
     rows = sorted(((sum(own), len(own), *place) for place, own in kinds.items()), key=lambda one: -one[0])
     known = {run["key"] for run in runs}
     lost = sum(number for key, number in counts.items() if key not in known)
-    notes = [f"{counted(lost, 'row')} name no run that is recorded here"] if lost else []
+    notes = [f"{counted(lost, 'row')} of no run that is recorded here"] if lost else []
     notes += [f"and {len(rows) - MOST_KINDS:,} more"] if len(rows) > MOST_KINDS else []
     return plain_grid(KIND_HEADS, rows[:MOST_KINDS], caption="Rows by versions and device", notes=notes)
 
