@@ -53,6 +53,7 @@ def test_a_whole_sweep_fills_every_cell_with_its_mean(whole: pa.Table) -> None:
     assert float(found["difference"]) == pytest.approx(statistics.fmean(values) - 93.72)
     assert (found["present"], found["planned"], found["rows"], found["note"]) == ("60", "60", "60", "")
     assert {row["note"] for row in long(table)} == {""}
+    assert any("paper: over all scenarios of the column" in note for note in table.footnotes)
     assert all(row["ours"] for row in long(table))
 
 

@@ -165,7 +165,8 @@ class Comparison:
     def notes(self) -> list[str]:
         """Say what the table pools, what was left out, and where theriac's protocol differs."""
         over = ", ".join(self.table.pools)
-        notes = [f"ours: mean ± sample standard deviation over {over}; paper: as printed"]
+        printed = self.table.spread or "as printed"
+        notes = [f"ours: mean ± sample standard deviation over {over}; paper: {printed}"]
         left = len(self._all) - len(self.rows)
         notes += [f"{left} rows of these results belong to no cell of this table"] if left else []
         notes += [f"not the presets' protocol: {words}" for words in self._otherwise()] if self.loose else []
