@@ -24,7 +24,7 @@ from ...store import write_atomically
 FORMATS = ("png", "pdf", "svg")
 INK, FAINT = "#333333", "#DDDDDD"
 DPI = 100
-LETTER = 0.079
+LETTER = 0.086
 """Inches that a letter of a legend takes, on average."""
 LINE, USUAL_LINES = 0.24, 3
 """Inches that a line of a legend takes, and lines for which figures have room."""
@@ -100,7 +100,7 @@ def _columns(lengths: Sequence[int], width: float) -> int:
         each, more = divmod(len(lengths), columns)
         ends = [each * number + min(number, more) for number in range(columns + 1)]
         taken = [max(lengths[low:high]) for low, high in pairwise(ends)]
-        if sum(0.78 + LETTER * longest for longest in taken) <= width:
+        if sum(0.88 + LETTER * longest for longest in taken) <= width:
             return columns
     return 1
 
