@@ -153,7 +153,7 @@ def computed_again(before: dict[str, object], folder: Path) -> list[str]:
 
 def half_written(folder: Path) -> list[Path]:
     """Temporary files and folders; a killed process may leave some, others must not."""
-    return [path for path in folder.rglob(".*") if path.name != ".generation"]
+    return [path for path in folder.rglob(".*") if not path.name.startswith(".generation-")]
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
